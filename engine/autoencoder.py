@@ -1,0 +1,126 @@
+"""A frozen autoencoder as the engine sees it: a decoder, perhaps an encoder, and what is known of both."""
+
+import copy
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from .device import DTYPES
+from .errors import UsageError
+
+Transform = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Autoencoder:
+    """A decoder `z -> image` and an encoder `image -> z` with frozen weights.
+
+    Latents are unscaled, as the decoder takes them: (B, C, h, w) fp32. Images are (B, 3, H, W) fp32 in [-1, 1]; what
+    the wrapped decoder and encoder use themselves is their `value_range`, and is converted here. Modules are put in
+    evaluation mode and their parameters stop asking for gradients.
+    """
+
+    def __init__(
+        self,
+        decoder: Transform,
+        encoder: Transform | None = None,
+        *,
+        name: str,
+        latent_channels: int | None = None,
+        downscale_factor: int | None = None,
+        scaling_factor: float = 1.0,
+        shift_factor: float = 0.0,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        native_size: int = 512,
+        repository: str | None = None,
+        revision: str | None = None,
+    ):
+        if not value_range[0] < value_range[1]:
+            raise UsageError(f"value_range: expected (low, high) with low < high, found {value_range}")
+        self.decoder, self.encoder = decoder, encoder
+        self.name = name
+        self.latent_channels, self.downscale_factor = latent_channels, downscale_factor
+        self.scaling_factor, self.shift_factor = float(scaling_factor), float(shift_factor)
+        self.value_range = value_range
+        self.native_size = native_size
+        self.repository, self.revision = repository, revision
+        self._copies: dict[str, Transform] = {}  # precision -> decoder with weights in it
+        self._sha256: str | None = None
+        for module in self._modules():
+            module.eval().requires_grad_(False)
+
+    def _modules(self) -> list[nn.Module]:
+        return [part for part in (self.decoder, self.encoder) if isinstance(part, nn.Module)]
+
+    @property
+    def device(self) -> torch.device:
+        """Of the weights; CPU where there are none."""
+        for module in self._modules():
+            for tensor in (*module.parameters(), *module.buffers()):
+                return tensor.device
+        return torch.device("cpu")
+
+    def to(self, device: torch.device) -> "Autoencoder":
+        """Move the weights, in place."""
+        for module in self._modules():
+            module.to(device)
+        self._copies.clear()
+        return self
+
+    def decode(self, latents: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
+        """(B, C, h, w) -> (B, 3, H, W) fp32, nominally in [-1, 1], not clamped; differentiable in `latents`."""
+        decoder, dtype = self._decoder(precision), DTYPES[precision]
+        low, high = self.value_range
+        return (decoder(latents.to(dtype)).float() - low) * (2.0 / (high - low)) - 1.0
+
+    def _decoder(self, precision: str) -> Transform:
+        if precision == "fp32" or not isinstance(self.decoder, nn.Module):
+            return self.decoder
+        if precision not in self._copies:
+            self._copies[precision] = copy.deepcopy(self.decoder).to(DTYPES[precision])
+        return self._copies[precision]
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) in [-1, 1] -> (B, C, h, w) fp32: the posterior's mode, unscaled."""
+        if self.encoder is None:
+            raise UsageError(f"the autoencoder {self.name!r} has no encoder; give initial latents, or load it with encoder=…")
+        low, high = self.value_range
+        return self.encoder((images.float() + 1.0) * ((high - low) / 2.0) + low).float()
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Over names, shapes, types and bytes of all parameters and buffers, decoder first; None where there are none."""
+        if self._sha256 is None and self._modules():
+            digest = hashlib.sha256()
+            for module in self._modules():
+                for key, tensor in sorted(module.state_dict().items()):
+                    digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+                    flat = tensor.detach().cpu().contiguous().view(-1)
+                    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+            self._sha256 = digest.hexdigest()
+        return self._sha256
+
+    def identity(self) -> dict[str, Any]:
+        """What a dataset must say of the decoder its latents belong to; JSON-ready."""
+        return {
+            "name": self.name,
+            "repository": self.repository,
+            "revision": self.revision,
+            "weights_sha256": self.weights_sha256,
+            "latent_channels": self.latent_channels,
+            "downscale_factor": self.downscale_factor,
+            "scaling_factor": self.scaling_factor,
+            "shift_factor": self.shift_factor,
+        }
+
+    def check_size(self, size: int) -> None:
+        """Raise `UsageError` unless a square of `size` pixels is a whole number of latent cells."""
+        factor = self.downscale_factor or 1
+        if size < factor or size % factor:
+            lower = max(factor, size // factor * factor)
+            raise UsageError(
+                f"size {size} does not fit {self.name!r}: one latent cell is {factor} pixels; try {lower} or {lower + factor}"
+            )

@@ -1,0 +1,92 @@
+"""The optimiser's settings: one frozen dataclass, checked when made, stored whole beside every result."""
+
+import dataclasses
+import json
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """How latents are optimised. The cost of an iteration is one decoder forward and one backward per image."""
+
+    iterations: int = 50  # gradient steps per image; cost is proportional
+    learning_rate: float | None = None  # in the latent's own unit; None: relative_learning_rate × σ of each image's z0
+    relative_learning_rate: float = 0.073  # in units of σ, the spread of the image's initial latent; only without the above
+    betas: tuple[float, float] = (0.8, 0.95)  # Adam's decay rates; shorter memory than (0.9, 0.999) suits short runs
+    eps: float = 1e-8  # Adam's denominator offset
+    loss_function: str = "mse"  # a name or a weighted sum of names, such as "mse + 0.1*l1"
+    convergence_threshold: float = 1e-3  # relative loss improvement over the window below which an image is done; 0: never
+    convergence_window: int = 10  # iterations over which that improvement is measured
+    checkpoint_interval: int = 10  # iterations between two looks of the host at the device (progress, early exit)
+    target_gain: float | None = None  # dB of PSNR over the start at which an image is done; None: no target
+    precision: str = "auto"  # of the decoder in the loop: fp32, bf16, fp16; auto: bf16 on CUDA, fp32 elsewhere
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        _at_least("iterations", self.iterations, 1)
+        _at_least("convergence_window", self.convergence_window, 1)
+        _at_least("checkpoint_interval", self.checkpoint_interval, 1)
+        _positive("relative_learning_rate", self.relative_learning_rate)
+        _positive("eps", self.eps)
+        if self.learning_rate is not None:
+            _positive("learning_rate", self.learning_rate)
+        if self.target_gain is not None:
+            _positive("target_gain", self.target_gain)
+        if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise UsageError(f"betas: expected two numbers in [0, 1), found {self.betas}")
+        if not (_is_number(self.convergence_threshold) and 0.0 <= self.convergence_threshold < 1.0):
+            raise UsageError(
+                f"convergence_threshold: expected a fraction in [0, 1), found {self.convergence_threshold!r}; 0 turns it off"
+            )
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision: expected one of {', '.join(PRECISIONS)}, found {self.precision!r}")
+        from .objective import parse_loss
+
+        parse_loss(self.loss_function)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready fields; `from_dict` is its inverse."""
+        return dataclasses.asdict(self) | {"betas": list(self.betas)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "OptimizationConfig":
+        """Raises `UsageError` naming any field that does not exist."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise UsageError(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}")
+        return cls(**values)
+
+    @classmethod
+    def from_file(cls, path: str | Path, **overrides: Any) -> "OptimizationConfig":
+        """Read a TOML or JSON file of fields; `overrides` win. Raises `UsageError` for a file that does not parse."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+            values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot read the configuration {path}: {error}") from error
+        if not isinstance(values, dict):
+            raise UsageError(f"the configuration {path} must be a table of settings, found {type(values).__name__}")
+        return cls.from_dict(values | overrides)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _positive(name: str, value: Any) -> None:
+    if not _is_number(value) or value <= 0:
+        raise UsageError(f"{name}: expected a number above 0, found {value!r}")
+
+
+def _at_least(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UsageError(f"{name}: expected a whole number of at least {least}, found {value!r}")

@@ -1,0 +1,21 @@
+"""What can go wrong, in words a user can act on. Each message names what was expected, what was found, the remedy."""
+
+
+class RelatentError(Exception):
+    """Base of every error this package raises on purpose; the command line prints it without a traceback."""
+
+
+class UsageError(RelatentError, ValueError):
+    """An option, a configuration or a tensor that does not fit. Raised before any work; exit status 2."""
+
+
+class WeightsUnavailableError(RelatentError):
+    """The weights of a known autoencoder are neither on this machine nor to be downloaded; exit status 2."""
+
+
+class ImageError(RelatentError):
+    """One picture cannot be used. The run lists it as failed and goes on."""
+
+
+class DatasetError(RelatentError):
+    """A file that should hold a dataset is damaged, foreign or hostile."""
