@@ -23,7 +23,7 @@ _HOMES = {
     "optimize_directory": "exporters.directory",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - the names of _HOMES are strings
+__all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
     from .engine.autoencoder import Autoencoder

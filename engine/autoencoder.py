@@ -86,7 +86,9 @@ class Autoencoder:
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, C, h, w) fp32: the posterior's mode, unscaled."""
         if self.encoder is None:
-            raise UsageError(f"the autoencoder {self.name!r} has no encoder; give initial latents, or load it with encoder=…")
+            raise UsageError(
+                f"the autoencoder {self.name!r} has no encoder; give initial latents, or load it with encoder=…"
+            )
         low, high = self.value_range
         return self.encoder((images.float() + 1.0) * ((high - low) / 2.0) + low).float()
 

@@ -26,17 +26,37 @@ _FLUX = "black-forest-labs/FLUX.1-dev"
 CATALOGUE: dict[str, Entry] = {
     entry.name: entry
     for entry in (
-        Entry("tiny", "load_diffusers:load_bundled", None, None, 4, 8, 256, "bundled; Stable Diffusion's topology in small"),
+        Entry(
+            "tiny",
+            "load_diffusers:load_bundled",
+            None,
+            None,
+            4,
+            8,
+            256,
+            "bundled; Stable Diffusion's topology in small",
+        ),
         Entry("sd14", _TOOLKIT, "CompVis/stable-diffusion-v1-4", "vae", 4, 8, 512, "Stable Diffusion 1.4"),
         Entry("sd15", _TOOLKIT, _SD15, "vae", 4, 8, 512, "Stable Diffusion 1.5"),
         Entry("sd-vae-ft-mse", _HUB, "stabilityai/sd-vae-ft-mse", None, 4, 8, 512, "SD 1.x decoder fine-tuned for MSE"),
-        Entry("sdxl", _HUB, "stabilityai/sdxl-vae", None, 4, 8, 1024, "Stable Diffusion XL; fp16 overflows, bf16 does not"),
+        Entry(
+            "sdxl", _HUB, "stabilityai/sdxl-vae", None, 4, 8, 1024, "Stable Diffusion XL; fp16 overflows, bf16 does not"
+        ),
         Entry("sd3", _HUB, _SD3, "vae", 16, 8, 1024, "Stable Diffusion 3; gated, needs HF_TOKEN"),
         Entry("flux", _HUB, _FLUX, "vae", 16, 8, 1024, "FLUX.1; gated, needs HF_TOKEN"),
         Entry("taesd", _HUB, "madebyollin/taesd", None, 4, 8, 512, "tiny, for SD 1.x and 2.x"),
         Entry("taesdxl", _HUB, "madebyollin/taesdxl", None, 4, 8, 1024, "tiny, for SDXL"),
         Entry("taesd3", _HUB, "madebyollin/taesd3", None, 16, 8, 1024, "tiny, for SD 3"),
         Entry("taef1", _HUB, "madebyollin/taef1", None, 16, 8, 1024, "tiny, for FLUX.1"),
-        Entry("taef2", "taef2:load_taef2", "madebyollin/taesd", None, 32, 8, 256, "tiny, for FLUX.2; state dicts, --weights"),
+        Entry(
+            "taef2",
+            "taef2:load_taef2",
+            "madebyollin/taesd",
+            None,
+            32,
+            8,
+            256,
+            "tiny, for FLUX.2; state dicts, --weights",
+        ),
     )
 }

@@ -19,11 +19,15 @@ class OptimizationConfig:
 
     iterations: int = 50  # gradient steps per image; cost is proportional
     learning_rate: float | None = None  # in the latent's own unit; None: relative_learning_rate × σ of each image's z0
-    relative_learning_rate: float = 0.073  # in units of σ, the spread of the image's initial latent; only without the above
+    relative_learning_rate: float = (
+        0.073  # in units of σ, the spread of the image's initial latent; only without the above
+    )
     betas: tuple[float, float] = (0.8, 0.95)  # Adam's decay rates; shorter memory than (0.9, 0.999) suits short runs
     eps: float = 1e-8  # Adam's denominator offset
     loss_function: str = "mse"  # a name or a weighted sum of names, such as "mse + 0.1*l1"
-    convergence_threshold: float = 1e-3  # relative loss improvement over the window below which an image is done; 0: never
+    convergence_threshold: float = (
+        1e-3  # relative loss improvement over the window below which an image is done; 0: never
+    )
     convergence_window: int = 10  # iterations over which that improvement is measured
     checkpoint_interval: int = 10  # iterations between two looks of the host at the device (progress, early exit)
     target_gain: float | None = None  # dB of PSNR over the start at which an image is done; None: no target

@@ -18,7 +18,9 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"unknown device {name!r}; expected auto, cpu, cuda, cuda:1 or mps") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found; use auto or cpu")
+        raise UsageError(
+            f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found; use auto or cpu"
+        )
     if device.type == "mps" and not _mps():
         raise UsageError("device 'mps' is not there: this machine has no Metal; use auto or cpu")
     if device.type not in ("cpu", "cuda", "mps"):

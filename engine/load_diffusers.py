@@ -75,7 +75,7 @@ def load_hub(entry: Entry, weights: Path | None, token: str | None = None) -> Au
     kind = diffusers.AutoencoderTiny if entry.name.startswith("tae") else diffusers.AutoencoderKL
     where = {"subfolder": entry.subfolder} if entry.subfolder else {}
     try:
-        vae = kind.from_pretrained(entry.repository, token=token, torch_dtype=torch.float32, **where)
+        vae = kind.from_pretrained(entry.repository, token=token, torch_dtype=torch.float32, low_cpu_mem_usage=False, **where)
     except Exception as error:
         raise unavailable(entry, error) from error
     return wrap_hub(vae, entry)
@@ -111,7 +111,9 @@ def load_folder(folder: Path, name: str | None = None) -> Autoencoder:
     import diffusers
 
     try:
-        vae = getattr(diffusers, kind).from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
+        vae = getattr(diffusers, kind).from_pretrained(
+            folder, local_files_only=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
+        )
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UsageError(f"cannot load the {kind} in {folder}: {reason}") from error
@@ -123,4 +125,6 @@ def _revision(entry: Entry) -> str | None:
 
     file = f"{entry.subfolder}/config.json" if entry.subfolder else "config.json"
     found = try_to_load_from_cache(entry.repository or "", file)
-    return Path(found).relative_to(Path(found).parents[len(Path(file).parts)]).parts[0] if isinstance(found, str) else None
+    return (
+        Path(found).relative_to(Path(found).parents[len(Path(file).parts)]).parts[0] if isinstance(found, str) else None
+    )

@@ -1,6 +1,8 @@
 """Stable Diffusion 1.x through vae-toolkit's loader."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from .autoencoder import Autoencoder
@@ -17,13 +19,23 @@ def load_vae_toolkit(entry: Entry, weights: Path | None, token: str | None = Non
     # vae-toolkit 0.1 still names runwayml's repository, which was withdrawn; the entry's is its successor
     config = vae_toolkit.get_model_config(entry.name) | {"repo_id": entry.repository, "subfolder": entry.subfolder}
     vae_toolkit.add_model_config(entry.name, config)
-    toolkit_log = logging.getLogger("vae_toolkit.vae_loader")
-    level = toolkit_log.level
-    toolkit_log.setLevel(logging.CRITICAL)  # it logs the whole exception that is reported below in one line
     try:
-        vae, _ = vae_toolkit.VAELoader.load_sd_vae_simple(entry.name, "cpu", token)
+        with quiet("vae_toolkit.vae_loader", "diffusers.models.modeling_utils"):
+            vae, _ = vae_toolkit.VAELoader.load_sd_vae_simple(entry.name, "cpu", token)
     except Exception as error:
         raise unavailable(entry, error) from error
+    return wrap_hub(vae, entry)
+
+
+@contextlib.contextmanager
+def quiet(*names: str) -> Iterator[None]:
+    """Silence loggers for a while: what they say is said once, and shorter, by our own error."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
     finally:
-        toolkit_log.setLevel(level)
-    return wrap_hub(vae.float(), entry)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

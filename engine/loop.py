@@ -148,4 +148,3 @@ def loss_lists(state: LoopState) -> list[list[float]]:
     stops = state.stop_iteration.cpu().tolist()
     evaluated = state.losses.shape[0]
     return [row[: stop + 1 if stop >= 0 else evaluated] for row, stop in zip(table, stops, strict=True)]
-

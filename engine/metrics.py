@@ -4,7 +4,10 @@ import torch
 import torch.nn.functional as F
 
 PSNR_CEILING = 100.0  # dB, reported for identical pictures: infinity is not JSON
-SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004
+SSIM_WINDOW, SSIM_SIGMA = (
+    11,
+    1.5,
+)  # Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004
 
 
 def mean_squared_error(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -77,5 +77,3 @@ def build_objective(expression: str) -> Loss:
         return torch.stack(parts).sum(0)
 
     return objective
-
-

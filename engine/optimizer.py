@@ -59,9 +59,9 @@ class LatentOptimizer:
         Raises `UsageError` (a ValueError) for shapes, channels or ranges that do not fit.
         """
         autoencoder = as_autoencoder(vae)
-        check_pair(autoencoder, latents_batch, targets_batch)
         if check_range:
             check_images(targets_batch, "targets")
+        check_pair(autoencoder, latents_batch, targets_batch)
         device, home = autoencoder.device, latents_batch.device
         latents = latents_batch.detach().to(device, torch.float32)
         targets = targets_batch.detach().to(device, torch.float32)

@@ -27,7 +27,13 @@ COLOUR_PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"
 GREY_PHOTOGRAPHS = ("camera.png", "brick.png", "grass.png", "gravel.png")
 PHOTOGRAPHS = COLOUR_PHOTOGRAPHS + GREY_PHOTOGRAPHS
 # How often each colour photograph is drawn: the sky and the eye are smooth, everyday scenes are not.
-PHOTOGRAPH_WEIGHTS = {"hubble_deep_field.jpg": 0.3, "retina.jpg": 0.3, "brick.png": 0.4, "grass.png": 0.4, "gravel.png": 0.4}
+PHOTOGRAPH_WEIGHTS = {
+    "hubble_deep_field.jpg": 0.3,
+    "retina.jpg": 0.3,
+    "brick.png": 0.4,
+    "grass.png": 0.4,
+    "gravel.png": 0.4,
+}
 
 ARCHITECTURE = dict(
     down_block_types=("DownEncoderBlock2D",) * 4,
@@ -97,7 +103,9 @@ class Crops:
         self.photographs = load_photographs()
         weights = np.array([PHOTOGRAPH_WEIGHTS.get(name, 1.0) for name, _ in self.photographs])
         self.weights = weights / weights.sum()
-        pixels = [np.asarray(image).reshape(-1, 3) for name, image in self.photographs if name in COLOUR_PHOTOGRAPHS[:4]]
+        pixels = [
+            np.asarray(image).reshape(-1, 3) for name, image in self.photographs if name in COLOUR_PHOTOGRAPHS[:4]
+        ]
         palette = np.concatenate([p[self.rng.integers(len(p), size=4000)] for p in pixels])
         self.procedural = [dead_leaves(320, palette, self.rng) for _ in range(procedural)]
 
@@ -191,7 +199,9 @@ def save(model, ema: dict[str, torch.Tensor], crops: Crops, out: Path, record: d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder for the diffusers model")
-    parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget; the rate decays to zero over it")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="wall-clock budget; the rate decays to zero over it"
+    )
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,301 @@
+"""The `relatent` command. Progress goes to stderr, results to stdout; torch is imported only where it is used."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+DEMO_PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")  # in scikit-image's wheel
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit status. Errors meant for the user are one line on stderr."""
+    options = build_parser().parse_args(arguments)
+    from .engine.errors import RelatentError
+
+    # SIGTERM ends a run as Ctrl-C does: what is finished is written
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return options.run(options)
+    except RelatentError as error:
+        print(f"relatent: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("relatent: interrupted; what was finished is kept in shards/", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of stdout has gone, and Python would complain of it at exit
+        return SOME_FAILED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from . import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="relatent", description="Find the latents a frozen decoder really needs, and write them as datasets."
+    )
+    parser.add_argument("--version", action="version", version=f"relatent {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = _command(commands, "demo", _demo, "four photographs through the bundled autoencoder; needs no network")
+    demo.add_argument("out", metavar="OUT", type=Path, help="folder for the dataset")
+    demo.add_argument("--iterations", type=int, metavar="N", help="gradient steps per picture")
+
+    optimize = _command(commands, "optimize", _optimize, "pictures in, a dataset of optimised latents out")
+    optimize.add_argument(
+        "input", metavar="INPUT", help="an image, a folder (train/ val/ test/ become splits), or a list of paths"
+    )
+    optimize.add_argument("out", metavar="OUT", type=Path, help="folder for the dataset; must not hold another run")
+    _vae_options(optimize)
+    optimize.add_argument("--size", type=int, metavar="N", help="side of the square in pixels (default: the VAE's own)")
+    optimize.add_argument(
+        "--fit", default="crop", metavar="crop|pad|none", help="how pictures get that size (default: crop)"
+    )
+    optimize.add_argument("--background", default="white", metavar="COLOUR", help="behind transparency and padding")
+    optimize.add_argument("--iterations", type=int, metavar="N", help="gradient steps per picture")
+    optimize.add_argument(
+        "--learning-rate", type=float, metavar="F", help="in the latent's unit (default: relative to its spread)"
+    )
+    optimize.add_argument("--loss", metavar="EXPR", help="mse, l1, huber, psnr, ssim, or a sum such as 'mse + 0.1*l1'")
+    optimize.add_argument(
+        "--target-gain", type=float, metavar="DB", help="stop each picture when it has gained so much"
+    )
+    optimize.add_argument("--batch-size", default="auto", metavar="N|auto", help="pictures at once (default: auto)")
+    optimize.add_argument("--precision", metavar="auto|fp32|bf16|fp16", help="of the decoder in the loop")
+    optimize.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:1|mps")
+    optimize.add_argument("--limit", type=int, metavar="N", help="pictures per split")
+    optimize.add_argument(
+        "--format", action="append", metavar="NAME", help="hdf5, png or pt; repeatable (default: hdf5)"
+    )
+    optimize.add_argument("--no-images", action="store_true", help="keep latents only; png needs the pictures")
+    optimize.add_argument("--seed", type=int, default=0, metavar="N", help="torch's seed, recorded")
+    optimize.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON of settings; options above win")
+
+    info = _command(commands, "info", _info, "what is in a run's folder")
+    info.add_argument("out", metavar="OUT", type=Path)
+
+    export = _command(commands, "export", _export, "another format from the same run, without optimising again")
+    export.add_argument("out", metavar="OUT", type=Path)
+    export.add_argument("--to", required=True, metavar="FORMAT", help="hdf5, png or pt")
+    export.add_argument("dest", metavar="DEST", type=Path, nargs="?", help="where (default: its usual place in OUT)")
+
+    onnx = _command(commands, "export-onnx", _export_onnx, "decoder and encoder as ONNX, checked against onnxruntime")
+    _vae_options(onnx)
+    onnx.add_argument("file", metavar="FILE.onnx", type=Path)
+    onnx.add_argument("--size", type=int, metavar="N", help="side of the picture in pixels (default: the VAE's own)")
+
+    _command(commands, "models", _models, "the autoencoders that can be loaded by name")
+    _command(commands, "doctor", _doctor, "what this machine can do, and why a fast path is off")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[..., int], about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + "."
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _vae_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--vae", default="sd15", metavar="NAME|PATH", help="`relatent models` lists the names (default: sd15)"
+    )
+    parser.add_argument("--weights", metavar="PATH", help="a folder with the named VAE's weights")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    import shutil
+    import tempfile
+
+    import skimage.data
+
+    from .engine.config import OptimizationConfig
+    from .exporters.directory import optimize_directory
+
+    photographs = Path(skimage.data.__file__).parent
+    config = OptimizationConfig(**({"iterations": options.iterations} if options.iterations else {}))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in DEMO_PHOTOGRAPHS:
+            shutil.copy(photographs / name, folder)
+        run = optimize_directory(
+            folder, options.out, "tiny", config=config, formats=["hdf5", "png", "pt"], progress=True
+        )
+    return _report(run, options)
+
+
+def _optimize(options: argparse.Namespace) -> int:
+    from .engine.config import OptimizationConfig
+    from .exporters.directory import optimize_directory
+
+    overrides = {
+        "iterations": options.iterations,
+        "learning_rate": options.learning_rate,
+        "loss_function": options.loss,
+        "target_gain": options.target_gain,
+        "precision": options.precision,
+    }
+    overrides = {name: value for name, value in overrides.items() if value is not None}
+    config = (
+        OptimizationConfig.from_file(options.config, **overrides) if options.config else OptimizationConfig(**overrides)
+    )
+    run = optimize_directory(
+        options.input,
+        options.out,
+        options.vae,
+        config=config,
+        formats=options.format or ["hdf5"],
+        weights=options.weights,
+        device=options.device,
+        size=options.size,
+        fit=options.fit,
+        background=options.background,
+        batch_size=_batch_size(options.batch_size),
+        limit=options.limit,
+        keep_images=not options.no_images,
+        seed=options.seed,
+        progress=True,
+    )
+    return _report(run, options)
+
+
+def _batch_size(text: str) -> int | None:
+    from .engine.errors import UsageError
+
+    if text == "auto":
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"--batch-size: expected a whole number or auto, found {text!r}")
+    return int(text)
+
+
+def _report(run: dict[str, Any], options: argparse.Namespace) -> int:
+    if options.json:
+        _print_json(run)
+    else:
+        print(_summary(run, options.out))
+    return SOME_FAILED if run["counts"]["failed"] else DONE
+
+
+def _info(options: argparse.Namespace) -> int:
+    from .exporters.run_folder import RunFolder
+
+    folder = RunFolder.open(options.out)
+    if options.json:
+        _print_json(folder.record)
+        return DONE
+    print(_summary(folder.record, options.out))
+    for records in folder.records():
+        for record in records:
+            metrics = record.metrics
+            print(
+                f"  {record.split}/{record.name}: {metrics['initial_psnr']:.2f} → {metrics['final_psnr']:.2f} dB "
+                f"({metrics['psnr_improvement']:+.2f}), {len(record.losses)} iterations, {record.stop_reason}"
+            )
+    return DONE
+
+
+def _summary(run: dict[str, Any], out: Path) -> str:
+    """The table people see at the end of a run."""
+    counts, vae, statistics = run["counts"], run["vae"], run["statistics"]
+    seconds = run["seconds"]
+    lines = [f"{out}: {counts['done']} of {counts['total']} pictures, {run['status']}, vae {vae['name']}"]
+    if statistics:
+        lines += ["", f"{'':22}{'mean':>10}{'least':>10}{'most':>10}"]
+        rows = (
+            ("PSNR before", "initial_psnr", "dB"),
+            ("PSNR after", "final_psnr", "dB"),
+            ("gain", "psnr_improvement", "dB"),
+            ("SSIM before", "initial_ssim", ""),
+            ("SSIM after", "final_ssim", ""),
+        )
+        for label, key, unit in rows:
+            values = statistics[key]
+            digits = 2 if unit else 4
+            cells = "".join(f"{values[column]:>10.{digits}f}" for column in ("mean", "min", "max"))
+            lines.append(f"{label + (f' ({unit})' if unit else ''):22}{cells}")
+        lines.append("")
+    per_image = seconds.get("optimize", 0.0) / max(counts["done"], 1)
+    lines.append(
+        f"{seconds.get('total', 0.0):.1f} s in all, {per_image:.2f} s of optimising per picture, "
+        f"{run['precision']} on {run['hardware']['name']}"
+    )
+    lines += [f"{name}: {path}" for name, path in run["outputs"].items()]
+    for failure in run["failures"]:
+        lines.append(f"failed in {failure['stage']}: {failure['source_path']}: {failure['reason']}")
+    return "\n".join(lines)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from .exporters.directory import export_run
+    from .exporters.exporter import check_formats
+    from .exporters.run_folder import RunFolder
+
+    check_formats([options.to])
+    path = export_run(RunFolder.open(options.out), options.to, options.dest)
+    if options.json:
+        _print_json({"format": options.to, "path": str(path)})
+    else:
+        print(path)
+    return DONE
+
+
+def _export_onnx(options: argparse.Namespace) -> int:
+    from .engine.load import load_autoencoder
+    from .exporters.onnx import export_onnx
+
+    result = export_onnx(
+        load_autoencoder(options.vae, weights=options.weights, device="cpu"), options.file, options.size
+    )
+    if options.json:
+        _print_json(result)
+        return DONE
+    for part in ("decoder", "encoder"):
+        if part in result:
+            found = result[part]
+            print(f"{part}: {found['path']}, within {found['largest_difference']:.1e} of torch")
+    return DONE
+
+
+def _models(options: argparse.Namespace) -> int:
+    from .engine.catalogue import CATALOGUE
+
+    if options.json:
+        _print_json({name: vars(entry) for name, entry in CATALOGUE.items()})
+        return DONE
+    print(f"{'name':15}{'channels':>9}{'factor':>8}{'size':>7}  repository, note")
+    for entry in CATALOGUE.values():
+        where = entry.repository or "inside this package"
+        print(
+            f"{entry.name:15}{entry.latent_channels:>9}{entry.downscale_factor:>8}{entry.native_size:>7}  {where}: {entry.note}"
+        )
+    print("Also: a folder in diffusers' layout (--vae PATH), or any decoder module in Python.")
+    return DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .engine.doctor import examine
+
+    findings = examine()
+    if options.json:
+        _print_json(findings)
+        return DONE
+    for name, value in findings["facts"].items():
+        print(f"{name:18}{value}")
+    for name, finding in findings["paths"].items():
+        print(f"{name:18}{'on ' if finding['on'] else 'off'}  {finding['why']}")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

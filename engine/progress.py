@@ -1,0 +1,70 @@
+"""A live bar on a terminal, plain lines elsewhere; always on stderr."""
+
+import sys
+import time
+from types import TracebackType
+
+
+class Progress:
+    """Counts pictures, whole and in work, and shows the mean gain in dB. A context manager."""
+
+    SECONDS_BETWEEN_LINES = 10.0
+
+    def __init__(self, total: int, enabled: bool = True):
+        self.total, self.enabled = total, enabled
+        self.done, self.gains = 0, 0.0
+        self.finished, self.failed = 0, 0
+        self._bar = None
+        self._started = self._last_line = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        if self.enabled and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=self.total,
+                unit="image",
+                file=sys.stderr,
+                bar_format="{percentage:3.0f}% |{bar}| {n:.1f}/{total} images, {rate_fmt}, {remaining} left{postfix}",
+            )
+        return self
+
+    def within(self, images: float) -> None:
+        """So many pictures' worth of the current batch are done."""
+        self._show(self.done + images)
+
+    def add(self, gains: list[float], failed: int) -> None:
+        """A batch is done: the gains in dB of its pictures, and how many failed."""
+        self.finished += len(gains)
+        self.failed += failed
+        self.gains += sum(gains)
+        self.done = self.finished + self.failed
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._gain(), refresh=False)
+        self._show(float(self.done))
+
+    def _gain(self) -> str:
+        failures = f", {self.failed} failed" if self.failed else ""
+        return f"{self.gains / max(self.finished, 1):+.2f} dB{failures}"
+
+    def _show(self, position: float) -> None:
+        if self._bar is not None:
+            self._bar.n = position
+            self._bar.refresh()
+        elif self.enabled:
+            now = time.monotonic()
+            if now - self._last_line >= self.SECONDS_BETWEEN_LINES or position >= self.total:
+                self._last_line = now
+                rate = position / max(now - self._started, 1e-9)
+                left = (self.total - position) / rate if rate else 0.0
+                print(
+                    f"{position:.1f}/{self.total} images, {rate:.2f} images/s, {self._gain()}, {left:.0f} s left",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,1 @@
+"""Formats out, and the readers that load them back."""

@@ -1,0 +1,73 @@
+"""Nothing appears under its final name before it is whole and on the disk."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def temporary_name(final: Path) -> Path:
+    """Beside the final name, so that the rename stays inside one file system; the suffix is kept."""
+    return final.with_name(f".{final.stem}.partial-{os.getpid()}{final.suffix}")
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Flush `temporary`, a file or a folder, to the disk and rename it to `final`, which it replaces."""
+    files = [temporary] if temporary.is_file() else [path for path in temporary.rglob("*") if path.is_file()]
+    for file in files:
+        _sync(file)
+    if temporary.is_dir() and final.exists():
+        old = final.with_name(f".{final.name}.old-{os.getpid()}")
+        os.rename(final, old)
+        os.rename(temporary, final)
+        shutil.rmtree(old)
+    else:
+        os.replace(temporary, final)
+    _sync(final.parent)
+
+
+def discard(temporary: Path) -> None:
+    """Remove what an abandoned write left."""
+    if temporary.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_path(final: Path) -> Iterator[Path]:
+    """Yields the name to write a file under; publishes it when the block ends well, removes it otherwise."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(final)
+    try:
+        yield temporary
+        publish(temporary, final)
+    finally:
+        discard(temporary)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Strict JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def append_line(path: Path, value: Any) -> None:
+    """One line of strict JSON at the end of a log, on the disk before this returns."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems refuse it for folders
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,181 @@
+"""HDF5: the run's own shards and `dataset.h5`, one schema for both (docs/files.md)."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..engine.errors import DatasetError, UsageError
+from ..engine.records import IMAGES, METRICS, Record
+from .exporter import SCHEMA, Exporter
+
+
+class HDF5Exporter(Exporter):
+    """One sample per chunk, so that a random read costs one chunk; fletcher32 finds a flipped bit."""
+
+    def open(self) -> None:
+        self.file: h5py.File | None = None
+        self.count = 0
+
+    def write(self, records: list[Record]) -> None:
+        if not records:
+            return
+        if self.file is None:
+            self.file = h5py.File(self.temporary, "w")
+            self._create(self.file, records[0])
+        file, start = self.file, self.count
+        stop = start + len(records)
+        for column in _columns(file):
+            column.resize(stop, axis=0)
+        rows = slice(start, stop)
+        file["image_name"][rows] = [record.name for record in records]
+        file["split"][rows] = [record.split for record in records]
+        file["source_path"][rows] = [record.source_path for record in records]
+        file["stop_reason"][rows] = [record.stop_reason for record in records]
+        file["conversions"][rows] = ["; ".join(record.conversions) for record in records]
+        file["original_size"][rows] = np.array([record.original_size for record in records], np.int32)
+        file["iterations"][rows] = [len(record.losses) for record in records]
+        file["convergence_iteration"][rows] = [
+            -1 if record.convergence_iteration is None else record.convergence_iteration for record in records
+        ]
+        for key in ("initial_latents", "optimized_latents"):
+            latents = np.stack([getattr(record, key) for record in records])
+            file[key][rows] = latents
+            self._accumulate(key, latents)
+        losses = np.full((len(records), file["losses"].shape[1]), np.nan, np.float32)
+        for row, record in zip(losses, records, strict=True):
+            row[: len(record.losses)] = record.losses
+        file["losses"][rows] = losses
+        for name in METRICS:
+            file[f"metrics/{name}"][rows] = [record.metrics[name] for record in records]
+        for name in IMAGES:
+            if f"images/{name}" in file:
+                file[f"images/{name}"][rows] = np.stack([record.images[name] for record in records])
+        self.count = stop
+
+    def close(self) -> None:
+        if self.file is None:
+            raise UsageError("nothing to write: the run has no finished picture")
+        for key, (total, squares, n) in self.moments.items():
+            mean = total / n
+            prefix = "latents" if key == "optimized_latents" else "initial_latents"
+            self.file.attrs[f"{prefix}_mean"] = mean.astype(np.float32)
+            self.file.attrs[f"{prefix}_std"] = np.sqrt(np.maximum(squares / n - mean**2, 0)).astype(np.float32)
+        self.file.close()
+        self.file = None
+        with open_file(self.temporary) as written:
+            if len(written["image_name"]) != self.count or len(written["optimized_latents"]) != self.count:
+                raise DatasetError(
+                    f"{self.destination.name}: wrote {self.count} samples, found fewer; is the disk full?"
+                )
+
+    def abort(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def _create(self, file: h5py.File, first: Record) -> None:
+        header = self.header
+        file.attrs["schema"] = SCHEMA
+        file.attrs["created"] = header.created
+        file.attrs["relatent_version"] = header.relatent_version
+        file.attrs["vae"] = json.dumps(header.vae)
+        file.attrs["config"] = json.dumps(header.config)
+        file.attrs["latents_scaled"] = False
+        file.attrs["scaling_factor"] = header.vae["scaling_factor"]
+        file.attrs["shift_factor"] = header.vae["shift_factor"]
+        file.attrs["value_range"] = "[-1, 1]"
+        text = h5py.string_dtype("utf-8")
+        for name in ("image_name", "split", "source_path", "stop_reason", "conversions"):
+            _growing(file, name, (), text, 256)
+        _growing(file, "original_size", (2,), np.int32, 256)
+        _growing(file, "iterations", (), np.int32, 256)
+        _growing(file, "convergence_iteration", (), np.int32, 256)
+        for name in ("initial_latents", "optimized_latents"):
+            _growing(file, name, first.initial_latents.shape, np.float32, 1)
+        _growing(file, "losses", (int(header.config["iterations"]),), np.float32, 16)
+        for name in METRICS:
+            _growing(file, f"metrics/{name}", (), np.float32, 256)
+        for name, picture in first.images.items():
+            _growing(file, f"images/{name}", picture.shape, np.uint8, 1)
+        self.moments: dict[str, Any] = {}
+
+    def _accumulate(self, key: str, latents: np.ndarray) -> None:
+        total, squares, n = self.moments.get(key, (0.0, 0.0, 0))
+        wide = latents.astype(np.float64)
+        axes = (0, *range(2, latents.ndim))
+        self.moments[key] = (
+            total + wide.sum(axes),
+            squares + (wide**2).sum(axes),
+            n + wide.size // wide.shape[1],
+        )
+
+
+def _growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows_per_chunk: int) -> None:
+    checksum = dtype != h5py.string_dtype("utf-8")  # HDF5 has no checksums for variable-length text
+    file.create_dataset(
+        name,
+        (0, *shape),
+        dtype,
+        maxshape=(None, *shape),
+        chunks=(rows_per_chunk, *shape),
+        fletcher32=checksum,
+    )
+
+
+def _columns(file: h5py.File) -> list[h5py.Dataset]:
+    found: list[h5py.Dataset] = []
+    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def open_file(path: Path) -> h5py.File:
+    """A dataset of this schema, for reading. Raises `DatasetError` for anything else."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be opened as HDF5: {error}") from error
+    if file.attrs.get("schema") != SCHEMA:
+        found = file.attrs.get("schema")
+        file.close()
+        raise DatasetError(f"{path} is no dataset of schema {SCHEMA}: found {found!r}")
+    return file
+
+
+def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
+    """All records of a file, in batches. Raises `DatasetError` where a checksum fails."""
+    with open_file(path) as file:
+        for start in range(0, len(file["image_name"]), batch_size):
+            try:
+                yield _read_rows(file, slice(start, start + batch_size))
+            except OSError as error:
+                raise DatasetError(f"{path} is damaged: {error}") from error
+
+
+def _read_rows(file: h5py.File, rows: slice) -> list[Record]:
+    text = {
+        name: file[name].asstr()[rows] for name in ("image_name", "split", "source_path", "stop_reason", "conversions")
+    }
+    sizes, counts, stops = file["original_size"][rows], file["iterations"][rows], file["convergence_iteration"][rows]
+    initial, optimized, losses = file["initial_latents"][rows], file["optimized_latents"][rows], file["losses"][rows]
+    metrics = {name: file[f"metrics/{name}"][rows] for name in file["metrics"]}
+    images = {name: file[f"images/{name}"][rows] for name in file.get("images", ())}
+    return [
+        Record(
+            name=text["image_name"][i],
+            split=text["split"][i],
+            source_path=text["source_path"][i],
+            original_size=(int(sizes[i, 0]), int(sizes[i, 1])),
+            initial_latents=initial[i],
+            optimized_latents=optimized[i],
+            losses=[float(value) for value in losses[i, : counts[i]]],
+            convergence_iteration=int(stops[i]) if stops[i] >= 0 else None,
+            stop_reason=text["stop_reason"][i],
+            metrics={name: float(values[i]) for name, values in metrics.items()},
+            conversions=tuple(text["conversions"][i].split("; ")) if text["conversions"][i] else (),
+            images={name: values[i] for name, values in images.items()},
+        )
+        for i in range(len(counts))
+    ]

@@ -1,0 +1,97 @@
+"""PNG: a folder to look at, with every picture, its comparison, and the run's statistics."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from ..engine.errors import UsageError
+from ..engine.records import Record
+from .exporter import Exporter
+from .figures import comparison, difference, loss_curves, overview
+from .statistics import metric_statistics
+
+OVERVIEW_ROWS = 8  # pictures shown in overview.png, spread over the run
+CURVES = 64  # pictures drawn in loss_curves.png at the most
+
+
+class PNGExporter(Exporter):
+    """`<split>/<image>/{original,initial,optimized,difference,comparison}.png` and `metrics.json`, and a summary."""
+
+    def open(self) -> None:
+        self.temporary.mkdir(parents=True)
+        self.metrics: list[dict[str, float]] = []
+        self.names: list[str] = []
+        self.shown: list[Record] = []
+        self.curves: list[tuple[str, list[float]]] = []
+
+    def write(self, records: list[Record]) -> None:
+        for record in records:
+            if not record.images:
+                raise UsageError("the run kept no pictures (--no-images), so it cannot be exported as png")
+            self._write_one(record)
+            self.metrics.append(record.metrics)
+            self.names.append(f"{record.split}/{record.name}")
+            if len(self.curves) < CURVES:
+                self.curves.append((record.name, record.losses))
+            if len(self.shown) < OVERVIEW_ROWS:
+                self.shown.append(record)
+
+    def _write_one(self, record: Record) -> None:
+        folder = self.temporary / record.split / record.name
+        folder.mkdir(parents=True)
+        for name, pixels in record.images.items():
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+        Image.fromarray(difference(record.images["original"], record.images["optimized"])).save(
+            folder / "difference.png"
+        )
+        comparison(record).save(folder / "comparison.png")
+        facts = {
+            **record.metrics,
+            "iterations": len(record.losses),
+            "convergence_iteration": record.convergence_iteration,
+            "stop_reason": record.stop_reason,
+            "source_path": record.source_path,
+            "original_size": list(record.original_size),
+            "conversions": list(record.conversions),
+        }
+        text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+    def close(self) -> None:
+        if not self.metrics:
+            raise UsageError("nothing to write: the run has no finished picture")
+        statistics = metric_statistics(self.metrics)
+        text = json.dumps(statistics, indent=1, allow_nan=False)
+        (self.temporary / "statistics.json").write_text(text + "\n", encoding="utf-8")
+        overview(self.shown).save(self.temporary / "overview.png")
+        loss_curves(self.curves, self.header.config["loss_function"], self.temporary / "loss_curves.png")
+        (self.temporary / "README.md").write_text(self._readme(statistics), encoding="utf-8")
+
+    def _readme(self, statistics: dict[str, dict[str, float]]) -> str:
+        rows = "\n".join(
+            f"| {name} | {value['mean']:.3f} | {value['std']:.3f} | {value['min']:.3f} | {value['max']:.3f} |"
+            for name, value in statistics.items()
+        )
+        worst = self.names[int(np.argmin([row["psnr_improvement"] for row in self.metrics]))]
+        return README.format(
+            count=len(self.names), vae=self.header.vae["name"], created=self.header.created, rows=rows, worst=worst
+        )
+
+
+README = """# {count} pictures, latents optimised for the decoder of `{vae}`
+
+Made by relatent on {created}.
+
+![original, encoder's reconstruction, optimised reconstruction, error before and after](overview.png)
+
+| metric | mean | deviation | least | most |
+| --- | --- | --- | --- | --- |
+{rows}
+
+PSNR in dB, SSIM and the reduction of the loss as fractions. The smallest gain is that of `{worst}`.
+
+- `<split>/<image>/original.png`, `initial.png` (the encoder's latent decoded), `optimized.png` (the optimised one)
+- `difference.png`: the absolute error of the optimised picture, five times amplified; `comparison.png`: all side by side
+- `metrics.json` for each picture, `statistics.json` for all, `loss_curves.png`: the loss over the iterations
+"""

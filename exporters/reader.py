@@ -1,0 +1,133 @@
+"""Datasets back into training: `.h5` and `.pt` behind one torch Dataset."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..engine.errors import DatasetError
+from ..engine.metrics import from_uint8
+from .exporter import SCHEMA
+from .hdf5 import open_file
+
+SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
+
+
+def load_optimized_dataset(path: str | Path) -> "OptimizedLatentDataset":
+    """Open `dataset.h5` or `dataset.pt`. Raises `DatasetError` for a missing, damaged, foreign or hostile file."""
+    path = Path(path)
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file; expected a dataset ending in {', '.join(SUFFIXES)}")
+    if path.suffix in (".h5", ".hdf5"):
+        return _HDF5Dataset(path)
+    if path.suffix in (".pt", ".pth"):
+        return _PTDataset(path)
+    raise DatasetError(f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+
+
+class OptimizedLatentDataset(Dataset[dict[str, Any]]):
+    """Samples `image_name`, `initial_latents` and `optimized_latents` ((C, h, w) fp32, unscaled), `metrics` (dict of
+    floats) and, where it was stored, `original_image` ((3, H, W) fp32 in [-1, 1])."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def get_metadata(self) -> dict[str, Any]:
+        """`schema`, `total_samples`, `vae`, `optimization_config`, `latents_scaled`, `scaling_factor`, `shift_factor`, …"""
+        raise NotImplementedError
+
+    def create_dataloader(
+        self, batch_size: int = 4, shuffle: bool = True, **options: Any
+    ) -> "DataLoader[dict[str, Any]]":
+        """Batches: names as a list, latents and pictures stacked, metrics as a dict of (B,) tensors.
+
+        options go to torch's DataLoader; with `num_workers` each worker opens the file for itself.
+        """
+        return DataLoader(self, batch_size=batch_size, shuffle=shuffle, **options)
+
+
+class _HDF5Dataset(OptimizedLatentDataset):
+    def __init__(self, path: Path):
+        self.path = path
+        self._file: h5py.File | None = None
+        with open_file(path) as file:
+            self._count = len(file["image_name"])
+            self._names = list(file["image_name"].asstr()[:])
+            self._metadata = {
+                "schema": SCHEMA,
+                "total_samples": self._count,
+                "creation_timestamp": file.attrs["created"],
+                "relatent_version": file.attrs["relatent_version"],
+                "vae": json.loads(file.attrs["vae"]),
+                "optimization_config": json.loads(file.attrs["config"]),
+                "latents_scaled": bool(file.attrs["latents_scaled"]),
+                "scaling_factor": float(file.attrs["scaling_factor"]),
+                "shift_factor": float(file.attrs["shift_factor"]),
+                "value_range": file.attrs["value_range"],
+                "latents_mean": file.attrs["latents_mean"].tolist(),
+                "latents_std": file.attrs["latents_std"].tolist(),
+            }
+
+    def __getstate__(self) -> dict[str, Any]:
+        # an open HDF5 file does not travel to a worker: each opens its own, when it first reads
+        return self.__dict__ | {"_file": None}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get_metadata(self) -> dict[str, Any]:
+        return self._metadata
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not -self._count <= index < self._count:
+            raise IndexError(f"sample {index} of {self._count}")
+        index %= self._count
+        if self._file is None:
+            self._file = open_file(self.path)
+        file = self._file
+        try:
+            sample = {
+                "image_name": self._names[index],
+                "initial_latents": torch.from_numpy(file["initial_latents"][index]).float(),
+                "optimized_latents": torch.from_numpy(file["optimized_latents"][index]).float(),
+                "metrics": {name: float(values[index]) for name, values in file["metrics"].items()},
+            }
+            if "images/original" in file:
+                sample["original_image"] = from_uint8(torch.from_numpy(file["images/original"][index])).permute(2, 0, 1)
+        except OSError as error:
+            raise DatasetError(f"{self.path}: sample {index} ({self._names[index]}) is damaged: {error}") from error
+        return sample
+
+
+class _PTDataset(OptimizedLatentDataset):
+    def __init__(self, path: Path):
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # zip, pickle and torch each raise their own; weights_only never runs foreign code
+            reason = str(error).splitlines()[0]
+            raise DatasetError(f"{path} is damaged or no dataset of plain tensors: {reason}") from error
+        found = content.get("metadata", {}).get("schema") if isinstance(content, dict) else None
+        if found != SCHEMA:
+            raise DatasetError(f"{path} is no dataset of schema {SCHEMA}: found {found!r}")
+        self._content = content
+
+    def __len__(self) -> int:
+        return len(self._content["image_name"])
+
+    def get_metadata(self) -> dict[str, Any]:
+        return self._content["metadata"]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        content = self._content
+        sample = {
+            "image_name": content["image_name"][index],
+            "initial_latents": content["initial_latents"][index],
+            "optimized_latents": content["optimized_latents"][index],
+            "metrics": {name: values[index].item() for name, values in content["metrics"].items()},
+        }
+        if "original_images" in content:
+            sample["original_image"] = from_uint8(content["original_images"][index]).permute(2, 0, 1)
+        return sample
