@@ -146,7 +146,13 @@ def _fit(image: Image.Image, size: int, fit: str, background: str, conversions: 
     found = f"{image.width}×{image.height}"
     if fit == "none":
         raise ImageError(f"wrong size: expected {size}×{size} pixels, found {found}; --fit crop or pad would resize it")
-    conversions.append(f"{found} {'cropped' if fit == 'crop' else 'padded'} to {size}×{size}, Lanczos")
-    if fit == "crop":
-        return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    return ImageOps.pad(image, (size, size), Image.Resampling.LANCZOS, color=background)
+    if fit == "pad":
+        conversions.append(f"{found} padded to {size}×{size}, bilinear")
+        return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR, color=background)
+    # vae-toolkit's processor to the pixel: torchvision's Resize of the shorter side, bilinear with antialiasing, and
+    # its CenterCrop. A sharper filter is not neutral: with Lanczos the same photographs reconstruct 2 dB worse.
+    conversions.append(f"{found} cropped to {size}×{size}, bilinear")
+    short = min(image.size)
+    width, height = (size if side == short else int(size * side / short) for side in image.size)
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    return image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))

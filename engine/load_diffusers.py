@@ -1,6 +1,10 @@
 """Autoencoders of diffusers: AutoencoderKL and AutoencoderTiny, from the hub, a folder, or an object."""
 
+import contextlib
 import json
+import logging
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +79,10 @@ def load_hub(entry: Entry, weights: Path | None, token: str | None = None) -> Au
     kind = diffusers.AutoencoderTiny if entry.name.startswith("tae") else diffusers.AutoencoderKL
     where = {"subfolder": entry.subfolder} if entry.subfolder else {}
     try:
-        vae = kind.from_pretrained(entry.repository, token=token, torch_dtype=torch.float32, low_cpu_mem_usage=False, **where)
+        with quiet():
+            vae = kind.from_pretrained(
+                entry.repository, token=token, torch_dtype=torch.float32, low_cpu_mem_usage=False, **where
+            )
     except Exception as error:
         raise unavailable(entry, error) from error
     return wrap_hub(vae, entry)
@@ -96,6 +103,22 @@ def unavailable(entry: Entry, error: Exception) -> WeightsUnavailableError:
         f"repository's licence and set HF_TOKEN where it is gated, or give --weights FOLDER in diffusers' layout. "
         f"Names that exist: {', '.join(CATALOGUE)}"
     )
+
+
+@contextlib.contextmanager
+def quiet(*names: str) -> Iterator[None]:
+    """Silence these loggers, and warnings, for a while: what matters of it is said once, by our own error."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def load_folder(folder: Path, name: str | None = None) -> Autoencoder:

@@ -1,13 +1,10 @@
 """Stable Diffusion 1.x through vae-toolkit's loader."""
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 from .autoencoder import Autoencoder
 from .catalogue import Entry
-from .load_diffusers import load_folder, unavailable, wrap_hub
+from .load_diffusers import load_folder, quiet, unavailable, wrap_hub
 
 
 def load_vae_toolkit(entry: Entry, weights: Path | None, token: str | None = None) -> Autoencoder:
@@ -25,17 +22,3 @@ def load_vae_toolkit(entry: Entry, weights: Path | None, token: str | None = Non
     except Exception as error:
         raise unavailable(entry, error) from error
     return wrap_hub(vae, entry)
-
-
-@contextlib.contextmanager
-def quiet(*names: str) -> Iterator[None]:
-    """Silence loggers for a while: what they say is said once, and shorter, by our own error."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

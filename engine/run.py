@@ -37,7 +37,9 @@ class ImageRun:
     batch_size: int | None = None  # None: auto
     keep_images: bool = True  # hand on the pictures too, uint8: before, encoder's and optimised reconstruction
     on_progress: Callable[[float], None] | None = None  # called with the fraction of the current batch that is done
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))  # by phase: load, encode, optimize
+    seconds: defaultdict[str, float] = field(
+        default_factory=lambda: defaultdict(float)
+    )  # by phase: load, encode, optimize
 
     def batches(self, sources: list[Source]) -> Iterator[list[Record | Failure]]:
         """Records and failures of about a batch at a time, in the order of `sources`."""

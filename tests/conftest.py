@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
-
 import relatent
+import torch
+from helpers import picture, small_kl
+from PIL import Image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -28,24 +28,6 @@ def taef2_weights() -> Path:
     return folder
 
 
-def small_kl(seed: int = 0, **changes):
-    """An AutoencoderKL with random weights: 4 channels, factor 8, a few thousand parameters."""
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(seed)
-    settings = dict(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(4, 8, 8, 8),
-        norm_num_groups=2,
-        layers_per_block=1,
-        latent_channels=4,
-        sample_size=32,
-        scaling_factor=0.3,
-    )
-    return AutoencoderKL(**(settings | changes))
-
-
 @pytest.fixture(scope="session")
 def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small model in diffusers' folder layout."""
@@ -57,17 +39,6 @@ def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_vae(vae_folder: Path) -> relatent.Autoencoder:
     return relatent.load_autoencoder(vae_folder, device="cpu")
-
-
-def picture(height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
-    """Smooth colours and a few edges, uint8 (height, width, 3), full range."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width]
-    waves = [np.sin(x / rng.uniform(3, 20) + y / rng.uniform(3, 20) + rng.uniform(0, 6)) for _ in range(3)]
-    image = np.stack(waves, -1) * 127.5 + 127.5
-    image[height // 4 : height // 2, width // 4 : width // 2] = rng.integers(0, 256, 3)
-    image[0, 0], image[0, 1] = 0, 255
-    return image.astype(np.uint8)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import pytest
-import torch
-
 import relatent
+import torch
 from relatent import LatentOptimizer, OptimizationConfig
 
 ONCE = LatentOptimizer(OptimizationConfig(iterations=1))
@@ -35,7 +34,12 @@ def test_bright_pictures_can_be_admitted(small_vae, targets):
 
 @pytest.mark.parametrize(
     ("shape", "word"),
-    [((3, 8, 4, 4), "4 channels, found 8"), ((3, 4, 5, 4), r"decode to \(40, 32\)"), ((2, 4, 4, 4), "batch sizes"), ((4, 4), "shape")],
+    [
+        ((3, 8, 4, 4), "4 channels, found 8"),
+        ((3, 4, 5, 4), r"decode to \(40, 32\)"),
+        ((2, 4, 4, 4), "batch sizes"),
+        ((4, 4), "shape"),
+    ],
 )
 def test_latents_that_do_not_fit(small_vae, targets, shape, word):
     with pytest.raises(ValueError, match=word):

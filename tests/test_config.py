@@ -1,7 +1,6 @@
 import json
 
 import pytest
-
 from relatent import OptimizationConfig
 from relatent.engine.errors import UsageError
 
@@ -47,7 +46,11 @@ def test_files_and_overrides(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content", "word"),
-    [("a.toml", "iterations = ", "cannot read"), ("a.json", "[1]", "table"), ("a.toml", "iteration = 3", "unknown setting iteration")],
+    [
+        ("a.toml", "iterations = ", "cannot read"),
+        ("a.json", "[1]", "table"),
+        ("a.toml", "iteration = 3", "unknown setting iteration"),
+    ],
 )
 def test_bad_files(tmp_path, name, content, word):
     path = tmp_path / name

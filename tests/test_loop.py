@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder
 from relatent.engine.loop import CONVERGED, NON_FINITE, run_loop
 from relatent.engine.metrics import psnr
@@ -63,7 +62,10 @@ def test_never_worse_than_the_start(small_vae, targets):
     """A rate far too high only ever loses; the start is then the best seen."""
     config = OptimizationConfig(iterations=5, relative_learning_rate=1e4, convergence_threshold=0.0)
     latents = small_vae.encode(targets)
-    good = [r.optimized_latents for r in LatentOptimizer(OptimizationConfig(iterations=60)).optimize_batch(small_vae, latents, targets)]
+    good = [
+        r.optimized_latents
+        for r in LatentOptimizer(OptimizationConfig(iterations=60)).optimize_batch(small_vae, latents, targets)
+    ]
     for result in LatentOptimizer(config).optimize_batch(small_vae, torch.cat(good), targets):
         assert result.metrics["final_psnr"] >= result.metrics["initial_psnr"]
         assert result.metrics["loss_reduction"] >= 0.0

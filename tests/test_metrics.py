@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from relatent.engine.metrics import PSNR_CEILING, from_uint8, psnr, quality, ssim, to_uint8
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import peak_signal_noise_ratio
-
-from relatent.engine.metrics import PSNR_CEILING, from_uint8, psnr, quality, ssim, to_uint8
 
 
 @pytest.fixture

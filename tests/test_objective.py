@@ -1,7 +1,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-
 from relatent.engine.metrics import psnr
 from relatent.engine.objective import HUBER_DELTA, LOSSES, build_objective, parse_loss
 
