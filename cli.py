@@ -15,7 +15,12 @@ DEMO_PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg") 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status. Errors meant for the user are one line on stderr."""
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if len(rest) == 1 and getattr(options, "dest", rest) is None and not rest[0].startswith("-"):
+        options.dest = Path(rest[0])  # argparse fills an optional positional before it sees one behind an option
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     from .engine.errors import RelatentError
 
     # SIGTERM ends a run as Ctrl-C does: what is finished is written

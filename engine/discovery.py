@@ -81,7 +81,7 @@ def _walk(root: Path, exclude: Path | None) -> list[tuple[Path, str, str]]:
             if not name.startswith(".") and (exclude is None or (here / name).resolve() != exclude)
         )
         for file in sorted(files):
-            if Path(file).suffix.lower() in SUFFIXES and not file.startswith("."):
+            if Path(file).suffix.lower() in SUFFIXES and not file.startswith("._"):  # "._": macOS's shadows
                 relative = (here / file).relative_to(root)
                 found.append((here / file, _text(relative.as_posix()), _split(relative)))
     # by split, then by path: a run's order does not depend on the file system's

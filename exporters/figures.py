@@ -1,5 +1,6 @@
 """What people look at: side-by-side pictures with their figures, and the loss curves."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -87,4 +88,6 @@ def loss_curves(curves: list[tuple[str, list[float]]], loss: str, path: Path) ->
     axes.spines[["top", "right"]].set_visible(False)
     if 1 < len(curves) <= 12:
         axes.legend(fontsize=8, frameon=False)
-    figure.savefig(path, dpi=120)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)  # names in any script
+        figure.savefig(path, dpi=120)

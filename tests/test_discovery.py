@@ -21,7 +21,7 @@ def test_splits_order_and_what_is_passed_over(tmp_path):
         "x/val/c.png",
         "loose.png",
         "notes.txt",
-        ".hidden.png",
+        "._shadow.png",
         ".git/d.png",
         "out/e.png",
     )

@@ -1,0 +1,135 @@
+import pickle
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import relatent
+import torch
+from relatent.engine.errors import DatasetError
+from relatent.exporters.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory, small_vae):
+    from helpers import picture
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("read")
+    (root / "in").mkdir()
+    for seed in range(5):
+        Image.fromarray(picture(seed=seed)).save(root / "in" / f"{seed}.png")
+    config = relatent.OptimizationConfig(iterations=3)
+    run = relatent.optimize_directory(
+        root / "in", root / "out", small_vae, config=config, formats=["hdf5", "pt"], size=32
+    )
+    return run["outputs"]
+
+
+@pytest.mark.parametrize("name", ["hdf5", "pt"])
+def test_samples_and_metadata(outputs, name):
+    dataset = relatent.load_optimized_dataset(outputs[name])
+    assert len(dataset) == 5
+    sample = dataset[1]
+    assert set(sample) == {"image_name", "initial_latents", "optimized_latents", "metrics", "original_image"}
+    assert sample["image_name"] == "1"
+    assert sample["optimized_latents"].shape == (4, 4, 4)
+    assert sample["optimized_latents"].dtype == torch.float32
+    assert sample["original_image"].shape == (3, 32, 32)
+    assert -1.0 <= sample["original_image"].min() < sample["original_image"].max() <= 1.0
+    assert all(isinstance(value, float) for value in sample["metrics"].values())
+    assert dataset[-1]["image_name"] == "4"
+    with pytest.raises(IndexError):
+        dataset[5]
+    metadata = dataset.get_metadata()
+    assert metadata["total_samples"] == 5
+    assert metadata["latents_scaled"] is False
+    assert metadata["vae"]["latent_channels"] == 4
+
+
+def test_both_formats_hold_the_same(outputs):
+    first, second = (relatent.load_optimized_dataset(outputs[name]) for name in ("hdf5", "pt"))
+    for a, b in zip(first, second, strict=True):
+        assert a["image_name"] == b["image_name"]
+        assert torch.equal(a["optimized_latents"], b["optimized_latents"])
+        assert torch.equal(a["original_image"], b["original_image"])
+        assert a["metrics"] == pytest.approx(b["metrics"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", ["hdf5", "pt"])
+def test_dataloader(outputs, name, workers):
+    dataset = relatent.load_optimized_dataset(outputs[name])
+    dataset[0]  # a file opened here must not travel to the workers
+    options = {"multiprocessing_context": "spawn"} if workers else {}
+    loader = dataset.create_dataloader(batch_size=2, shuffle=True, num_workers=workers, **options)
+    names, count = set(), 0
+    for batch in loader:
+        names |= set(batch["image_name"])
+        count += len(batch["image_name"])
+        assert batch["optimized_latents"].shape[1:] == (4, 4, 4)
+        assert batch["metrics"]["final_psnr"].shape == batch["optimized_latents"].shape[:1]
+    assert names == {"0", "1", "2", "3", "4"}
+    assert count == 5
+
+
+def test_files_that_are_no_dataset(tmp_path, outputs):
+    cases = {
+        "missing.h5": None,
+        "text.h5": b"no hdf5",
+        "text.pt": b"no zip",
+        "name.csv": b"",
+    }
+    for name, content in cases.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(DatasetError, match=name):
+            relatent.load_optimized_dataset(tmp_path / name)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.zeros(3)
+    with pytest.raises(DatasetError, match="no dataset of schema"):
+        relatent.load_optimized_dataset(tmp_path / "other.h5")
+    torch.save({"x": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(DatasetError, match="no dataset of schema"):
+        relatent.load_optimized_dataset(tmp_path / "other.pt")
+    for name in ("hdf5", "pt"):
+        path = tmp_path / f"cut{outputs[name][-3:]}"
+        content = Path(outputs[name]).read_bytes()
+        path.write_bytes(content[: len(content) // 3])
+        with pytest.raises(DatasetError, match="cut"):
+            relatent.load_optimized_dataset(path)
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_no_pickle_is_executed(tmp_path, save):
+    trace = tmp_path / "executed"
+    save({"metadata": Hostile(str(trace))}, tmp_path / "hostile.pt")
+    with pytest.raises(DatasetError, match="damaged or no dataset"):
+        relatent.load_optimized_dataset(tmp_path / "hostile.pt")
+    assert not trace.exists()
+
+
+def test_a_flipped_bit_is_found_when_the_sample_is_read(tmp_path, outputs):
+    with h5py.File(outputs["hdf5"]) as file:
+        offset = file["optimized_latents"].id.get_chunk_info(2).byte_offset
+    content = bytearray(Path(outputs["hdf5"]).read_bytes())
+    content[offset] ^= 1
+    (tmp_path / "flipped.h5").write_bytes(content)
+    dataset = relatent.load_optimized_dataset(tmp_path / "flipped.h5")
+    dataset[1]
+    with pytest.raises(DatasetError, match="sample 2"):
+        dataset[2]
+
+
+def test_shards_open_as_datasets(outputs):
+    folder = RunFolder.open(Path(outputs["hdf5"]).parent)
+    shard = next(folder.out.glob("shards/*.h5"))
+    assert len(relatent.load_optimized_dataset(shard)) == 5
