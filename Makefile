@@ -23,7 +23,7 @@ lint: $(VENV)/.dev ## ruff and mypy
 	MYPYPATH=$(VENV)/types $(BIN)/mypy -m relatent -m relatent.cli -p relatent.engine -p relatent.kernels -p relatent.exporters
 
 bench: $(VENV)/.dev ## the original loop beside the engine, quality and time, into benchmarks/results/
-	$(BIN)/python -m relatent.benchmarks.bench_loop
+	$(BIN)/python -m relatent.benchmarks.bench_loop $(ARGS)
 
 picture: $(VENV)/.run ## make the README's picture again
 	$(BIN)/python examples/make_picture.py docs/images/comparison.png

@@ -1,10 +1,12 @@
 """Train the bundled `tiny` autoencoder: the Stable Diffusion VAE's topology in small.
 
-    python examples/train_tiny_vae.py OUT --minutes 60
+    python examples/train_tiny_vae.py STAGE1 --minutes 35
+    python examples/train_tiny_vae.py OUT --minutes 30 --init STAGE1 --freeze-encoder --lr 1e-3 --seed 1
 
 The decoder is trained on latents from two sources, mixed in every step: the encoder's own, and latents that Adam has
 been refining against their crop for up to `MAX_AGE` steps (a pool of crops, each with its latents and moments, replaced
-when too old). So it learns to be a good decoder of optimised latents too, which is what it is bundled for.
+when too old). So it learns to be a good decoder of optimised latents too, which is what it is bundled for. The
+second stage leaves the encoder as it is and trains the decoder on refined latents alone.
 
 Data: free-licence photographs from scikit-image's wheel (CC0 or public domain, listed in `PHOTOGRAPHS`) and procedural
 images (dead leaves filled with 1/f textures). Nothing is downloaded. OUT receives a diffusers folder (fp16
@@ -203,6 +205,8 @@ def main() -> None:
         "--minutes", type=float, default=60.0, help="wall-clock budget; the rate decays to zero over it"
     )
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--init", type=Path, help="a diffusers folder of an earlier stage to start from")
+    parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder alone, on refined latents")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
@@ -214,8 +218,16 @@ def main() -> None:
     device = torch.device(arguments.device)
     crops = Crops(arguments.seed)
     generator = torch.Generator().manual_seed(arguments.seed)
-    model = AutoencoderKL(**ARCHITECTURE).to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr, betas=(0.9, 0.98), weight_decay=1e-4)
+    if arguments.init:
+        model = AutoencoderKL.from_pretrained(arguments.init, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+    else:
+        model = AutoencoderKL(**ARCHITECTURE)
+    model.to(device, memory_format=torch.channels_last).train()
+    frozen = arguments.freeze_encoder
+    for part in (model.encoder, model.quant_conv):
+        part.requires_grad_(not frozen)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=arguments.lr, betas=(0.9, 0.98), weight_decay=1e-4)
     ema = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def encode(images: torch.Tensor) -> torch.Tensor:
@@ -236,14 +248,16 @@ def main() -> None:
             group["lr"] = arguments.lr * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
         # the last fifth sees pictures at the size they are used at
         encoded, refined, size = (4, 8, 128) if progress < 0.8 else (1, 2, 256)
-        if step >= 300 and (pool is None or pool.images.shape[-1] != size):
+        if frozen:
+            encoded = 1  # feeds the pool; its own error is only reported
+        if (frozen or step >= 300) and (pool is None or pool.images.shape[-1] != size):
             pool = new_pool(8 * refined, size)
         images = fresh(encoded, size)
-        latents_in, targets = [], [images]
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16), torch.set_grad_enabled(not frozen):
             mean, log_variance = encode(images).chunk(2, dim=1)
         log_variance = log_variance.clamp(-30, 20)
-        latents_in.append(mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance))
+        latents_in = [mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)]
+        targets = [images]
         if pool is not None:
             rows = pool.draw(refined)
             pooled = pool.latents[rows].requires_grad_(True)
@@ -252,10 +266,11 @@ def main() -> None:
         with torch.autocast(device.type, torch.bfloat16):
             decoded = model.decoder(model.post_quant_conv(torch.cat(latents_in))).float()
         error = (decoded - torch.cat(targets)).square().flatten(1).mean(1)
+        objective = error[encoded:].mean() if frozen else error.mean()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
         optimizer.zero_grad(set_to_none=True)
-        (error.mean() + 1e-6 * kl).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        (objective + 1e-6 * kl).backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if pool is not None:
             pool.update(rows, pooled.grad)
@@ -276,8 +291,7 @@ def main() -> None:
             save(model, ema, crops, arguments.out, record)
             last_save = time.time()
     record = dict(
-        steps=step, batch="4 encoded + 8 refined × 128², then 1 + 2 × 256² for the last fifth", learning_rate=arguments.lr,
-        seed=arguments.seed, seconds=round(time.time() - start), device=str(device), machine=platform.machine(),
+        steps=step, encoder_frozen=frozen, learning_rate=arguments.lr, minutes=arguments.minutes, seed=arguments.seed, seconds=round(time.time() - start), device=str(device), machine=platform.machine(),
         threads=torch.get_num_threads(), torch=torch.__version__, diffusers=diffusers.__version__,
     )  # fmt: skip
     save(model, ema, crops, arguments.out, record)

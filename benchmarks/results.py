@@ -1,0 +1,47 @@
+"""Where figures go: one JSON file per benchmark and machine, and the README's table made from them."""
+
+import json
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..engine.device import describe_device
+
+FOLDER = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+
+
+def write_result(name: str, device: torch.device, command: str, content: dict[str, Any], folder: Path = FOLDER) -> Path:
+    """Stamp `content` with commit, versions and hardware, and write it."""
+    hardware = describe_device(device)
+    stamp = {
+        "benchmark": name,
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "versions": {package: version(package) for package in ("torch", "numpy")},
+        "hardware": hardware,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = "".join(c if c.isalnum() else "-" for c in hardware["name"].lower()).strip("-")
+    path = folder / f"{name}-{machine}-{device.type}.json"
+    path.write_text(json.dumps(stamp | content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def replace_table(marker: str, table: str, readme: Path = README) -> None:
+    """Put `table` between `<!-- marker -->` and `<!-- /marker -->` in the README."""
+    text = readme.read_text(encoding="utf-8")
+    head, rest = text.split(f"<!-- {marker} -->\n", 1)
+    _, tail = rest.split(f"<!-- /{marker} -->", 1)
+    readme.write_text(f"{head}<!-- {marker} -->\n{table}\n<!-- /{marker} -->{tail}", encoding="utf-8")
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"

@@ -1,0 +1,51 @@
+"""The README's Python examples run as they stand, and its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_examples(photographs, tmp_path, monkeypatch, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    photographs.rename(tmp_path / "photos")
+    torch.manual_seed(0)
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    gains = [float(value) for value in re.findall(r"([-\d.]+) dB gained", capsys.readouterr().out)]
+    assert len(gains) == 2
+    assert min(gains) > 0
+    assert names["latents"].shape == (2, 4, 8, 8)
+    assert names["batch"]["optimized_latents"].shape[1:] == (4, 8, 8)
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    mentioned = set(re.findall(r"\bmake ([a-z]+)\b", README)) - {"pictures"}
+    assert mentioned <= targets
+    assert {"demo", "test", "lint", "bench", "help"} <= targets
+
+
+def test_links_lead_somewhere():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")):
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("path", [path for path in ROOT.glob("benchmarks/results/*.json")], ids=lambda path: path.stem)
+def test_readme_figures_are_those_of_the_results(path):
+    import json
+
+    from relatent.benchmarks.bench_loop import table
+
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["hardware"]["name"]
+    if content["benchmark"] == "loop":
+        assert table(content["results"]) in README
