@@ -1,12 +1,20 @@
 """The loops this project is measured against, written as their authors run them."""
 
+from collections.abc import Callable
+
 import torch
 
 # σ is the spread of the decoder's latents; the original's rates were set on Stable Diffusion's, σ ≈ 5.5
 ORIGINAL = {"original, default": (0.073, 150), "original, published": (0.0091, 50)}
 
 
-def original_loop(decode, latents: torch.Tensor, target: torch.Tensor, rate: float, iterations: int) -> torch.Tensor:  # type: ignore[no-untyped-def]
+def original_loop(
+    decode: Callable[[torch.Tensor], torch.Tensor],
+    latents: torch.Tensor,
+    target: torch.Tensor,
+    rate: float,
+    iterations: int,
+) -> torch.Tensor:
     """Generative Latent Optimization as published: eager fp32, torch's Adam, one image, `.item()` every iteration.
 
     latents (1, C, h, w), target (1, 3, H, W) in [-1, 1], rate in the latent's unit. Returns the last iterate.

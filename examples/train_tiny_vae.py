@@ -1,6 +1,6 @@
 """Train the bundled `tiny` autoencoder: the Stable Diffusion VAE's topology in small.
 
-    python examples/train_tiny_vae.py STAGE1 --minutes 35
+    python examples/train_tiny_vae.py STAGE1 --minutes 75      # and stopped after 35
     python examples/train_tiny_vae.py OUT --minutes 30 --init STAGE1 --freeze-encoder --lr 1e-3 --seed 1
 
 The decoder is trained on latents from two sources, mixed in every step: the encoder's own, and latents that Adam has

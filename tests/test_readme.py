@@ -39,7 +39,7 @@ def test_links_lead_somewhere():
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-@pytest.mark.parametrize("path", [path for path in ROOT.glob("benchmarks/results/*.json")], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("benchmarks/results/*.json")), ids=lambda path: path.stem)
 def test_readme_figures_are_those_of_the_results(path):
     import json
 
