@@ -30,12 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RelatentError as error:
         print(f"relatent: {error}", file=sys.stderr)
         return USAGE
-    except KeyboardInterrupt:
-        print("relatent: interrupted; what was finished is kept in shards/", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader of stdout has gone, and Python would complain of it at exit
         return SOME_FAILED
+    except OSError as error:
+        print(f"relatent: {error}; shards that were finished are kept and valid", file=sys.stderr)
+        return SOME_FAILED
+    except KeyboardInterrupt:
+        print("relatent: interrupted; what was finished is kept in shards/", file=sys.stderr)
+        return INTERRUPTED
 
 
 def build_parser() -> argparse.ArgumentParser:

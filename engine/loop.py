@@ -74,8 +74,11 @@ def iterate(
     with torch.enable_grad():
         decoded = decode(latents)
         loss = objective(decoded, targets)
-        (gradient,) = torch.autograd.grad(loss.sum(), latents)
-    loss = loss.detach()
+        # A mean over 10⁶ values has gradients below fp16's smallest number: pass them through the decoder scaled by a
+        # power of two near that count, which changes nothing in fp32 but the exponents.
+        scale = 2.0 ** (targets[0].numel().bit_length() - 1)
+        (gradient,) = torch.autograd.grad(scale * loss.sum(), latents)
+    gradient, loss = gradient / scale, loss.detach()
 
     finite_loss = torch.isfinite(loss)
     improved = state.active & finite_loss & (loss < state.best_loss)

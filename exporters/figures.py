@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..engine.records import Record
 
@@ -34,7 +34,7 @@ def _rows(records: list[Record], panel: int) -> Image.Image:
     height = len(records) * (panel + STRIP) + MARGIN
     canvas = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=13)
+    font = _font(13)
     for row, record in enumerate(records):
         top = row * (panel + STRIP)
         images, metrics = record.images, record.metrics
@@ -45,21 +45,28 @@ def _rows(records: list[Record], panel: int) -> Image.Image:
             (_shorten(record.name, draw, font, panel), ""),
             ("encoder", f"{metrics['initial_psnr']:.2f} dB"),
             ("optimised", f"{metrics['final_psnr']:.2f} dB ({gain:+.2f})"),
-            (f"error ×{AMPLIFY}", "encoder"),
-            (f"error ×{AMPLIFY}", "optimised"),
+            (f"encoder's error × {AMPLIFY}", ""),
+            (f"optimised error × {AMPLIFY}", ""),
         ]
         for column, (pixels, (left, right)) in enumerate(zip(panels, captions, strict=True)):
             x = MARGIN + column * (panel + MARGIN)
             draw.text((x, top + STRIP - 8), left, INK, font, anchor="ls")
             draw.text((x + panel, top + STRIP - 8), right, FAINT, font, anchor="rs")
             picture = Image.fromarray(pixels)
-            picture.thumbnail((panel, panel), Image.Resampling.LANCZOS)
-            canvas.paste(picture, (x, top + STRIP))
+            smooth = Image.Resampling.LANCZOS if max(picture.size) > panel else Image.Resampling.NEAREST
+            canvas.paste(ImageOps.contain(picture, (panel, panel), smooth), (x, top + STRIP))
     return canvas
 
 
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """matplotlib's DejaVu: Pillow's own font lacks most of unicode, the × among it."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
 def _shorten(
-    text: str, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
+    text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int
 ) -> str:
     shown = text
     while text and draw.textlength(shown, font) > width:
@@ -69,22 +76,21 @@ def _shorten(
 
 
 def loss_curves(curves: list[tuple[str, list[float]]], loss: str, path: Path) -> None:
-    """The loss of each picture relative to its start, over the iterations, as a PNG."""
+    """How far the loss of each picture has fallen since its start, over the iterations, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for name, losses in curves:
-        start = losses[0] if losses and losses[0] else 1.0
-        axes.plot([value / start for value in losses], linewidth=1.2, alpha=0.8, label=name)
-    axes.set_xlabel("iteration")
     positive = all(value > 0 for _, losses in curves for value in losses)
-    if positive:
-        axes.set_yscale("log")
-    axes.set_ylabel(f"loss ({loss}) relative to the encoder's latent")
-    axes.grid(True, which="both", alpha=0.25)
+    for name, losses in curves:
+        # in decibels where the loss allows it: for mse that is the gain in PSNR, but for the clamping
+        fall = 10 * np.log10(losses[0] / np.array(losses)) if positive else losses[0] - np.array(losses)
+        axes.plot(fall, linewidth=1.2, alpha=0.8, label=name)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(f"fall of the loss ({loss}){' in dB' if positive else ''}")
+    axes.grid(True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if 1 < len(curves) <= 12:
         axes.legend(fontsize=8, frameon=False)
