@@ -6,7 +6,7 @@ The names below are imported when they are first used, so that `import relatent`
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from .engine.version import VERSION as __version__
 
 _HOMES = {
     "Autoencoder": "engine.autoencoder",

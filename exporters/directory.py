@@ -15,6 +15,7 @@ from ..engine.load import load_autoencoder
 from ..engine.progress import Progress
 from ..engine.records import Failure, Record
 from ..engine.run import ImageRun
+from ..engine.version import VERSION
 from .exporter import SCHEMA, check_formats, make_exporter
 from .run_folder import RunFolder, now
 from .statistics import metric_statistics
@@ -166,9 +167,7 @@ def _versions() -> dict[str, str]:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    from .. import __version__
-
-    found = {"relatent": __version__, "python": platform.python_version()}
+    found = {"relatent": VERSION, "python": platform.python_version()}
     for package in ("torch", "diffusers", "numpy", "h5py", "pillow"):
         try:
             found[package] = version(package)

@@ -65,9 +65,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
-def _shorten(
-    text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int
-) -> str:
+def _shorten(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> str:
     shown = text
     while text and draw.textlength(shown, font) > width:
         text = text[:-1]
