@@ -148,6 +148,6 @@ def _revision(entry: Entry) -> str | None:
 
     file = f"{entry.subfolder}/config.json" if entry.subfolder else "config.json"
     found = try_to_load_from_cache(entry.repository or "", file)
-    return (
-        Path(found).relative_to(Path(found).parents[len(Path(file).parts)]).parts[0] if isinstance(found, str) else None
-    )
+    if not isinstance(found, str):  # None, or a mark that the file is known not to exist
+        return None
+    return Path(found).parents[len(Path(file).parts) - 1].name  # …/snapshots/REVISION/file

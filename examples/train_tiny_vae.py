@@ -1,12 +1,13 @@
 """Train the bundled `tiny` autoencoder: the Stable Diffusion VAE's topology in small.
 
-    python examples/train_tiny_vae.py STAGE1 --minutes 75      # and stopped after 35
-    python examples/train_tiny_vae.py OUT --minutes 30 --init STAGE1 --freeze-encoder --lr 1e-3 --seed 1
+    python examples/train_tiny_vae.py STAGE1 --minutes 75                                                 # stopped at 35
+    python examples/train_tiny_vae.py STAGE2 --minutes 30 --init STAGE1 --freeze-encoder --lr 1e-3 --seed 1  # stopped at 5
+    python examples/train_tiny_vae.py OUT --minutes 10 --init STAGE2 --freeze-encoder --lr 6e-4 --seed 2
 
 The decoder is trained on latents from two sources, mixed in every step: the encoder's own, and latents that Adam has
 been refining against their crop for up to `MAX_AGE` steps (a pool of crops, each with its latents and moments, replaced
 when too old). So it learns to be a good decoder of optimised latents too, which is what it is bundled for. The
-second stage leaves the encoder as it is and trains the decoder on refined latents alone.
+later stages leave the encoder as it is and train the decoder on refined latents alone.
 
 Data: free-licence photographs from scikit-image's wheel (CC0 or public domain, listed in `PHOTOGRAPHS`) and procedural
 images (dead leaves filled with 1/f textures). Nothing is downloaded. OUT receives a diffusers folder (fp16
@@ -191,9 +192,13 @@ def save(model, ema: dict[str, torch.Tensor], crops: Crops, out: Path, record: d
     averaged.register_to_config(scaling_factor=round(1.0 / latents.std().item(), 5))
     temporary = out.with_name(out.name + ".partial")
     averaged.half().save_pretrained(temporary)
+    config = json.loads((temporary / "config.json").read_text())
+    config.pop("_name_or_path", None)  # where this machine kept the stage before
+    (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (temporary / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     out.mkdir(parents=True, exist_ok=True)
     for file in temporary.iterdir():
+        file.chmod(0o644)
         os.replace(file, out / file.name)
     temporary.rmdir()
 
