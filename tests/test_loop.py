@@ -148,11 +148,11 @@ def test_nan_is_marked_and_falls_back(small_vae, targets):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_ends_within_a_tenth_of_a_decibel(targets, precision):
     vae = load_autoencoder("tiny", device="cpu")
-    targets = torch.nn.functional.interpolate(targets, size=128, mode="bilinear")
+    targets = torch.nn.functional.interpolate(targets[:2], size=64, mode="bilinear")
     latents = vae.encode(targets)
     ends = {}
     for name in ("fp32", precision):
-        config = OptimizationConfig(iterations=10, precision=name)
+        config = OptimizationConfig(iterations=8, precision=name)
         results = LatentOptimizer(config).optimize_batch(vae, latents, targets)
         ends[name] = sum(result.metrics["final_psnr"] for result in results) / len(results)
     assert ends[precision] == pytest.approx(ends["fp32"], abs=0.1)
