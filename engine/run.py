@@ -55,10 +55,13 @@ class ImageRun:
                     outcome.append(loaded)
                 else:
                     batch.append((source, loaded))
+            full = False
             try:
                 outcome += self._optimize(batch)
-            except torch.OutOfMemoryError as error:
-                limit = self._smaller(len(batch), error)
+            except torch.OutOfMemoryError:
+                full = True
+            if full:  # not in the handler: its traceback would keep the failed batch in memory
+                limit = self._smaller(len(batch))
                 queue += [source for source, _ in reversed(batch)]
             if outcome:
                 yield outcome
@@ -66,20 +69,20 @@ class ImageRun:
     def _batch_limit(self) -> int:
         return self.batch_size or AUTO_BATCH[self.autoencoder.device.type]
 
-    def _smaller(self, count: int, error: Exception) -> int:
+    def _smaller(self, count: int) -> int:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         half = count // 2
         if half == 0:
             raise UsageError(
                 f"one image of {self.size}×{self.size} pixels does not fit in memory; use a smaller --size or --precision bf16"
-            ) from error
+            )
         if self.batch_size is not None:
             fits = self._probe(half)
             remedy = f"--batch-size {fits} fits" if fits else "not even one image fits: use a smaller --size"
             raise UsageError(
                 f"--batch-size {self.batch_size} does not fit in memory; {remedy}, auto finds out by itself"
-            ) from error
+            )
         logger.warning("a batch of %d does not fit in memory; going on with %d", count, half)
         return half
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.errors import DatasetError, UsageError
 from ..engine.records import Failure, Record
 from .atomic import append_line, write_json
-from .exporter import SCHEMA, Header
+from .exporter import FORMATS, SCHEMA, Header
 from .hdf5 import HDF5Exporter, read_records
 
 
@@ -24,9 +24,8 @@ class RunFolder:
         """A new run in `out`. Raises `UsageError` where the folder holds another, naming what differs."""
         if (out / "run.json").exists():
             raise UsageError(_occupied(out, cls.open(out).record, record))
-        taken = [
-            name for name in ("shards", "ledger.jsonl", "dataset.h5", "dataset.pt", "png") if (out / name).exists()
-        ]
+        outputs = [place for _, _, place in FORMATS.values()]
+        taken = [name for name in ("shards", "ledger.jsonl", *outputs) if (out / name).exists()]
         if taken:
             raise UsageError(
                 f"{out} holds {', '.join(taken)} but no run.json: it is no run's folder; choose another OUT"
