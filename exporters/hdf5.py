@@ -160,7 +160,7 @@ def _read_rows(file: h5py.File, rows: slice) -> list[Record]:
     }
     sizes, counts, stops = file["original_size"][rows], file["iterations"][rows], file["convergence_iteration"][rows]
     initial, optimized, losses = file["initial_latents"][rows], file["optimized_latents"][rows], file["losses"][rows]
-    metrics = {name: file[f"metrics/{name}"][rows] for name in file["metrics"]}
+    metrics = {name: file[f"metrics/{name}"][rows] for name in METRICS}  # in their order, not the file's
     images = {name: file[f"images/{name}"][rows] for name in file.get("images", ())}
     return [
         Record(

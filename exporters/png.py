@@ -11,7 +11,7 @@ from .exporter import Exporter
 from .figures import comparison, difference, loss_curves, overview
 from .statistics import metric_statistics
 
-OVERVIEW_ROWS = 8  # pictures shown in overview.png, spread over the run
+OVERVIEW_ROWS = 8  # pictures shown in overview.png, the first of the run
 CURVES = 64  # pictures drawn in loss_curves.png at the most
 
 
