@@ -169,7 +169,13 @@ def test_signals_end_a_run_with_130_and_keep_what_is_finished(tmp_path, vae_fold
     out = tmp_path / "out"
     command = [sys.executable, "-m", "relatent", "optimize", folder, out, "--vae", vae_folder, "--size", "32"]
     options = ["--iterations", "400", "--batch-size", "2", "--device", "cpu"]
-    process = subprocess.Popen([str(word) for word in command + options], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [str(word) for word in command + options],
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell starts background jobs with SIGINT ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.time() + 120
     while not (out / "run.json").exists() and time.time() < deadline:
         time.sleep(0.05)
