@@ -45,7 +45,7 @@ class Progress:
 
     def _gain(self) -> str:
         failures = f", {self.failed} failed" if self.failed else ""
-        return f"{self.gains / max(self.finished, 1):+.2f} dB{failures}"
+        return f"{self.gains / self.finished:+.2f} dB{failures}" if self.finished else f"no gain known yet{failures}"
 
     def _show(self, position: float) -> None:
         if self._bar is not None:
@@ -53,7 +53,7 @@ class Progress:
             self._bar.refresh()
         elif self.enabled:
             now = time.monotonic()
-            if now - self._last_line >= self.SECONDS_BETWEEN_LINES or position >= self.total:
+            if now - self._last_line >= self.SECONDS_BETWEEN_LINES or self.done >= self.total:
                 self._last_line = now
                 rate = position / max(now - self._started, 1e-9)
                 left = (self.total - position) / rate if rate else 0.0
