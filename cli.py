@@ -132,7 +132,7 @@ def _demo(options: argparse.Namespace) -> int:
     from .exporters.directory import optimize_directory
 
     photographs = Path(skimage.data.__file__).parent
-    config = OptimizationConfig(**({"iterations": options.iterations} if options.iterations else {}))
+    config = OptimizationConfig(**({"iterations": options.iterations} if options.iterations is not None else {}))
     with tempfile.TemporaryDirectory() as folder:
         for name in DEMO_PHOTOGRAPHS:
             shutil.copy(photographs / name, folder)

@@ -91,6 +91,7 @@ def test_optimize_info_export(photographs, tmp_path, vae_folder):
         (["optimize", "{in}", "{out}", "--vae", "tiny", "--config", "absent.toml"], "cannot read the configuration"),
         (["optimize", "{in}", "{out}", "--vae", "tiny", "--format", "zip"], "unknown format 'zip'"),
         (["optimize", "absent", "{out}", "--vae", "tiny"], "no such image"),
+        (["demo", "{out}", "--iterations", "0"], "at least 1"),
         (["info", "absent"], "holds no run"),
         (["export", "absent", "--to", "pt"], "holds no run"),
         (["export", "absent", "--to", "zip"], "unknown format 'zip'"),
