@@ -4,7 +4,7 @@ import torch
 
 from .checks import check_images
 from .config import OptimizationConfig
-from .load import as_autoencoder
+from .load import load_autoencoder
 from .optimizer import LatentOptimizer
 
 
@@ -17,7 +17,7 @@ def encode(
     latent cells. Returns (B, C, h, w) fp32, unscaled: multiply by `scaling_factor` where a diffusion model wants that.
     Raises `UsageError` for wrong shapes or ranges (`check_range=False` admits pictures without dark pixels).
     """
-    autoencoder = as_autoencoder(vae)
+    autoencoder = load_autoencoder(vae)
     if check_range:
         check_images(images)
     initial = autoencoder.encode(images.to(autoencoder.device))

@@ -48,11 +48,6 @@ def load_autoencoder(
     return autoencoder if device is None else autoencoder.to(resolve_device(device))
 
 
-def as_autoencoder(vae: object) -> Autoencoder:
-    """Accept what users pass as `vae`."""
-    return load_autoencoder(vae)
-
-
 def _load_named(source: str | Path, weights: Path | None, token: str | None) -> Autoencoder:
     entry = CATALOGUE.get(str(source))
     if entry is None:

@@ -9,7 +9,7 @@ from .autoencoder import Autoencoder
 from .checks import check_images, check_pair
 from .config import OptimizationConfig
 from .device import resolve_precision
-from .load import as_autoencoder
+from .load import load_autoencoder
 from .loop import NON_FINITE, STOP_REASONS, LoopState, loss_lists, run_loop
 from .metrics import quality
 from .objective import Loss, build_objective
@@ -58,7 +58,7 @@ class LatentOptimizer:
         off for pictures known to be without dark pixels. on_checkpoint: called with the iterations done.
         Raises `UsageError` (a ValueError) for shapes, channels or ranges that do not fit.
         """
-        autoencoder = as_autoencoder(vae)
+        autoencoder = load_autoencoder(vae)
         if check_range:
             check_images(targets_batch, "targets")
         check_pair(autoencoder, latents_batch, targets_batch)

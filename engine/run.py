@@ -36,7 +36,7 @@ class ImageRun:
     background: str = BACKGROUND
     batch_size: int | None = None  # None: auto
     keep_images: bool = True  # hand on the pictures too, uint8: before, encoder's and optimised reconstruction
-    on_progress: Callable[[float], None] | None = None  # called with the fraction of the current batch that is done
+    on_progress: Callable[[float], None] | None = None  # called with how many images' worth of the batch is done
     seconds: defaultdict[str, float] = field(
         default_factory=lambda: defaultdict(float)
     )  # by phase: load, encode, optimize

@@ -12,6 +12,8 @@ from ..engine.errors import DatasetError, UsageError
 from ..engine.records import IMAGES, METRICS, Record
 from .exporter import SCHEMA, Exporter
 
+TEXT_COLUMNS = ("image_name", "split", "source_path", "stop_reason", "conversions")
+
 
 class HDF5Exporter(Exporter):
     """One sample per chunk, so that a random read costs one chunk; fletcher32 finds a flipped bit."""
@@ -88,7 +90,7 @@ class HDF5Exporter(Exporter):
         file.attrs["shift_factor"] = header.vae["shift_factor"]
         file.attrs["value_range"] = "[-1, 1]"
         text = h5py.string_dtype("utf-8")
-        for name in ("image_name", "split", "source_path", "stop_reason", "conversions"):
+        for name in TEXT_COLUMNS:
             _growing(file, name, (), text, 256)
         _growing(file, "original_size", (2,), np.int32, 256)
         _growing(file, "iterations", (), np.int32, 256)
@@ -155,9 +157,7 @@ def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
 
 
 def _read_rows(file: h5py.File, rows: slice) -> list[Record]:
-    text = {
-        name: file[name].asstr()[rows] for name in ("image_name", "split", "source_path", "stop_reason", "conversions")
-    }
+    text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
     sizes, counts, stops = file["original_size"][rows], file["iterations"][rows], file["convergence_iteration"][rows]
     initial, optimized, losses = file["initial_latents"][rows], file["optimized_latents"][rows], file["losses"][rows]
     metrics = {name: file[f"metrics/{name}"][rows] for name in METRICS}  # in their order, not the file's
