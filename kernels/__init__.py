@@ -1,1 +1,1 @@
-"""The loop's tensor operations. `reference.py` holds each one in plain torch: the oracle, and what runs by default."""
+"""Tensor operations of the loop and the decoder, one per file; `reference.py` holds each one in plain torch."""

@@ -1,6 +1,39 @@
-"""The loop's operations in plain torch. Correct first: the definition of what any faster kernel must compute."""
+"""The operations in plain torch: what any faster kernel must compute, and what runs where Triton does not."""
 
 import torch
+import torch.nn.functional as F
+
+
+def fused_loss_reference(
+    decoded: torch.Tensor,
+    target: torch.Tensor,
+    kind: str = "mse",
+    *,
+    weight: torch.Tensor | None = None,
+    delta: float = 0.1,
+    scale: float = 1.0,
+    clamp: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Arguments, results and maths of `fused_loss`."""
+    x, t = decoded.float(), target.float()
+    if target.dtype == torch.uint8:
+        t = t / 127.5 - 1.0
+    clamped = x.clamp(-1.0, 1.0)
+    e = (clamped if clamp else x) - t
+    if kind == "mse":
+        rho, slope = e.square(), 2.0 * e
+    elif kind == "l1":
+        rho, slope = e.abs(), e.sign()
+    else:
+        rho = torch.where(e.abs() <= delta, 0.5 * e.square(), delta * (e.abs() - 0.5 * delta))
+        slope = e.clamp(-delta, delta)
+    if clamp:
+        slope = torch.where(x.abs() > 1.0, 0.0, slope)
+    square = (clamped - t).square()
+    if weight is not None:
+        rho, slope, square = weight * rho, weight * slope, weight * square
+    gradient = (slope * (scale / decoded[0].numel())).to(decoded.dtype)
+    return rho.flatten(1).mean(1), square.flatten(1).mean(1), gradient
 
 
 def fused_adam_reference(
@@ -8,24 +41,52 @@ def fused_adam_reference(
     gradient: torch.Tensor,
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
-    learning_rate: torch.Tensor,
+    best_latents: torch.Tensor,
+    low: torch.Tensor,
+    best_loss: torch.Tensor,
+    *,
+    loss: torch.Tensor,
+    improved: torch.Tensor,
     active: torch.Tensor,
-    step: int,
+    step: torch.Tensor,
+    rate: torch.Tensor,
+    factor: torch.Tensor,
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    """One Adam step for a batch of independent latents, in place (Kingma & Ba, 2015, algorithm 1).
-
-    latents, gradient, exp_avg, exp_avg_sq: (B, ...) fp32; learning_rate: (B,) in the latent's unit; active: (B,) bool,
-    an image that is not active keeps its latent and moments; step: from 1. Mutates latents and both moments.
-    """
+    """Arguments, effects and maths of `fused_adam`."""
     shape = (-1,) + (1,) * (latents.ndim - 1)
-    keep = active.view(shape)
-    new_avg = torch.lerp(gradient, exp_avg, betas[0])
-    new_avg_sq = torch.lerp(gradient.square(), exp_avg_sq, betas[1])
-    denominator = (new_avg_sq / (1.0 - betas[1] ** step)).sqrt_().add_(eps)
-    update = learning_rate.view(shape) * (new_avg / (1.0 - betas[0] ** step)) / denominator
+    best_latents.copy_(torch.where(improved.view(shape), latents, best_latents))
+    best_loss.copy_(torch.where(improved, loss, best_loss))
+    g = gradient.float() * factor.view(shape)
+    new_avg = torch.lerp(g, exp_avg, betas[0])
+    new_avg_sq = torch.lerp(g.square(), exp_avg_sq, betas[1])
+    # fp64: 1 − 0.999ᵗ loses four digits in fp32
+    correction1, correction2 = ((1.0 - beta ** step.double()).float().view(shape) for beta in betas)
+    update = rate.view(shape) * (new_avg / correction1) / ((new_avg_sq / correction2).sqrt() + eps)
     # where, not a product with the flag: a stopped image's gradient may be NaN, and 0 · NaN is NaN
+    keep = active.view(shape)
     latents.copy_(torch.where(keep, latents - update, latents))
     exp_avg.copy_(torch.where(keep, new_avg, exp_avg))
     exp_avg_sq.copy_(torch.where(keep, new_avg_sq, exp_avg_sq))
+    low.copy_(latents)
+
+
+def group_norm_silu_reference(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    groups: int,
+    eps: float = 1e-6,
+    residual: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Arguments, results and maths of `group_norm_silu`; the statistics in fp32 at least."""
+    s = x if residual is None else x + residual
+    wide = torch.promote_types(s.dtype, torch.float32)
+    y = F.silu(F.group_norm(s.to(wide), groups, weight.to(wide), bias.to(wide), eps))
+    return y.to(s.dtype), s
+
+
+def upsample_conv_reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """(B, I, H, W), (O, I, 3, 3), (O,) -> (B, O, 2H, 2W): the two operations that `upsample_conv` joins."""
+    return F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=1)

@@ -1,11 +1,16 @@
 """Small real models and real pictures, made once per session."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-import relatent
 import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: kernels then run on CPU tensors
+
+import relatent
 from helpers import picture, small_kl
 from PIL import Image
 

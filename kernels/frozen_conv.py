@@ -1,0 +1,58 @@
+"""Convolution with frozen weights: what it keeps for the backward pass is its weight, not its input.
+
+    out = x ∗ w + b    ∂x = ∂out ∗ᵀ w
+
+torch's own convolution takes its input along into the backward pass even where only ∂x is asked for, and so does the
+graph that torch.compile makes of it: as many bytes as all the activations between the convolutions.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch.library import triton_op
+
+
+@triton_op("relatent::frozen_conv", mutates_args=())
+def _frozen_conv(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int, padding: int, transposed: bool
+) -> torch.Tensor:
+    convolve = F.conv_transpose2d if transposed else F.conv2d
+    return convolve(x, weight, bias, stride=stride, padding=padding)
+
+
+def _save(ctx, inputs, output):
+    x, weight, _, ctx.stride, ctx.padding, ctx.transposed = inputs
+    ctx.shape = x.shape
+    ctx.save_for_backward(weight)
+
+
+def _pull_back(ctx, grad):
+    (weight,) = ctx.saved_tensors
+    if ctx.transposed:
+        return F.conv2d(grad, weight, stride=ctx.stride, padding=ctx.padding), None, None, None, None, None
+    missing = [  # rows and columns at the end that no output pixel reaches fully
+        side - ((out - 1) * ctx.stride - 2 * ctx.padding + kernel)
+        for side, out, kernel in zip(ctx.shape[2:], grad.shape[2:], weight.shape[2:], strict=True)
+    ]
+    pulled = F.conv_transpose2d(grad, weight, stride=ctx.stride, padding=ctx.padding, output_padding=missing)
+    return pulled, None, None, None, None, None
+
+
+_frozen_conv.register_autograd(_pull_back, setup_context=_save)
+
+
+def frozen_conv(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    transposed: bool = False,
+) -> torch.Tensor:
+    """conv2d, or conv_transpose2d where `transposed`, on any device; differentiable in x alone.
+
+    x: (B, I, H, W). weight: (O, I, k, l), or (I, O, k, l) where transposed; bias: (O,). Both frozen: `ValueError` if not.
+    """
+    if weight.requires_grad or (bias is not None and bias.requires_grad):
+        raise ValueError("frozen_conv: weight and bias must be frozen; use requires_grad_(False) on the module")
+    return _frozen_conv(x, weight, bias, stride, padding, transposed)

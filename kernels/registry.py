@@ -1,0 +1,50 @@
+"""The Triton kernels by name, with an example of each launch: what the resource report and the benchmarks go through."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import fused_adam, fused_loss, group_norm_silu
+
+_LOSS = dict(KIND=0, CLAMP=False, BYTES=False, WEIGHTED=False, LAST=True, BLOCK=fused_loss.BLOCK)
+_TILE = dict(GROUP=4, GROUP_P2=4, GROUPS=16, ROWS=64)  # 128 channels in 32 groups, the decoder's largest layers
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One compilation: pointer types by Triton's names in the kernel's order, integers and floats after them."""
+
+    kernel: Callable[..., Any]
+    types: tuple[str, ...]
+    constants: dict[str, Any]
+
+
+VARIANTS = {
+    "fused_loss": Variant(
+        fused_loss._fused_loss_kernel, ("*bf16", "*fp32", "*fp32", "*bf16", "*fp32", "*fp32", "i32", "i32", "i32", "fp32", "fp32"), _LOSS
+    ),
+    "fused_loss, uint8 target, weight": Variant(
+        fused_loss._fused_loss_kernel, ("*bf16", "*u8", "*fp32", "*bf16", "*fp32", "*fp32", "i32", "i32", "i32", "fp32", "fp32"),
+        _LOSS | dict(KIND=2, BYTES=True, WEIGHTED=True),
+    ),
+    "fused_adam": Variant(
+        fused_adam._fused_adam_kernel,
+        ("*fp32", "*bf16", "*fp32", "*fp32", "*fp32", "*bf16", "*fp32", "*fp32", "*i1", "*i1", "*fp32", "*fp32", "*fp32", "*fp32", "i32", "fp32", "fp32", "fp32"),
+        dict(BLOCK=fused_adam.BLOCK),
+    ),
+    "group_norm_silu, statistics": Variant(
+        group_norm_silu._statistics_kernel, ("*bf16", "*bf16", "*bf16", "*fp32", "*fp32", "i32", "i32", "i32"), _TILE | dict(ADD=False)
+    ),
+    "group_norm_silu, statistics of a sum": Variant(
+        group_norm_silu._statistics_kernel, ("*bf16", "*bf16", "*bf16", "*fp32", "*fp32", "i32", "i32", "i32"), _TILE | dict(ADD=True)
+    ),
+    "group_norm_silu, apply": Variant(
+        group_norm_silu._apply_kernel, ("*bf16", "*bf16", "*fp32", "*fp32", "*bf16", "*bf16", "i32", "i32", "i32"), _TILE
+    ),
+    "group_norm_silu, backward sums": Variant(
+        group_norm_silu._backward_kernel, ("*bf16",) * 2 + ("*fp32",) * 2 + ("*bf16",) * 2 + ("*fp32",) * 4 + ("*bf16", "i32", "i32", "i32"), _TILE | dict(WRITE=False)
+    ),
+    "group_norm_silu, backward": Variant(
+        group_norm_silu._backward_kernel, ("*bf16",) * 2 + ("*fp32",) * 2 + ("*bf16",) * 2 + ("*fp32",) * 4 + ("*bf16", "i32", "i32", "i32"), _TILE | dict(WRITE=True)
+    ),
+}  # fmt: skip

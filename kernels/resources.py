@@ -1,0 +1,103 @@
+"""What each Triton kernel takes of a multiprocessor, compiled here, no GPU needed.
+
+python -m relatent.kernels.resources [--json] [sm_80 sm_90 ...]
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .library import INTERPRETED, require, triton
+from .registry import VARIANTS, Variant
+
+ARCHITECTURES = ("sm_80", "sm_90")
+
+
+def compile_variant(variant: Variant, architecture: str) -> dict[str, Any]:
+    """-> registers, shared (bytes), spills (bytes stored and loaded), widest global load and store (bits), warps."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names: list[str] = variant.kernel.arg_names  # type: ignore[attr-defined]
+    signature = dict(zip(names, variant.types, strict=False))
+    signature |= dict.fromkeys(variant.constants, "constexpr")
+    # as torch's allocations give them: pointers on 16 bytes, and sizes that are multiples of 16
+    aligned = {
+        (index,): [["tt.divisibility", 16]]
+        for index, name in enumerate(names)
+        if signature[name].startswith("*") or signature[name] == "i32"
+    }
+    constants = {(names.index(name),): value for name, value in variant.constants.items()}
+    source = ASTSource(variant.kernel, signature, constants, aligned)
+    target = GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)
+    compiled = triton.compile(source, target=target, options={"num_warps": 4})
+    ptx = compiled.asm["ptx"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.ptx"
+        path.write_text(ptx)
+        named = re.search(r"^\.target\s+(sm_\w+)", ptx, re.MULTILINE)
+        command = [
+            _ptxas(target.arch),
+            "-v",
+            f"--gpu-name={named[1] if named else architecture}",
+            str(path),
+            "-o",
+            f"{path}.o",
+        ]
+        report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    vectors = [int(n or 1) * int(bits) for n, bits in re.findall(r"ld\.global(?:\.v(\d))?\.\w*?(\d+)\b", ptx)]
+    return {
+        "registers": _number(r"Used (\d+) registers", report),
+        "shared": compiled.metadata.shared,
+        "spills": _number(r"(\d+) bytes spill stores", report) + _number(r"(\d+) bytes spill loads", report),
+        "stack": _number(r"(\d+) bytes stack frame", report),
+        "widest_load_bits": max(vectors, default=0),
+        "warps": compiled.metadata.num_warps,
+    }
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    return int(found[1]) if found else 0
+
+
+def _ptxas(architecture: int) -> str:
+    """The assembler that Triton itself uses for it."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    return str(get_ptxas(architecture).path)
+
+
+def report(architectures: tuple[str, ...] = ARCHITECTURES) -> dict[str, dict[str, dict[str, Any]]]:
+    """architecture -> kernel -> resources. Raises `ValueError` where Triton is absent or interprets."""
+    require(triton is not None, "resources: Triton is not installed; it comes with torch for Linux")
+    require(not INTERPRETED, "resources: TRITON_INTERPRET=1 is set, so nothing is compiled; unset it")
+    return {
+        architecture: {name: compile_variant(variant, architecture) for name, variant in VARIANTS.items()}
+        for architecture in architectures
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table, or with --json the figures."""
+    architectures = tuple(word for word in arguments if word.startswith("sm_")) or ARCHITECTURES
+    found = report(architectures)
+    if "--json" in arguments:
+        print(json.dumps(found, indent=1))
+        return 0
+    for architecture, kernels in found.items():
+        print(f"{architecture:38} registers  shared  spills  stack  widest load")
+        for name, row in kernels.items():
+            print(
+                f"  {name:36} {row['registers']:9} {row['shared']:7} {row['spills']:7} {row['stack']:6} "
+                f"{row['widest_load_bits']:8} bit"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
