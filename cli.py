@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     optimize.add_argument("--batch-size", default="auto", metavar="N|auto", help="pictures at once (default: auto)")
     optimize.add_argument("--precision", metavar="auto|fp32|bf16|fp16", help="of the decoder in the loop")
+    optimize.add_argument("--compile", metavar="auto|on|off", help="compile the iteration (default: on CUDA)")
     optimize.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:1|mps")
     optimize.add_argument("--limit", type=int, metavar="N", help="pictures per split")
     optimize.add_argument(
@@ -152,6 +153,7 @@ def _optimize(options: argparse.Namespace) -> int:
         "loss_function": options.loss,
         "target_gain": options.target_gain,
         "precision": options.precision,
+        "compile": options.compile,
     }
     overrides = {name: value for name, value in overrides.items() if value is not None}
     config = (
@@ -238,6 +240,11 @@ def _summary(run: dict[str, Any], out: Path) -> str:
         f"{seconds.get('total', 0.0):.1f} s in all, {per_image:.2f} s of optimising per picture, "
         f"{run['precision']} on {run['hardware']['name']}"
     )
+    if "engine" in run:
+        engine = run["engine"]
+        compiling = f", {seconds['compile']:.1f} s of compiling" if engine["mode"] != "eager" else ""
+        peak = engine["peak_memory_bytes"] / 2**30
+        lines.append(f"{engine['mode']}, {engine['batch_size']} at a time, {peak:.2f} GiB at most{compiling}")
     lines += [f"{name}: {path}" for name, path in run["outputs"].items()]
     for failure in run["failures"]:
         lines.append(f"failed in {failure['stage']}: {failure['source_path']}: {failure['reason']}")

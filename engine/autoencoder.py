@@ -1,6 +1,5 @@
 """A frozen autoencoder as the engine sees it: a decoder, perhaps an encoder, and what is known of both."""
 
-import copy
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from torch import nn
 
 from .device import DTYPES
 from .errors import UsageError
+from .rewrite import DEFAULT_REWRITES, prepare
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -46,7 +46,9 @@ class Autoencoder:
         self.value_range = value_range
         self.native_size = native_size
         self.repository, self.revision = repository, revision
-        self._copies: dict[str, Transform] = {}  # precision -> decoder with weights in it
+        self.rewrites = DEFAULT_REWRITES  # of the loop's decoder, names in `engine/rewrite.py`
+        self.loops: dict[Any, Any] = {}  # captured loops by shape and configuration, kept by `engine/loop.py`
+        self._copies: dict[tuple[str, tuple[str, ...]], nn.Module] = {}  # (precision, rewrites) -> the loop's decoder
         self._sha256: str | None = None
         for module in self._modules():
             module.eval().requires_grad_(False)
@@ -67,20 +69,36 @@ class Autoencoder:
         for module in self._modules():
             module.to(device)
         self._copies.clear()
+        self.loops.clear()
         return self
 
-    def decode(self, latents: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(B, C, h, w) -> (B, 3, H, W) fp32, nominally in [-1, 1], not clamped; differentiable in `latents`."""
-        decoder, dtype = self._decoder(precision), DTYPES[precision]
-        low, high = self.value_range
-        return (decoder(latents.to(dtype)).float() - low) * (2.0 / (high - low)) - 1.0
+        return self._in_range(self.decoder(latents.float()))
 
-    def _decoder(self, precision: str) -> Transform:
-        if precision == "fp32" or not isinstance(self.decoder, nn.Module):
-            return self.decoder
-        if precision not in self._copies:
-            self._copies[precision] = copy.deepcopy(self.decoder).to(DTYPES[precision])
-        return self._copies[precision]
+    def loop_decoder(self, precision: str) -> tuple[Transform, torch.dtype]:
+        """`decode` as the loop runs it, and the type of the latents it takes.
+
+        A module is copied, rewritten (`rewrites`, exact to rounding), cast and laid out channels-last; its pictures
+        come in its own type where its range is [-1, 1]. A decoder that is a plain function stays as it is, in fp32.
+        """
+        if not isinstance(self.decoder, nn.Module):
+            return self.decode, torch.float32
+        key = (precision, tuple(self.rewrites))
+        if key not in self._copies:
+            self._copies[key] = prepare(self.decoder, DTYPES[precision], tuple(self.rewrites))
+        module = self._copies[key]
+
+        def decode(latents: torch.Tensor) -> torch.Tensor:
+            if latents.ndim == 4:
+                latents = latents.contiguous(memory_format=torch.channels_last)
+            return self._in_range(module(latents))
+
+        return decode, DTYPES[precision]
+
+    def _in_range(self, image: torch.Tensor) -> torch.Tensor:
+        low, high = self.value_range
+        return image if (low, high) == (-1.0, 1.0) else (image.float() - low) * (2.0 / (high - low)) - 1.0
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:

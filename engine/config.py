@@ -11,6 +11,7 @@ from typing import Any
 from .errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+COMPILE = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class OptimizationConfig:
     convergence_window: int = 10  # iterations over which that improvement is measured
     checkpoint_interval: int = 10  # iterations between two looks of the host at the device (progress, early exit)
     target_gain: float | None = None  # dB of PSNR over the start at which an image is done; None: no target
-    precision: str = "auto"  # of the decoder in the loop: fp32, bf16, fp16; auto: bf16 on CUDA, fp32 elsewhere
+    max_gradient_norm: float | None = None  # each image's gradient is clipped to this norm; None: not clipped
+    precision: str = "auto"  # of the decoder in the loop: fp32, bf16, fp16; auto: bf16 where the processor has it
+    polish_iterations: int | None = None  # of these, the last so many in fp32 after a loop in less; None: 8 % on CPU
+    compile: str = "auto"  # on: compile the iteration, and capture it on CUDA; off: eager; auto: on for CUDA
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -52,6 +56,12 @@ class OptimizationConfig:
             )
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision: expected one of {', '.join(PRECISIONS)}, found {self.precision!r}")
+        if self.compile not in COMPILE:
+            raise UsageError(f"compile: expected one of {', '.join(COMPILE)}, found {self.compile!r}")
+        if self.max_gradient_norm is not None:
+            _positive("max_gradient_norm", self.max_gradient_norm)
+        if self.polish_iterations is not None:
+            _at_least("polish_iterations", self.polish_iterations, 0)
         from .objective import parse_loss
 
         parse_loss(self.loss_function)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from .device import describe_device, resolve_device, resolve_precision
+from ..kernels.library import triton
+from .device import computes_in_bf16, describe_device, resolve_device, resolve_precision
 
 PACKAGES = ("torch", "torchvision", "triton", "diffusers", "vae-toolkit", "h5py", "onnxruntime")
 
@@ -26,9 +27,18 @@ def examine() -> dict[str, Any]:
     paths = {
         "CUDA": _path(cuda, "found" if cuda else _why_no_cuda()),
         "bf16": _path(
-            resolve_precision("auto", device) == "bf16",
-            "the device computes in it" if cuda else "on this device fp32 is the default; --precision bf16 asks for it",
+            computes_in_bf16(device),
+            "the device multiplies in it" if computes_in_bf16(device) else "this device only emulates it: fp32 is used",
         ),
+        "Triton kernels": _path(
+            cuda and triton is not None,
+            "compiled on first use"
+            if cuda and triton
+            else "no GPU, so the same lines run in torch"
+            if triton
+            else "Triton is not installed",
+        ),
+        "CUDA graph": _path(cuda, "iterations are captured" if cuda else "no GPU, so iterations run eagerly"),
         "torchvision": _torchvision(),
     }
     return {"facts": facts, "paths": paths}

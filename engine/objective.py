@@ -68,6 +68,15 @@ def _weight(text: str | None, expression: str) -> float:
     return weight
 
 
+FUSED = ("mse", "l1", "huber")  # what `kernels/fused_loss.py` computes together with its gradient
+
+
+def fusable(expression: str) -> str | None:
+    """The name of the one fused loss that `expression` consists of, or None."""
+    terms = parse_loss(expression)
+    return terms[0][1] if len(terms) == 1 and terms[0][0] == 1.0 and terms[0][1] in FUSED else None
+
+
 def build_objective(expression: str) -> Loss:
     """The function (decoded, target) -> (B,) of an expression; both (B, C, *spatial) fp32 in [-1, 1]."""
     terms = [(weight, LOSSES[name]) for weight, name in parse_loss(expression)]

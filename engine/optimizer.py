@@ -10,9 +10,11 @@ from .checks import check_images, check_pair
 from .config import OptimizationConfig
 from .device import resolve_precision
 from .load import load_autoencoder
-from .loop import NON_FINITE, STOP_REASONS, LoopState, loss_lists, run_loop
-from .metrics import quality
+from .loop import Loop, get_loop, loss_lists, polish
+from .metrics import mean_squared_error, quality
 from .objective import Loss, build_objective
+from .slots import CONVERGED, NON_FINITE, RUNNING, STOP_REASONS, TARGET_REACHED, Slots
+from .step import Decode
 
 
 @dataclass
@@ -65,53 +67,90 @@ class LatentOptimizer:
         device, home = autoencoder.device, latents_batch.device
         latents = latents_batch.detach().to(device, torch.float32)
         targets = targets_batch.detach().to(device, torch.float32)
-        precision = resolve_precision(self.config.precision, device)
-        objective = build_objective(self.config.loss_function)
+        loop = start_loop(autoencoder, self.config, latents, targets)
+        everything = list(range(latents.shape[0]))
+        loop.load(everything, latents, targets)
+        done: list[int] = []
+        while len(done) < len(everything):
+            done = loop.advance()
+            if on_checkpoint is not None:
+                on_checkpoint(max(loop.steps(everything)))
+        return finish(autoencoder, loop, everything, home)
 
-        state = run_loop(
-            latents, targets, lambda z: autoencoder.decode(z, precision), objective, self.config, on_checkpoint
-        )
-        chosen, initial_image, final_image, losses = _choose(autoencoder, state, latents, targets, objective)
-        metrics = summarise(
-            quality(initial_image, targets), quality(final_image, targets), losses["initial"], losses["final"]
-        )
-        histories = loss_lists(state)
-        codes, stops = state.stop_code.tolist(), state.stop_iteration.tolist()
-        return [
-            OptimizationResult(
-                initial_latents=latents[i : i + 1].to(home),
-                optimized_latents=chosen[i : i + 1].to(home),
-                losses=histories[i],
-                metrics=metrics[i],
-                convergence_iteration=stops[i] if stops[i] >= 0 and codes[i] != NON_FINITE else None,
-                stop_reason=STOP_REASONS[codes[i]],
-                initial_image=initial_image[i : i + 1].to(home),
-                optimized_image=final_image[i : i + 1].to(home),
-            )
-            for i in range(latents.shape[0])
-        ]
+
+def start_loop(
+    autoencoder: Autoencoder, config: OptimizationConfig, latents: torch.Tensor, targets: torch.Tensor
+) -> Loop:
+    """A loop with free slots for batches shaped like these, in the configuration's precision."""
+    return get_loop(autoencoder, config, resolve_precision(config.precision, autoencoder.device), latents, targets)
 
 
 @torch.no_grad()
-def _choose(
-    autoencoder: Autoencoder, state: LoopState, start: torch.Tensor, targets: torch.Tensor, objective: Loss
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """Of the start, the best seen and the last iterate, each decoded in fp32, the one of lowest loss, per image.
+def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.device) -> list[OptimizationResult]:
+    """Take the images out of the slots `where`, polish them, and return the best of each, measured in fp32."""
+    decode, _ = autoencoder.loop_decoder("fp32")
+    objective = build_objective(loop.config.loss_function)
+    slots = loop.unload(where)
+    start = decode(slots.initial).float()
+    slots = _refine(decode, loop, slots, start)
+    latents, image, initial_loss, final_loss = _choose(decode, slots, start, objective)
+    initial_image = start.clamp(-1, 1)
+    metrics = summarise(quality(initial_image, slots.targets), quality(image, slots.targets), initial_loss, final_loss)
+    codes, stops, histories = slots.stop_code.tolist(), slots.stop_iteration.tolist(), loss_lists(slots)
+    return [
+        OptimizationResult(
+            initial_latents=slots.initial[i : i + 1].to(home),
+            optimized_latents=latents[i : i + 1].to(home),
+            losses=histories[i],
+            metrics=metrics[i],
+            convergence_iteration=stops[i] if stops[i] >= 0 and codes[i] != NON_FINITE else None,
+            stop_reason=STOP_REASONS[codes[i]],
+            initial_image=initial_image[i : i + 1].to(home),
+            optimized_image=image[i : i + 1].to(home),
+        )
+        for i in range(len(where))
+    ]
 
-    The loop may have run in lower precision; this comparison is what makes "never worse than the start" exact.
+
+def _refine(decode: Decode, loop: Loop, slots: Slots, start: torch.Tensor) -> Slots:
+    """After a loop in less than fp32: the last iterations in fp32, and for an image whose target is not met in fp32
+    as many as it has left."""
+    if slots.low.dtype == torch.float32:
+        return slots
+    which = ((slots.stop_code == RUNNING) | (slots.stop_code == CONVERGED)) & (loop.polish > 0)
+    limit = (slots.step + loop.polish).clamp_max(loop.config.iterations)
+    if loop.config.target_gain is not None:
+        goal = mean_squared_error(start, slots.targets) / 10.0 ** (loop.config.target_gain / 10.0)
+        slots.target_error.copy_(goal)
+        claimed = slots.stop_code == TARGET_REACHED
+        if bool(claimed.any()):
+            short = claimed & (mean_squared_error(decode(slots.latents), slots.targets) > goal)
+            which, limit = which | short, torch.where(short, loop.config.iterations, limit)
+    which = which & (slots.step < limit)
+    return polish(decode, slots, loop.config, which, limit) if bool(which.any()) else slots
+
+
+def _choose(
+    decode: Decode, slots: Slots, start: torch.Tensor, objective: Loss
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of the start, the last iterate and the best seen, each decoded in fp32, the one of lowest loss, per image.
+
+    -> latents, their picture clamped, the start's loss and the chosen one's. The loop may have run in lower precision;
+    this comparison is what makes "never worse than the start" exact.
     """
-    image = autoencoder.decode(start)
-    initial_image, loss = image.clamp(-1, 1), objective(image, targets)
-    latents, initial_loss, final_image = start, loss, initial_image
-    for candidate in (state.best_latents, state.latents):
-        image = autoencoder.decode(candidate)
-        candidate_loss = objective(image, targets)
+    initial_loss = loss = objective(start, slots.targets)
+    latents, image = slots.initial, start
+    for candidate in (slots.latents, slots.best_latents):
+        # the best seen is decoded only where, by the loop's own and perhaps less exact figure, it may be better
+        if candidate is slots.best_latents and bool((slots.best_loss > loss + 0.02 * loss.abs()).all()):
+            break
+        picture = decode(candidate).float()
+        candidate_loss = objective(picture, slots.targets)
         better = candidate_loss < loss  # False for NaN
-        wide = better.view(-1, 1, 1, 1)
-        latents = torch.where(wide, candidate, latents)
-        final_image = torch.where(wide, image.clamp(-1, 1), final_image)
-        loss = torch.where(better, candidate_loss, loss)
-    return latents, initial_image, final_image, {"initial": initial_loss, "final": loss}
+        wide = better.view((-1,) + (1,) * (picture.ndim - 1))
+        latents = torch.where(better.view((-1,) + (1,) * (latents.ndim - 1)), candidate, latents)
+        image, loss = torch.where(wide, picture, image), torch.where(better, candidate_loss, loss)
+    return latents, image.clamp(-1, 1), initial_loss, loss
 
 
 def summarise(

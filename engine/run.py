@@ -1,10 +1,11 @@
-"""Pictures through the engine, batch by batch: load, encode, optimise. Yields records and failures; writes nothing."""
+"""Pictures through the engine: load, encode, optimise, a slot each. Yields records and failures; writes nothing."""
 
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +15,15 @@ from .config import OptimizationConfig
 from .discovery import Source
 from .errors import ImageError, UsageError
 from .images import BACKGROUND, LoadedImage, load_image
+from .loop import Loop
+from .memory import largest_that_pays, peak_memory
 from .metrics import to_uint8
-from .optimizer import LatentOptimizer, OptimizationResult
+from .optimizer import OptimizationResult, finish, start_loop
 from .records import Failure, Record
 
 logger = logging.getLogger(__name__)
 
-AUTO_BATCH = {"cpu": 4, "mps": 4, "cuda": 16}  # where `auto` starts; on CUDA it halves until it fits
+AUTO_BATCH = {"cpu": 1, "mps": 4}  # on CPU one picture fills the processor; on CUDA `auto` measures
 
 Loaded = tuple[Source, LoadedImage]
 
@@ -36,38 +39,112 @@ class ImageRun:
     background: str = BACKGROUND
     batch_size: int | None = None  # None: auto
     keep_images: bool = True  # hand on the pictures too, uint8: before, encoder's and optimised reconstruction
-    on_progress: Callable[[float], None] | None = None  # called with how many images' worth of the batch is done
+    on_progress: Callable[[float], None] | None = None  # called with how many images' worth is in work
     seconds: defaultdict[str, float] = field(
         default_factory=lambda: defaultdict(float)
-    )  # by phase: load, encode, optimize
+    )  # by phase: load, encode, compile, optimize
+    engine: dict[str, Any] = field(default_factory=dict)  # how it ran: mode, batch size, peak memory
+    _loop: Loop | None = None
+    _flight: dict[int, tuple[int, Loaded]] = field(default_factory=dict)  # slot -> position in sources, picture
 
     def batches(self, sources: list[Source]) -> Iterator[list[Record | Failure]]:
-        """Records and failures of about a batch at a time, in the order of `sources`."""
+        """Records and failures as they come, in the order of `sources`.
+
+        A picture that is done leaves its slot to the next one. Raises `UsageError` where a fixed batch size, or even
+        one picture, does not fit in memory.
+        """
         self.autoencoder.check_size(self.size)
-        queue, limit = list(reversed(sources)), self._batch_limit()
-        while queue:
-            outcome: list[Record | Failure] = []
-            batch: list[Loaded] = []
-            while queue and len(batch) < limit:
-                source = queue.pop()
-                loaded = self._load(source)
-                if isinstance(loaded, Failure):
-                    outcome.append(loaded)
-                else:
-                    batch.append((source, loaded))
+        waiting = deque(enumerate(sources))
+        outcomes: dict[int, Record | Failure] = {}
+        limit, emitted = self.batch_size or self._auto_batch(len(sources)), 0
+        while waiting or self._flight:
             full = False
             try:
-                outcome += self._optimize(batch)
+                outcomes |= self._fill(waiting, limit)
+                outcomes |= self._advance()
             except torch.OutOfMemoryError:
                 full = True
             if full:  # not in the handler: its traceback would keep the failed batch in memory
-                limit = self._smaller(len(batch))
-                queue += [source for source, _ in reversed(batch)]
-            if outcome:
-                yield outcome
+                limit = self._smaller(self._give_up(waiting))
+            ready = []
+            while emitted in outcomes:
+                ready.append(outcomes.pop(emitted))
+                emitted += 1
+            if ready:
+                yield ready
+        self._describe()
 
-    def _batch_limit(self) -> int:
-        return self.batch_size or AUTO_BATCH[self.autoencoder.device.type]
+    def _fill(self, waiting: deque[tuple[int, Source]], limit: int) -> dict[int, Record | Failure]:
+        """Load, encode and start pictures until no slot is free; returns the ones that could not be read."""
+        failed: dict[int, Record | Failure] = {}
+        loaded: list[tuple[int, Loaded]] = []
+        free = self._loop.free if self._loop is not None else list(range(min(limit, len(waiting))))
+        while waiting and len(loaded) < len(free):
+            position, source = waiting.popleft()
+            image = self._load(source)
+            if isinstance(image, Failure):
+                failed[position] = image
+            else:
+                loaded.append((position, (source, image)))
+        if loaded:
+            where = free[: len(loaded)]
+            self._flight |= dict(zip(where, loaded, strict=True))  # before anything can run out of memory
+            begin = time.perf_counter()
+            targets = torch.cat([image.tensor() for _, (_, image) in loaded]).to(self.autoencoder.device)
+            latents = self.autoencoder.encode(targets)
+            self._lap("encode", begin)
+            if self._loop is None:
+                begin = time.perf_counter()
+                count = len(free)
+                self._loop = start_loop(
+                    self.autoencoder, self.config,
+                    latents[:1].expand(count, *latents.shape[1:]), targets[:1].expand(count, *targets.shape[1:]),
+                )  # fmt: skip
+                self._lap("compile", begin)
+            self._loop.load(where, latents, targets)
+        return failed
+
+    def _advance(self) -> dict[int, Record | Failure]:
+        """One chunk of iterations; returns the pictures that are done."""
+        if self._loop is None or not self._flight:
+            return {}
+        begin = time.perf_counter()
+        done = self._loop.advance()
+        if self.on_progress is not None:
+            self.on_progress(sum(self._loop.steps(sorted(self._flight))) / self.config.iterations)
+        finished: dict[int, Record | Failure] = {}
+        if done:
+            results = finish(self.autoencoder, self._loop, done, torch.device("cpu"))
+            for slot, result in zip(done, results, strict=True):
+                position, (source, image) = self._flight.pop(slot)
+                finished[position] = self._record(source, image, result)
+        self._lap("optimize", begin)
+        return finished
+
+    def _give_up(self, waiting: deque[tuple[int, Source]]) -> int:
+        """Put the pictures in flight back, in their order, and free the loop; returns its number of slots."""
+        count = len(self._flight) if self._loop is None else len(self._loop.slots.active)
+        waiting.extendleft(sorted(((p, source) for p, (source, _) in self._flight.values()), reverse=True))
+        self._flight.clear()
+        self._loop = None
+        self.autoencoder.loops.clear()
+        return count
+
+    def _lap(self, phase: str, begin: float) -> None:
+        self.seconds[phase] += time.perf_counter() - begin
+
+    def _describe(self) -> None:
+        if self._loop is not None:
+            self.engine = {
+                "mode": self._loop.mode,
+                "batch_size": len(self._loop.slots.active),
+                "polish_iterations": self._loop.polish,
+                "peak_memory_bytes": peak_memory(self.autoencoder.device),
+            }
+
+    def _auto_batch(self, count: int) -> int:
+        device = self.autoencoder.device
+        return AUTO_BATCH[device.type] if device.type != "cuda" else largest_that_pays(self._probe_seconds, count)
 
     def _smaller(self, count: int) -> int:
         if torch.cuda.is_available():
@@ -88,20 +165,27 @@ class ImageRun:
 
     def _probe(self, count: int) -> int:
         """The largest halving of `count` for which one iteration fits; 0 if none."""
-        factor, channels = self.autoencoder.downscale_factor, self.autoencoder.latent_channels
-        if factor is None or channels is None:
-            return 0
-        side, device = self.size // factor, self.autoencoder.device
-        once = OptimizationConfig.from_dict(self.config.to_dict() | {"iterations": 1})
         while count:
-            latents = torch.randn(count, channels, side, side, device=device)
-            targets = torch.rand(count, 3, self.size, self.size, device=device) * 2 - 1
             try:
-                LatentOptimizer(once).optimize_batch(self.autoencoder, latents, targets)
+                self._probe_seconds(count)
                 return count
             except torch.OutOfMemoryError:
                 count //= 2
         return 0
+
+    def _probe_seconds(self, count: int) -> float:
+        """Of one eager iteration of `count` pictures. Raises `torch.OutOfMemoryError` where they do not fit."""
+        device = self.autoencoder.device
+        target = torch.rand(1, 3, self.size, self.size, device=device) * 2 - 1
+        latents = self.autoencoder.encode(target)
+        latents, targets = latents.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1)
+        once = replace(self.config, iterations=2, compile="off", checkpoint_interval=1)
+        loop = start_loop(self.autoencoder, once, latents, targets)
+        loop.load(list(range(count)), latents, targets)
+        loop.advance()  # chooses algorithms, allocates
+        begin = time.perf_counter()
+        loop.advance()
+        return time.perf_counter() - begin
 
     def _load(self, source: Source) -> LoadedImage | Failure:
         start = time.perf_counter()
@@ -112,25 +196,6 @@ class ImageRun:
             return _failure(source, "load", str(error))
         finally:
             self.seconds["load"] += time.perf_counter() - start
-
-    def _optimize(self, batch: list[Loaded]) -> list[Record | Failure]:
-        if not batch:
-            return []
-        start = time.perf_counter()
-        targets = torch.cat([image.tensor() for _, image in batch]).to(self.autoencoder.device)
-        latents = self.autoencoder.encode(targets)
-        encoded = time.perf_counter()
-        self.seconds["encode"] += encoded - start
-
-        def report(done: int) -> None:
-            if self.on_progress is not None:
-                self.on_progress(done / self.config.iterations * len(batch))
-
-        results = LatentOptimizer(self.config).optimize_batch(
-            self.autoencoder, latents, targets, check_range=False, on_checkpoint=report
-        )
-        self.seconds["optimize"] += time.perf_counter() - encoded
-        return [self._record(source, image, result) for (source, image), result in zip(batch, results, strict=True)]
 
     def _record(self, source: Source, image: LoadedImage, result: OptimizationResult) -> Record | Failure:
         if not torch.isfinite(result.optimized_latents).all() or not np.isfinite(list(result.metrics.values())).all():

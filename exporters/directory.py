@@ -190,5 +190,7 @@ def _finish(
     record["counts"] = {"total": total, "done": len(metrics), "failed": len(failures)}
     record["statistics"] = metric_statistics(metrics)
     record["failures"] = [failure.to_dict() for failure in failures]
+    if run.engine:
+        record["engine"] = run.engine
     record["seconds"] |= {phase: round(value, 3) for phase, value in run.seconds.items()} | {"total": round(seconds, 3)}
     folder.save()

@@ -138,7 +138,9 @@ def test_hdf5_is_as_specified(finished, records):
 
 
 def test_short_histories_are_nan_past_their_end(tmp_path, photographs, small_vae):
-    config = relatent.OptimizationConfig(iterations=20, convergence_threshold=0.9, convergence_window=2)
+    config = relatent.OptimizationConfig(
+        iterations=20, convergence_threshold=0.9, convergence_window=2, precision="fp32"
+    )
     record = relatent.optimize_directory(photographs, tmp_path / "out", small_vae, config=config, size=32)
     with h5py.File(record["outputs"]["hdf5"]) as file:
         assert file["losses"].shape == (4, 20)

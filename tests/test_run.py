@@ -164,7 +164,7 @@ def test_nan_from_the_start_is_a_failure_of_that_picture_alone(photographs, tmp_
     vae = load_autoencoder(
         small_vae.decoder, encoder=encode, latent_channels=4, downscale_factor=8, native_size=32, name="poisoned"
     )
-    found = run(photographs, tmp_path / "out", vae)
+    found = run(photographs, tmp_path / "out", vae, batch_size=4)
     assert 0 < found["counts"]["failed"] < 4
     assert found["counts"]["done"] + found["counts"]["failed"] == 4
     assert all(failure["stage"] == "optimize" and "NaN" in failure["reason"] for failure in found["failures"])
@@ -196,6 +196,6 @@ def test_batches_yield_in_order_with_phases(photographs, small_vae):
     outcomes = list(image_run.batches(discover(photographs)))
     assert [len(outcome) for outcome in outcomes] == [3, 1]
     assert all(isinstance(item, Record) and item.images == {} for outcome in outcomes for item in outcome)
-    assert set(image_run.seconds) == {"load", "encode", "optimize"}
+    assert set(image_run.seconds) == {"load", "encode", "compile", "optimize"}
     assert not any(isinstance(item, Failure) for outcome in outcomes for item in outcome)
     assert outcomes[0][0].initial_latents.dtype == np.float32

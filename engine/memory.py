@@ -1,0 +1,40 @@
+"""Peak memory, and how many images at once are worth their memory."""
+
+import sys
+from collections.abc import Callable
+
+import torch
+
+PAYS = 0.97  # a doubled batch must bring the time per image under this fraction of what it was
+LARGEST = 64
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: on CUDA what torch had allocated at most since the process began, else the process's largest size."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def largest_that_pays(seconds: Callable[[int], float], count: int) -> int:
+    """The batch size, a power of two and no larger than `count` needs, after which doubling brings no more speed.
+
+    seconds: of one iteration of a batch; raises `torch.OutOfMemoryError` where it does not fit. At least 1.
+    """
+    best, per_image = 1, None
+    size = 1
+    while size <= LARGEST and (size == 1 or size < 2 * count):
+        try:
+            measured = min(seconds(size) for _ in range(2)) / size
+        except torch.OutOfMemoryError:
+            break
+        if per_image is not None and measured > PAYS * per_image:
+            break
+        best, per_image = size, measured
+        size *= 2
+    return min(best, count)

@@ -1,0 +1,135 @@
+"""Runs iterations on fixed slots: eagerly, compiled into one region, or replayed from a CUDA graph."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from .slots import Slots
+from .step import Step
+
+logger = logging.getLogger(__name__)
+
+# trace_autograd_ops: the region holds its own backward pass. recompile_limit: each configuration compiles once, and a
+# process may well use more than dynamo's 8.
+DYNAMO = {"trace_autograd_ops": True, "recompile_limit": 128}
+
+
+class EagerRunner:
+    """Plain torch, on the active slots only."""
+
+    compile_seconds = 0.0
+
+    def __init__(self, step: Step, slots: Slots):
+        self.step, self.slots = step, slots
+
+    def run(self, iterations: int) -> None:
+        """So many iterations, or fewer where every image is done before."""
+        where = self.slots.active.nonzero().flatten().tolist()
+        if not where:
+            return
+        everything = len(where) == len(self.slots.active)
+        part = self.slots if everything else self.slots.take(where)
+        left = int((part.limit - part.step).max())
+        looking_is_free = part.latents.device.type == "cpu"
+        for _ in range(min(iterations, left)):
+            self.step(part)
+            if looking_is_free and not bool(part.active.any()):
+                break
+        if not everything:
+            self.slots.put(where, part)
+
+
+class CompiledRunner:
+    """One compiled region per iteration. Compiles when made, on slots whose content survives."""
+
+    def __init__(self, step: Step, slots: Slots):
+        self.slots = slots
+        self.step = torch.compile(step, fullgraph=True, dynamic=False)
+        begin = time.perf_counter()
+        with _preserved(slots), torch._dynamo.config.patch(DYNAMO):
+            self.step(slots)
+        self.compile_seconds = time.perf_counter() - begin
+
+    def run(self, iterations: int) -> None:
+        """So many iterations."""
+        with torch._dynamo.config.patch(DYNAMO):
+            for _ in range(iterations):
+                self.step(self.slots)
+
+
+class CapturedRunner:
+    """`per_replay` compiled iterations in one CUDA graph, on the slots' own memory.
+
+    Warm-up and capture happen on one side stream; all autotuning is then done. Threads that write files may use the
+    device meanwhile (`capture_error_mode="thread_local"`).
+    """
+
+    def __init__(self, step: Step, slots: Slots, per_replay: int):
+        device = slots.latents.device
+        begin = time.perf_counter()
+        compiled = torch.compile(step, fullgraph=True, dynamic=False)
+        self.per_replay, self.graph = per_replay, torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.device(device), _preserved(slots), torch._dynamo.config.patch(DYNAMO):
+            with torch.cuda.stream(stream):
+                for _ in range(3):  # compile and tune, allocate, run as it will be captured
+                    compiled(slots)
+            stream.synchronize()
+            with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
+                for _ in range(per_replay):
+                    compiled(slots)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        self.compile_seconds = time.perf_counter() - begin
+
+    def run(self, iterations: int) -> None:
+        """`iterations`, a multiple of `per_replay`."""
+        for _ in range(iterations // self.per_replay):
+            self.graph.replay()
+
+
+Runner = EagerRunner | CompiledRunner | CapturedRunner
+
+
+def build_runner(step: Step, slots: Slots, mode: str, per_replay: int) -> Runner:
+    """mode: eager, compiled or captured. What cannot be compiled is said once, and runs eagerly."""
+    if mode == "eager":
+        return EagerRunner(step, slots)
+    make: Callable[[], Runner] = (
+        (lambda: CapturedRunner(step, slots, per_replay)) if mode == "captured" else lambda: CompiledRunner(step, slots)
+    )
+    try:
+        return make()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # the compiler's own kinds are many and change between versions
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        logger.warning("the iteration does not compile and runs eagerly, which is slower: %s", reason)
+        return EagerRunner(step, slots)
+
+
+def choose_mode(compile_setting: str, device: torch.device) -> str:
+    """eager, compiled or captured. On CPU compiling gains nothing (convolutions bound it) and costs a minute."""
+    if compile_setting == "off" or (compile_setting == "auto" and device.type != "cuda"):
+        return "eager"
+    return "captured" if device.type == "cuda" else "compiled"
+
+
+def replay_length(iterations: int, checkpoint_interval: int) -> int:
+    """The largest divisor of `iterations` that is at most `checkpoint_interval`: no replay runs past the end."""
+    return max(n for n in range(1, min(iterations, checkpoint_interval) + 1) if iterations % n == 0)
+
+
+@contextlib.contextmanager
+def _preserved(slots: Slots) -> Iterator[None]:
+    """What happens inside leaves the slots' content as it was, at the same addresses."""
+    kept = {name: getattr(slots, name).detach().clone() for name in Slots.names()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, tensor in kept.items():
+                getattr(slots, name).copy_(tensor)

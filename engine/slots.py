@@ -1,0 +1,118 @@
+"""The loop's state: B slots on the device, each holding one image in flight or idle."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+
+from .config import OptimizationConfig
+
+RUNNING, CONVERGED, TARGET_REACHED, NON_FINITE = range(4)
+STOP_REASONS = ("iterations", "converged", "target", "non-finite")  # by the codes above
+
+
+@dataclass
+class Slots:
+    """All tensors are on one device and are changed in place only, so that a captured graph can keep their addresses.
+
+    T is the configuration's iterations; column T of the histories takes what idle slots write.
+    """
+
+    initial: torch.Tensor  # (B, C, h, w) fp32, the start
+    latents: torch.Tensor  # like initial, the current iterate
+    low: torch.Tensor  # like latents, in the decoder's precision: what is decoded, and where the gradient ends
+    targets: torch.Tensor  # (B, 3, H, W) fp32 in [-1, 1]
+    exp_avg: torch.Tensor  # like latents, Adam's first moment
+    exp_avg_sq: torch.Tensor  # like latents, Adam's second moment
+    best_latents: torch.Tensor  # like latents, of the lowest finite loss so far
+    best_loss: torch.Tensor  # (B,) fp32, infinity until one is seen
+    losses: torch.Tensor  # (B, T + 1) fp32, NaN where an image did not run
+    best_history: torch.Tensor  # (B, T + 1) fp32, best_loss after each iteration
+    rate: torch.Tensor  # (B,) fp32, in the latent's unit
+    target_error: torch.Tensor  # (B,) fp32, clamped squared error at which an image is done; negative: never
+    step: torch.Tensor  # (B,) int32, iterations done
+    limit: torch.Tensor  # (B,) int32, iterations to do
+    active: torch.Tensor  # (B,) bool
+    stop_code: torch.Tensor  # (B,) int8, an index into STOP_REASONS
+    stop_iteration: torch.Tensor  # (B,) int32, the iteration that stopped it, -1 for none
+
+    @classmethod
+    def empty(
+        cls, latents: torch.Tensor, targets: torch.Tensor, config: OptimizationConfig, dtype: torch.dtype
+    ) -> "Slots":
+        """Idle slots for batches shaped like (B, C, h, w) `latents` and (B, 3, H, W) `targets`, which are not read."""
+        count, device = latents.shape[0], latents.device
+        like = torch.empty_like(latents, dtype=torch.float32, memory_format=torch.contiguous_format)
+        layout = torch.channels_last if targets.ndim == 4 else torch.contiguous_format
+
+        def each(value: float, kind: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.full((count,), value, dtype=kind, device=device)
+
+        history = torch.full((count, config.iterations + 1), float("nan"), device=device)
+        return cls(
+            initial=torch.zeros_like(like),
+            latents=torch.zeros_like(like),
+            low=torch.zeros_like(like, dtype=dtype).requires_grad_(True),
+            targets=torch.zeros_like(targets, dtype=torch.float32, memory_format=layout),
+            exp_avg=torch.zeros_like(like),
+            exp_avg_sq=torch.zeros_like(like),
+            best_latents=torch.zeros_like(like),
+            best_loss=each(float("inf")),
+            losses=history,
+            best_history=history.clone(),
+            rate=each(0.0),
+            target_error=each(-1.0),
+            step=each(0, torch.int32),
+            limit=each(config.iterations, torch.int32),
+            active=each(False, torch.bool),
+            stop_code=each(RUNNING, torch.int8),
+            stop_iteration=each(-1, torch.int32),
+        )
+
+    @torch.no_grad()
+    def load(self, where: list[int], latents: torch.Tensor, targets: torch.Tensor, config: OptimizationConfig) -> None:
+        """Start images in the slots `where`: (n, C, h, w) latents, (n, 3, H, W) targets, both copied."""
+        index = torch.tensor(where, device=self.latents.device)
+        latents = latents.to(self.latents.device, torch.float32)
+        for name in ("initial", "latents", "best_latents", "low"):
+            tensor = getattr(self, name)
+            tensor[index] = latents.to(tensor.dtype)
+        self.targets[index] = targets.to(self.targets)
+        self.rate[index] = learning_rates(latents, config)
+        fresh = {
+            "exp_avg": 0.0, "exp_avg_sq": 0.0, "best_loss": float("inf"), "losses": float("nan"),
+            "best_history": float("nan"), "target_error": -1.0, "step": 0, "limit": config.iterations, "active": True,
+            "stop_code": RUNNING, "stop_iteration": -1,
+        }  # fmt: skip
+        for name, value in fresh.items():
+            getattr(self, name)[index] = value
+
+    @torch.no_grad()
+    def take(self, where: list[int], dtype: torch.dtype | None = None) -> "Slots":
+        """A copy of the slots `where`, with `low` in `dtype`."""
+        index = torch.tensor(where, device=self.latents.device)
+        copies = {name: getattr(self, name).detach()[index] for name in self.names()}
+        if self.targets.ndim == 4:
+            copies["targets"] = copies["targets"].contiguous(memory_format=torch.channels_last)
+        copies["low"] = copies["latents"].to(dtype or self.low.dtype, copy=True).requires_grad_(True)
+        return Slots(**copies)
+
+    @torch.no_grad()
+    def put(self, where: list[int], part: "Slots") -> None:
+        """Write `part` back to the slots `where`."""
+        index = torch.tensor(where, device=self.latents.device)
+        for name in self.names():
+            getattr(self, name)[index] = getattr(part, name).detach()
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Of the tensors."""
+        return [field.name for field in dataclasses.fields(cls)]
+
+
+def learning_rates(latents: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
+    """(B,) fp32: the absolute rate where one is set, else a multiple of each image's own spread σ."""
+    if config.learning_rate is not None:
+        return torch.full((latents.shape[0],), config.learning_rate, device=latents.device)
+    spread = latents.flatten(1).std(1, correction=0).clamp_min(1e-3)  # a flat picture still gets a rate
+    return config.relative_learning_rate * spread

@@ -1,0 +1,120 @@
+"""One iteration of every active slot, as one function of device tensors: nothing is read back, nothing branches on data.
+
+Decode, loss and its gradient, gradient with respect to the latents, best so far, stopping, Adam. The same lines run
+eagerly, inside one compiled region, and inside a captured graph.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from ..kernels.fused_adam import fused_adam
+from ..kernels.fused_loss import fused_loss
+from ..kernels.library import runs_on
+from ..kernels.reference import fused_adam_reference, fused_loss_reference
+from .config import OptimizationConfig
+from .metrics import mean_squared_error
+from .objective import HUBER_DELTA, build_objective, fusable
+from .slots import CONVERGED, NON_FINITE, TARGET_REACHED, Slots
+
+Decode = Callable[[torch.Tensor], torch.Tensor]
+Step = Callable[[Slots], None]
+
+
+def build_step(decode: Decode, config: OptimizationConfig, device: torch.device, *, triton: bool | None = None) -> Step:
+    """`decode` takes `Slots.low` to (B, 3, H, W) in [-1, 1], differentiably, in any floating type.
+
+    triton: use the Triton kernels, or their reference lines; None: the kernels on CUDA.
+    """
+    if triton is None:
+        triton = device.type == "cuda" and runs_on(device)
+    adam = fused_adam if triton else fused_adam_reference
+    evaluate = _evaluation(decode, config, fused_loss if triton else fused_loss_reference)
+
+    def step(slots: Slots) -> None:
+        with torch.enable_grad():
+            loss, error, gradient, scale = evaluate(slots)
+        with torch.no_grad():
+            gradient = gradient.contiguous()
+            norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float32) / scale
+            improved = slots.active & torch.isfinite(loss) & (loss < slots.best_loss)
+            _record(slots, loss, torch.where(improved, loss, slots.best_loss), config.iterations)
+            stopped = _stops(slots, loss, error, norm, config)
+            slots.active.logical_and_(~stopped)
+            adam(
+                slots.latents, gradient, slots.exp_avg, slots.exp_avg_sq, slots.best_latents, slots.low,
+                slots.best_loss, loss=loss, improved=improved, active=slots.active, step=slots.step + 1,
+                rate=slots.rate, factor=_factor(norm, scale, config), betas=config.betas, eps=config.eps,
+            )  # fmt: skip
+            slots.step.add_(slots.active)
+            slots.active.logical_and_(slots.step < slots.limit)
+
+    return step
+
+
+def _evaluation(
+    decode: Decode, config: OptimizationConfig, loss_and_gradient: Callable[..., tuple[torch.Tensor, ...]]
+) -> Callable[[Slots], tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]]:
+    """-> loss (B,), clamped squared error (B,), the latents' gradient times a scale, and that scale.
+
+    A mean over 10⁶ values has gradients below fp16's smallest number: they pass through the decoder multiplied by a
+    power of two near that count, which changes nothing in fp32 but the exponents.
+    """
+    kind, objective = fusable(config.loss_function), build_objective(config.loss_function)
+
+    def evaluate(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
+        scale = 2.0 ** (slots.targets[0].numel().bit_length() - 1)
+        decoded = decode(slots.low)
+        if kind is not None:
+            seen = decoded.detach()
+            if seen.ndim == 4:
+                seen = seen.contiguous(memory_format=torch.channels_last)
+            loss, error, pull = loss_and_gradient(seen, slots.targets, kind, delta=HUBER_DELTA, scale=scale)
+            (gradient,) = torch.autograd.grad(decoded, slots.low, pull)
+        else:
+            each = objective(decoded.float(), slots.targets)
+            (gradient,) = torch.autograd.grad(scale * each.sum(), slots.low)
+            loss, error = each.detach(), mean_squared_error(decoded.detach(), slots.targets)
+        return loss, error, gradient, scale
+
+    return evaluate
+
+
+def _record(slots: Slots, loss: torch.Tensor, best: torch.Tensor, last: int) -> None:
+    """Histories at each image's own iteration; idle slots write to the column behind the last."""
+    column = torch.where(slots.active, slots.step, last).long().unsqueeze(1)
+    slots.losses.scatter_(1, column, loss.unsqueeze(1))
+    slots.best_history.scatter_(1, column, best.unsqueeze(1))
+
+
+def _stops(
+    slots: Slots, loss: torch.Tensor, error: torch.Tensor, norm: torch.Tensor, config: OptimizationConfig
+) -> torch.Tensor:
+    """Which active images end here; writes why and when."""
+    reasons = [(NON_FINITE, ~(torch.isfinite(loss) & torch.isfinite(norm)))]
+    if config.target_gain is not None:
+        goal = error / 10.0 ** (config.target_gain / 10.0)
+        slots.target_error.copy_(torch.where(slots.step == 0, goal, slots.target_error))
+        reasons.append((TARGET_REACHED, error <= slots.target_error))
+    if config.convergence_threshold > 0.0:
+        window = config.convergence_window
+        now = slots.step.clamp_max(config.iterations).long().unsqueeze(1)
+        before = slots.best_history.gather(1, (now - window).clamp_min(0)).squeeze(1)
+        after = slots.best_history.gather(1, now).squeeze(1)
+        stalled = before - after <= config.convergence_threshold * before.abs()
+        reasons.append((CONVERGED, stalled & (slots.step >= window)))
+    stopped = torch.zeros_like(slots.active)
+    for code, where in reasons:
+        new = slots.active & where & ~stopped
+        slots.stop_code.masked_fill_(new, code)
+        slots.stop_iteration.copy_(torch.where(new, slots.step, slots.stop_iteration))
+        stopped = stopped | new
+    return stopped
+
+
+def _factor(norm: torch.Tensor, scale: float, config: OptimizationConfig) -> torch.Tensor:
+    """(B,): undoes the gradient's scale, and clips its norm where that is asked for."""
+    factor = torch.full_like(norm, 1.0 / scale)
+    if config.max_gradient_norm is not None:
+        factor = factor * (config.max_gradient_norm / norm.clamp_min(1e-30)).clamp_max(1.0)
+    return factor
