@@ -76,17 +76,19 @@ class Autoencoder:
         """(B, C, h, w) -> (B, 3, H, W) fp32, nominally in [-1, 1], not clamped; differentiable in `latents`."""
         return self._in_range(self.decoder(latents.float()))
 
-    def loop_decoder(self, precision: str) -> tuple[Transform, torch.dtype]:
+    def loop_decoder(self, precision: str, recompute: bool = False) -> tuple[Transform, torch.dtype]:
         """`decode` as the loop runs it, and the type of the latents it takes.
 
         A module is copied, rewritten (`rewrites`, exact to rounding), cast and laid out channels-last; its pictures
-        come in its own type where its range is [-1, 1]. A decoder that is a plain function stays as it is, in fp32.
+        come in its own type where its range is [-1, 1]. `recompute` keeps less in memory for the gradient. A decoder
+        that is a plain function stays as it is, in fp32.
         """
         if not isinstance(self.decoder, nn.Module):
             return self.decode, torch.float32
-        key = (precision, tuple(self.rewrites))
+        rewrites = (*self.rewrites, "recompute_blocks") if recompute else tuple(self.rewrites)
+        key = (precision, rewrites)
         if key not in self._copies:
-            self._copies[key] = prepare(self.decoder, DTYPES[precision], tuple(self.rewrites))
+            self._copies[key] = prepare(self.decoder, DTYPES[precision], rewrites)
         module = self._copies[key]
 
         def decode(latents: torch.Tensor) -> torch.Tensor:

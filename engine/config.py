@@ -35,6 +35,7 @@ class OptimizationConfig:
     max_gradient_norm: float | None = None  # each image's gradient is clipped to this norm; None: not clipped
     precision: str = "auto"  # of the decoder in the loop: fp32, bf16, fp16; auto: bf16 where the processor has it
     polish_iterations: int | None = None  # of these, the last so many in fp32 after a loop in less; None: 8 % on CPU
+    recompute: bool = False  # half the memory for about a third more time; the iteration is then not compiled
     compile: str = "auto"  # on: compile the iteration, and capture it on CUDA; off: eager; auto: on for CUDA
 
     def __post_init__(self) -> None:
@@ -58,6 +59,12 @@ class OptimizationConfig:
             raise UsageError(f"precision: expected one of {', '.join(PRECISIONS)}, found {self.precision!r}")
         if self.compile not in COMPILE:
             raise UsageError(f"compile: expected one of {', '.join(COMPILE)}, found {self.compile!r}")
+        if not isinstance(self.recompute, bool):
+            raise UsageError(f"recompute: expected true or false, found {self.recompute!r}")
+        if self.recompute and self.compile == "on":
+            raise UsageError(
+                "recompute and compile = on exclude each other: the compiler undoes it; use compile = auto"
+            )
         if self.max_gradient_norm is not None:
             _positive("max_gradient_norm", self.max_gradient_norm)
         if self.polish_iterations is not None:

@@ -42,7 +42,7 @@ class Loop:
         if self.mode == "eager":
             self.chunk = config.checkpoint_interval
         step = build_step(decode, config, device)
-        self.runner: Runner = build_runner(step, self.slots, self.mode, self.chunk)
+        self.runner: Runner = build_runner(step, self.slots, self.mode, self.chunk, compiled=not config.recompute)
         if isinstance(self.runner, EagerRunner):
             self.mode = "eager"  # it did not compile
         self.busy: set[int] = set()
@@ -96,7 +96,7 @@ def get_loop(
     autoencoder: Autoencoder, config: OptimizationConfig, precision: str, latents: torch.Tensor, targets: torch.Tensor
 ) -> Loop:
     """A loop without images, from the autoencoder's cache where one of this shape and configuration was captured."""
-    decode, dtype = autoencoder.loop_decoder(precision)
+    decode, dtype = autoencoder.loop_decoder(precision, config.recompute)
     if choose_mode(config.compile, latents.device) == "eager":
         return Loop(decode, dtype, config, latents, targets)
     key = (config, precision, tuple(latents.shape), tuple(targets.shape))

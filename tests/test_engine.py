@@ -90,7 +90,7 @@ def test_compile_on_runs_compiled_and_is_cached(targets):
 
 def test_cached_loops_are_bounded_and_go_with_the_weights(targets, monkeypatch):
     vae = load_autoencoder(small_kl(), device="cpu")
-    monkeypatch.setattr(loops, "build_runner", lambda step, slots, mode, chunk: loops.EagerRunner(step, slots))
+    monkeypatch.setattr(loops, "build_runner", lambda step, slots, *rest, **options: loops.EagerRunner(step, slots))
     latents = vae.encode(targets)
     for iterations in range(1, 8):
         config = OptimizationConfig(iterations=iterations, compile="on", precision="fp32")
@@ -222,12 +222,28 @@ def test_rewrites_leave_alone_what_they_do_not_know():
     assert kinds[:4] == [nn.Conv2d, nn.Upsample, nn.Conv2d, nn.Upsample]
 
 
+def test_recomputing_changes_nothing_but_what_is_kept(small_vae, targets):
+    latents = small_vae.encode(targets)
+    results, kept = [], []
+    for recompute in (False, True):
+        config = OptimizationConfig(iterations=3, precision="fp32", recompute=recompute)
+        results.append(LatentOptimizer(config).optimize_batch(small_vae, latents, targets))
+        decode, _ = small_vae.loop_decoder("fp32", recompute)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            decode(latents.clone().requires_grad_(True))
+        kept.append(sum(sizes))
+    for plain, recomputed in zip(*results, strict=True):
+        assert plain.losses == pytest.approx(recomputed.losses, rel=1e-5)
+    assert kept[1] < 0.6 * kept[0]
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_polish_runs_the_last_iterations_in_fp32(small_vae, targets, precision, monkeypatch):
     seen = []
     original = small_vae.loop_decoder
 
-    def watched(name):
+    def watched(name, recompute=False):
         decode, dtype = original(name)
         return (lambda z: seen.append((z.dtype, z.requires_grad)) or decode(z)), dtype
 
