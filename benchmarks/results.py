@@ -43,5 +43,8 @@ def replace_table(marker: str, table: str, readme: Path = README) -> None:
 
 def _commit() -> str:
     here = Path(__file__).parent
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
+    except OSError:  # a bare machine has no git
+        return "unknown"
     return done.stdout.strip() or "unknown"

@@ -46,7 +46,7 @@ class Autoencoder:
         self.value_range = value_range
         self.native_size = native_size
         self.repository, self.revision = repository, revision
-        self.rewrites = DEFAULT_REWRITES  # of the loop's decoder, names in `engine/rewrite.py`
+        self.rewrites: tuple[str, ...] = DEFAULT_REWRITES  # of the loop's decoder, names in `engine/rewrite.py`
         self.loops: dict[Any, Any] = {}  # captured loops by shape and configuration, kept by `engine/loop.py`
         self._copies: dict[tuple[str, tuple[str, ...]], nn.Module] = {}  # (precision, rewrites) -> the loop's decoder
         self._sha256: str | None = None

@@ -1,6 +1,11 @@
 """The step in each of its forms, slots and refill, rewrites, polish, caching, batch size."""
 
 import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,6 +75,22 @@ def test_compiled_step_equals_eager(small_vae, targets, precision, kernels):
     else:  # sums are rounded elsewhere; Adam turns a rounded sign of a small gradient into a whole step
         torch.testing.assert_close(compiled.losses[:, :3], eager.losses[:, :3], rtol=0.02, atol=1e-3)
     assert compiled.step.tolist() == [3, 3, 3]
+
+
+def test_on_a_gpu_the_step_would_be_one_region_with_the_kernels_and_no_kept_inputs():
+    """Traced as Triton operations, not interpreted: one graph, and no convolution that asks for its input again."""
+    pytest.importorskip("triton")
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    script = Path(__file__).with_name("trace_step.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["graphs"] == 1
+    kernels = [name for name in found["operations"] if "triton_kernel_wrapper" in name]
+    norms = 1 + 2 * (2 + 4 * 3)  # the end's, and two in each residual block
+    assert len(kernels) == 2 + norms * 4, "loss, Adam, and four launches for each norm and its gradient"
+    assert any("convolution" in name for name in found["operations"])
+    assert not any("convolution_backward" in name for name in found["operations"])
 
 
 def test_compile_on_runs_compiled_and_is_cached(targets):

@@ -1,0 +1,145 @@
+"""One iteration of the exact Stable Diffusion decoder in each of the engine's forms, beside the original loop.
+
+pytest benchmarks/bench_step.py           anywhere; a small decoder where there is no GPU
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from relatent.benchmarks.peers import original_loop
+from relatent.benchmarks.sd_decoder import CHANNELS, SDDecoder
+from relatent.benchmarks.timing import measure
+from relatent.engine.autoencoder import Autoencoder
+from relatent.engine.config import OptimizationConfig
+from relatent.engine.metrics import psnr
+from relatent.engine.rewrite import DEFAULT_REWRITES
+from relatent.engine.runner import CapturedRunner, CompiledRunner, EagerRunner, Runner
+from relatent.engine.slots import Slots
+from relatent.engine.step import build_step
+
+PER_REPLAY = 10
+ENDLESS = OptimizationConfig(iterations=100_000, convergence_threshold=0.0, checkpoint_interval=PER_REPLAY)
+
+# name -> rewrites, whether activations are made again
+DECODERS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "as published": ((), False),
+    "rewritten": (DEFAULT_REWRITES, False),
+    "rewritten, norm kernel": ((*DEFAULT_REWRITES, "join_norm_and_silu"), False),
+    "recomputing": (DEFAULT_REWRITES, True),
+}
+
+
+class Problem:
+    """Latents that a known answer lies near: targets are the decoder's own pictures of other latents."""
+
+    def __init__(self, device: torch.device, small: bool = False):
+        channels, groups = ((8, 8, 16, 16), 4) if small else (CHANNELS, 32)
+        decoder = SDDecoder(channels=channels, groups=groups).to(device)
+        with torch.no_grad():  # random weights make faint pictures: give them a photograph's spread
+            probe = decoder(torch.randn(1, 4, 16, 16, device=device))
+            decoder.decoder.conv_out.weight.mul_(0.4 / probe.std())
+        self.device, self.decoder = device, decoder
+        self.autoencoder = Autoencoder(decoder, name="sd15, random weights", latent_channels=4, downscale_factor=8)
+
+    def batch(self, count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(count, 4, size/8, size/8) starts and (count, 3, size, size) targets; same for the same arguments."""
+        generator = torch.Generator().manual_seed(0)
+        truth = torch.randn(count, 4, size // 8, size // 8, generator=generator).to(self.device)
+        with torch.no_grad():
+            targets = torch.cat([self.decoder(z[None]).clamp(-1, 1) for z in truth])
+        noise = torch.randn(truth.shape, generator=generator).to(self.device)
+        return truth + 0.5 * noise, targets
+
+    def slots(
+        self, decoder: str, precision: str, batch: int, size: int, config: OptimizationConfig = ENDLESS
+    ) -> tuple[Slots, Any]:
+        """Loaded slots and the iteration over them, for one of `DECODERS`."""
+        self.autoencoder.rewrites, recompute = DECODERS[decoder]
+        decode, dtype = self.autoencoder.loop_decoder(precision, recompute)
+        latents, targets = self.batch(batch, size)
+        slots = Slots.empty(latents, targets, config, dtype)
+        slots.load(list(range(batch)), latents, targets, config)
+        return slots, build_step(decode, config, self.device)
+
+
+def forms(
+    problem: Problem, decoder: str, batch: int, size: int, wanted: tuple[str, ...]
+) -> Iterator[tuple[str, Runner]]:
+    """The forms of `wanted` (eager, compiled, captured) in bf16; a captured one is a graph of the compiled one."""
+    slots, step = problem.slots(decoder, "bf16", batch, size)
+    runner: EagerRunner | CompiledRunner = EagerRunner(step, slots)
+    if "eager" in wanted:
+        yield "eager", runner
+    if not DECODERS[decoder][1] and {"compiled", "captured"} & set(wanted):
+        runner = CompiledRunner(step, slots)
+        if "compiled" in wanted:
+            yield "compiled", runner
+    if "captured" in wanted and problem.device.type == "cuda":
+        captured = CapturedRunner(runner.step, slots, PER_REPLAY)
+        captured.compile_seconds += runner.compile_seconds
+        yield "captured", captured
+
+
+def iteration_seconds(runner: Runner, device: torch.device, repeats: int = 5) -> dict[str, float]:
+    """p20, median, p80 of one iteration of the batch."""
+    seconds = measure(lambda: runner.run(PER_REPLAY), device, repeats, warm_up=1)
+    return {name: value / PER_REPLAY for name, value in seconds.items()}
+
+
+def original_seconds(problem: Problem, size: int, iterations: int = 5) -> float:
+    """Of one iteration of one image by the original loop: eager, fp32, `.item()` every time."""
+    latents, targets = problem.batch(1, size)
+    decoder = problem.decoder
+
+    def run() -> None:
+        original_loop(decoder, latents, targets, 1e-3, iterations)
+
+    return measure(run, problem.device, 3, warm_up=1)["median"] / iterations
+
+
+def equal_quality(problem: Problem, size: int, iterations: int, form: str) -> dict[str, float]:
+    """Gain in dB of the original loop and of the engine's bf16 loop, same images, rate, betas and iterations."""
+    count, rate = 2, 0.05
+    config = OptimizationConfig(
+        iterations=iterations, learning_rate=rate, betas=(0.9, 0.999), convergence_threshold=0.0, checkpoint_interval=10
+    )
+    latents, targets = problem.batch(count, size)
+    slots, step = problem.slots("rewritten", "bf16", count, size, config)
+    runner: Any = EagerRunner(step, slots)
+    if form != "eager":
+        runner = CompiledRunner(step, slots)
+    if form == "captured":
+        runner = CapturedRunner(runner.step, slots, PER_REPLAY)
+    runner.run(iterations)
+    with torch.no_grad():
+        start = psnr(problem.decoder(latents), targets).mean().item()
+        ours = psnr(problem.decoder(slots.latents.detach()), targets).mean().item()
+    ends = [
+        original_loop(problem.decoder, latents[i : i + 1], targets[i : i + 1], rate, iterations) for i in range(count)
+    ]
+    with torch.no_grad():
+        theirs = psnr(problem.decoder(torch.cat(ends)), targets).mean().item()
+    return {"start_db": start, "original_gain_db": theirs - start, "relatent_gain_db": ours - start}
+
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("form", ["eager", "compiled", "captured"])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_iteration(benchmark: Any, decoder: str, form: str) -> None:
+    """pytest-benchmark: ten iterations of one image at 256² (32² and a small decoder without a GPU)."""
+    small = DEVICE.type == "cpu"
+    made = dict(forms(Problem(DEVICE, small), decoder, 1, 32 if small else 256, (form,)))
+    if form not in made:
+        pytest.skip("needs a GPU" if form == "captured" else "recomputing is not compiled")
+
+    def call() -> None:
+        made[form].run(PER_REPLAY)
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
+    benchmark.extra_info.update(decoder=decoder, form=form, iterations=PER_REPLAY)
+    benchmark.pedantic(call, rounds=5, warmup_rounds=1)

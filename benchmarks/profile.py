@@ -1,0 +1,74 @@
+"""Where an iteration's time goes: busy share and kernels of a captured loop, seconds per layer of an eager one."""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from ..engine.runner import EagerRunner, Runner
+from .bench_step import Problem
+
+
+def busy_share(runner: Runner, iterations: int, device: torch.device, replays: int = 5) -> dict[str, Any]:
+    """`busy_share`: of the time from the first kernel's begin to the last one's end; `kernels`: ms per iteration by name.
+
+    Raises `RuntimeError` where a replay makes the host wait.
+    """
+    torch.cuda.synchronize(device)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        runner.run(iterations)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize(device)
+    with profile(activities=[ProfilerActivity.CUDA]) as trace:
+        runner.run(iterations * replays)
+        torch.cuda.synchronize(device)
+    spans = sorted(
+        (e.time_range.start, e.time_range.end, e.name) for e in trace.events() if e.device_type.name == "CUDA"
+    )
+    if not spans:
+        return {"busy_share": None, "kernels": {}}
+    busy, reached = 0.0, spans[0][0]
+    by_name: dict[str, float] = defaultdict(float)
+    for begin, end, name in spans:
+        busy += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+        by_name[name[:100]] += (end - begin) / 1e3 / (iterations * replays)
+    longest = dict(sorted(by_name.items(), key=lambda item: -item[1])[:25])
+    return {
+        "busy_share": busy / (reached - spans[0][0]),
+        "kernels_per_iteration": len(spans) / (iterations * replays),
+        "kernels": longest,
+    }
+
+
+def layers(problem: Problem, size: int, batch: int) -> dict[str, float]:
+    """Milliseconds of each named layer's forward pass, in bf16 and eagerly, on the published decoder."""
+    slots, step = problem.slots("as published", "bf16", batch, size)
+    key = ("bf16", tuple(problem.autoencoder.rewrites))
+    module = problem.autoencoder._copies[key]
+    EagerRunner(step, slots).run(2)
+    times: dict[str, float] = {}
+    cuda = problem.device.type == "cuda"
+    activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
+    stack: list[Any] = []
+    handles = []
+    for name, layer in module.named_modules():
+        if next(layer.children(), None) is None:
+            handles.append(layer.register_forward_pre_hook(lambda m, x, n=name: stack.append(torch.profiler.record_function(f"layer {n}").__enter__())))  # fmt: skip
+            handles.append(layer.register_forward_hook(lambda m, x, y: stack.pop().__exit__(None, None, None)))
+    try:
+        with profile(activities=list({ProfilerActivity.CPU, activity})) as trace:
+            EagerRunner(step, slots).run(1)
+            if cuda:
+                torch.cuda.synchronize(problem.device)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for event in trace.key_averages():
+        if event.key.startswith("layer "):
+            total = event.device_time_total if cuda else event.cpu_time_total
+            times[event.key.removeprefix("layer ")] = total / 1e3
+    return dict(sorted(times.items(), key=lambda item: -item[1])[:40])

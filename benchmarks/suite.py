@@ -1,0 +1,203 @@
+"""The whole suite on one device: correctness, ceilings, kernels, the iteration in all its forms, memory, a profile.
+
+    relatent bench [--out DIR] [--minutes 8]            where relatent is installed
+    python -m benchmarks.gpu [--out DIR] [--minutes 8]  in a clone, with only torch, Triton, numpy, h5py and pytest
+
+Cells come in the order of their worth; what does not fit in the minutes is listed as not measured. Writes
+gpu-<hardware>.json into DIR and prints a table.
+"""
+
+import argparse
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..engine.device import resolve_device
+from ..kernels.library import runs_on
+from . import bench_kernels, bench_step
+from .profile import busy_share, layers
+from .results import FOLDER, write_result
+from .sd_decoder import gradient_flops
+from .timing import ceilings
+
+logger = logging.getLogger(__name__)
+
+DATASHEET = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, NVIDIA's figures
+# (size, batch, decoder, forms), the most telling first: each compilation costs most of a minute
+PLAN = [
+    (512, 8, "rewritten", ("eager", "compiled", "captured")),
+    (512, 1, "rewritten", ("eager", "compiled", "captured")),
+    (1024, 1, "rewritten", ("eager", "captured")),
+    (512, 8, "rewritten, norm kernel", ("compiled", "captured")),
+    (512, 8, "as published", ("eager", "compiled")),
+    (256, 1, "rewritten", ("eager", "captured")),
+    (1024, 1, "recomputing", ("captured",)),
+    (512, 1, "recomputing", ("captured",)),
+    (512, 4, "rewritten", ("eager", "captured")),
+    (512, 16, "rewritten", ("eager", "captured")),
+    (1024, 4, "rewritten", ("eager", "captured")),
+    (256, 8, "rewritten", ("eager", "captured")),
+    (256, 16, "rewritten", ("eager", "captured")),
+    (256, 4, "rewritten", ("eager", "captured")),
+    (1024, 8, "rewritten", ("eager", "captured")),
+    (1024, 16, "rewritten", ("eager", "captured")),
+]
+SMALL_PLAN = [(32, 2, "rewritten", ("eager", "compiled")), (32, 1, "recomputing", ("eager",))]
+
+
+class Suite:
+    """Runs sections while there is time, and remembers what was left out and why."""
+
+    def __init__(self, device: torch.device, minutes: float, small: bool):
+        self.device, self.small = device, small
+        self.deadline = time.monotonic() + 60 * minutes
+        self.content: dict[str, Any] = {"not_measured": {}}
+
+    def section(self, name: str, seconds: float, run: Callable[[], Any]) -> Any:
+        """`run()` under `name` if about `seconds` are left; its error ends that section only."""
+        left = self.deadline - time.monotonic()
+        if left < seconds:
+            self.content["not_measured"][name] = f"{seconds:.0f} s wanted, {max(left, 0):.0f} s left"
+            return None
+        logger.info("%s (%.0f s left)", name, left)
+        try:
+            self.content[name] = run()
+        except (RuntimeError, ValueError) as error:  # OutOfMemoryError is one
+            self.content["not_measured"][name] = str(error).splitlines()[0]
+            return None
+        finally:
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return self.content[name]
+
+    def run(self) -> dict[str, Any]:
+        """Everything, in order of worth."""
+        rates = self.section("ceilings", 5, lambda: ceilings(self.device, self.small))
+        problem = bench_step.Problem(self.device, self.small)
+        forms = "captured" if self.device.type == "cuda" else "eager"
+        self.section("equal_quality", 60, lambda: bench_step.equal_quality(problem, *self._quality_size(), forms))
+        self.content["iterations"] = []
+        originals = {
+            size: self.section(f"original, {size}", 10, partial(bench_step.original_seconds, problem, size))
+            for size in sorted({size for size, *_ in self._plan()})
+        }
+        self.section("kernels", 60, lambda: self._kernels(rates))
+        self.section("layers", 10, lambda: layers(problem, *((32, 1) if self.small else (512, 8))))
+        for size, batch, decoder, wanted in self._plan():
+            cell = partial(self._cell, problem, size, batch, decoder, wanted, originals[size], rates)
+            self.section(f"{size}², batch {batch}, {decoder}", 75, cell)
+        return self.content
+
+    def _plan(self) -> list[tuple[int, int, str, tuple[str, ...]]]:
+        return SMALL_PLAN if self.small else PLAN
+
+    def _quality_size(self) -> tuple[int, int]:
+        return (32, 10) if self.small else (256, 50)
+
+    def _kernels(self, rates: dict[str, float]) -> list[dict[str, Any]]:
+        if not runs_on(self.device):
+            raise RuntimeError("Triton's kernels need a GPU")
+        found = []
+        for cell in bench_kernels.cells(self.device, self.small):
+            found.append(bench_kernels.row(cell, self.device, rates["copy_bytes_per_second"]))
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return found
+
+    def _cell(
+        self, problem: bench_step.Problem, size: int, batch: int, decoder: str, wanted: tuple[str, ...],
+        original: float | None, rates: dict[str, float],
+    ) -> str:  # fmt: skip
+        flops = sum(gradient_flops(problem.decoder, 1, size))
+        for form, runner in bench_step.forms(problem, decoder, batch, size, wanted):
+            cuda = self.device.type == "cuda"
+            if cuda:
+                torch.cuda.reset_peak_memory_stats(self.device)
+            seconds = bench_step.iteration_seconds(runner, self.device)
+            rate = batch * flops / seconds["median"]
+            row: dict[str, Any] = {
+                "size": size, "batch": batch, "decoder": decoder, "form": form, "seconds": seconds,
+                "seconds_per_image": seconds["median"] / batch, "compile_seconds": runner.compile_seconds,
+                "nominal_flops_per_image": flops, "nominal_flops_per_second": rate,
+                "share_of_matrix_rate": rate / rates["bf16_flops_per_second"],
+            }  # fmt: skip
+            if original is not None:
+                row["times_the_original"] = original * batch / seconds["median"]
+            if cuda:
+                row["peak_allocated_bytes"] = torch.cuda.max_memory_allocated(self.device)
+                row["reserved_bytes"] = torch.cuda.memory_reserved(self.device)
+                name = torch.cuda.get_device_name(self.device)
+                known = next((value for key, value in DATASHEET.items() if key in name), None)
+                if known:
+                    row["share_of_datasheet"] = rate / known
+            self.content["iterations"].append(row)
+            if cuda and form == "captured":  # last: its error must not take the timing with it
+                row |= busy_share(runner, bench_step.PER_REPLAY, self.device)
+        return "done"
+
+
+def table(content: dict[str, Any]) -> str:
+    """What was measured, as Markdown: kernels, then iterations."""
+    lines = []
+    if content.get("kernels"):
+        lines += [
+            "| kernel | shape | kernel | inductor | eager | of copy bandwidth |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        for row in content["kernels"]:
+            cells = [
+                f"{row['seconds'][who]['median'] * 1e6:.0f} µs" if who in row["seconds"] else "–"
+                for who in ("kernel", "inductor", "reference")
+            ]
+            share = row.get("copy_share", {}).get("kernel")
+            lines.append(
+                f"| {row['operation']} | {'×'.join(map(str, row['shape']))} | {' | '.join(cells)} | {f'{share:.0%}' if share else '–'} |"
+            )
+        lines.append("")
+    lines += [
+        "| size | batch | decoder | form | ms / image | × original | of matrix rate | peak |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in content["iterations"]:
+        times = f"{row['times_the_original']:.1f}" if "times_the_original" in row else "–"
+        peak = f"{row['peak_allocated_bytes'] / 2**30:.2f} GiB" if "peak_allocated_bytes" in row else "–"
+        lines.append(
+            f"| {row['size']}² | {row['batch']} | {row['decoder']} | {row['form']} | {row['seconds_per_image'] * 1e3:.2f} "
+            f"| {times} | {row['share_of_matrix_rate']:.0%} | {peak} |"
+        )
+    quality = content.get("equal_quality")
+    if quality:
+        lines += [
+            "",
+            f"At equal iterations: the original {quality['original_gain_db']:+.2f} dB, relatent {quality['relatent_gain_db']:+.2f} dB.",
+        ]
+    lines += [f"Not measured: {name}: {reason}" for name, reason in content["not_measured"].items()]
+    return "\n".join(lines)
+
+
+def run_suite(out: Path | None, device_name: str, minutes: float, small: bool) -> tuple[dict[str, Any], Path]:
+    """-> the figures and the file they were written to."""
+    device = resolve_device(device_name)
+    content = Suite(device, minutes, small).run()
+    command = f"python -m benchmarks.gpu --minutes {minutes:g}" + (" --small" if small else "")
+    return content, write_result("gpu" if device.type == "cuda" else "suite", device, command, content, out or FOLDER)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the JSON goes (default: benchmarks/results)")
+    parser.add_argument("--minutes", type=float, default=8.0, metavar="N", help="stop after about so long (default: 8)")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:1")
+    parser.add_argument("--small", action="store_true", help="a small decoder and few cells: does it run?")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    content, path = run_suite(options.out, options.device, options.minutes, options.small)
+    print(table(content))
+    print(path)
+    return 0
