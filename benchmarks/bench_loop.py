@@ -10,6 +10,9 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import torch
 from ..cli import DEMO_PHOTOGRAPHS
 from ..engine.autoencoder import Autoencoder
 from ..engine.config import OptimizationConfig
+from ..engine.device import resolve_precision
 from ..engine.discovery import discover
 from ..engine.images import load_image
 from ..engine.load import load_autoencoder
@@ -25,6 +29,8 @@ from ..engine.metrics import psnr
 from ..engine.optimizer import LatentOptimizer
 from .peers import ORIGINAL, original_loop
 from .results import replace_table, write_result
+
+Method = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def load_targets(folder: Path | None, size: int, limit: int, device: torch.device) -> list[torch.Tensor]:
@@ -39,32 +45,64 @@ def load_targets(folder: Path | None, size: int, limit: int, device: torch.devic
     return [load_image(path, size).tensor().to(device) for path in paths]
 
 
-def measure(autoencoder: Autoencoder, targets: list[torch.Tensor], config: OptimizationConfig) -> list[dict[str, Any]]:
-    """One row per method: mean start, gain (dB) and median seconds per image. Raises where the engine loses an image."""
-    starts = [autoencoder.encode(target) for target in targets]
-    before = [psnr(autoencoder.decode(start), target).item() for start, target in zip(starts, targets, strict=True)]
-    # warm-up: the first calls choose algorithms and allocate
-    original_loop(autoencoder.decode, starts[0], targets[0], 1e-6, 1)
-    rows = []
+def methods(autoencoder: Autoencoder) -> dict[str, tuple[int, Method]]:
+    """name -> iterations, function of (start, target) to final latents, all with the same interface."""
+    found: dict[str, tuple[int, Method]] = {}
     for name, (relative, iterations) in ORIGINAL.items():
-        gains, seconds = [], []
-        for start, target, quality in zip(starts, targets, before, strict=True):
+        found[name] = iterations, partial(_plain, autoencoder, relative, iterations, (0.9, 0.999))
+    config = OptimizationConfig(convergence_threshold=0.0)  # equal iterations for the three that follow
+    rate, steps = config.relative_learning_rate, config.iterations
+    found["the original's loop, relatent's settings"] = steps, partial(_plain, autoencoder, rate, steps, config.betas)
+    precisions = ["fp32"]
+    if resolve_precision("auto", autoencoder.device) == "bf16":
+        precisions.append("bf16")
+    for precision in precisions:
+        optimizer = LatentOptimizer(replace(config, precision=precision))
+        found[f"relatent, {precision}"] = steps, partial(_ours, autoencoder, optimizer)
+    return found
+
+
+def _plain(
+    autoencoder: Autoencoder, relative: float, iterations: int, betas: tuple[float, float], start: torch.Tensor,
+    target: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    return original_loop(autoencoder.decode, start, target, relative * start.std().item(), iterations, betas)
+
+
+def _ours(
+    autoencoder: Autoencoder, optimizer: LatentOptimizer, start: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    return optimizer.optimize_batch(autoencoder, start, target, check_range=False)[0].optimized_latents
+
+
+def measure(autoencoder: Autoencoder, targets: list[torch.Tensor]) -> list[dict[str, Any]]:
+    """One row per method: mean start, gain (dB) and median seconds per image; on each photograph all methods in turn.
+
+    Raises where the engine loses quality on an image.
+    """
+    rivals = methods(autoencoder)
+    before: list[float] = []
+    gains: dict[str, list[float]] = {name: [] for name in rivals}
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    start = autoencoder.encode(targets[0])
+    original_loop(autoencoder.decode, start, targets[0], 1e-6, 1)  # the first calls choose algorithms and allocate
+    LatentOptimizer(OptimizationConfig(iterations=2)).optimize_batch(autoencoder, start, targets[0], check_range=False)
+    for target in targets:
+        start = autoencoder.encode(target)
+        before.append(_quality(autoencoder, start, target))
+        for name, (_, method) in rivals.items():
             begin = time.perf_counter()
-            latents = original_loop(autoencoder.decode, start, target, relative * start.std().item(), iterations)
-            seconds.append(time.perf_counter() - begin)
-            with torch.no_grad():
-                gains.append(psnr(autoencoder.decode(latents), target).item() - quality)
-        rows.append(_row(name, iterations, before, gains, seconds))
-    gains, seconds = [], []
-    for start, target in zip(starts, targets, strict=True):
-        begin = time.perf_counter()
-        result = LatentOptimizer(config).optimize_batch(autoencoder, start, target, check_range=False)[0]
-        seconds.append(time.perf_counter() - begin)
-        gains.append(result.metrics["psnr_improvement"])
-    if min(gains) < 0:
-        raise SystemExit(f"the engine lost quality on a picture: gains {gains}")
-    rows.append(_row("relatent, defaults", config.iterations, before, gains, seconds))
-    return rows
+            latents = method(start, target)
+            seconds[name].append(time.perf_counter() - begin)
+            gains[name].append(_quality(autoencoder, latents, target) - before[-1])
+            if name.startswith("relatent") and gains[name][-1] < 0:
+                raise SystemExit(f"{name} lost quality on a picture: gains {gains[name]}")
+    return [_row(name, rivals[name][0], before, gains[name], seconds[name]) for name in rivals]
+
+
+@torch.no_grad()
+def _quality(autoencoder: Autoencoder, latents: torch.Tensor, target: torch.Tensor) -> float:
+    return psnr(autoencoder.decode(latents), target).item()
 
 
 def _row(name: str, iterations: int, before: list[float], gains: list[float], seconds: list[float]) -> dict[str, Any]:
@@ -108,7 +146,7 @@ def main() -> int:
     device = decoders["tiny"].device
     targets = load_targets(options.images, options.size, options.limit, device)
     config = OptimizationConfig()
-    results = {name: measure(autoencoder, targets, config) for name, autoencoder in decoders.items()}
+    results = {name: measure(autoencoder, targets) for name, autoencoder in decoders.items()}
     print(table(results))
     content = {"size": options.size, "images": len(targets), "config": config.to_dict(), "results": results}
     command = "python -m relatent.benchmarks.bench_loop " + " ".join(

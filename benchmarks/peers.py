@@ -14,13 +14,14 @@ def original_loop(
     target: torch.Tensor,
     rate: float,
     iterations: int,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.Tensor:
     """Generative Latent Optimization as published: eager fp32, torch's Adam, one image, `.item()` every iteration.
 
     latents (1, C, h, w), target (1, 3, H, W) in [-1, 1], rate in the latent's unit. Returns the last iterate.
     """
     latents = latents.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([latents], lr=rate)
+    optimizer = torch.optim.Adam([latents], lr=rate, betas=betas)
     losses = []
     for _ in range(iterations):
         optimizer.zero_grad()
