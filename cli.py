@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     from .engine.errors import RelatentError
 
+    # compiled code outlives the process; torch's own default is a temporary folder
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relatent" / "inductor"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     # SIGTERM ends a run as Ctrl-C does: what is finished is written
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -137,8 +141,10 @@ def _demo(options: argparse.Namespace) -> int:
     import skimage.data
 
     from .engine.config import OptimizationConfig
+    from .engine.device import limit_threads
     from .exporters.directory import optimize_directory
 
+    limit_threads()
     photographs = Path(skimage.data.__file__).parent
     config = OptimizationConfig(**({"iterations": options.iterations} if options.iterations is not None else {}))
     with tempfile.TemporaryDirectory() as folder:
@@ -152,8 +158,10 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _optimize(options: argparse.Namespace) -> int:
     from .engine.config import OptimizationConfig
+    from .engine.device import limit_threads
     from .exporters.directory import optimize_directory
 
+    limit_threads()
     overrides = {
         "iterations": options.iterations,
         "learning_rate": options.learning_rate,

@@ -85,6 +85,8 @@ def forms(
 def iteration_seconds(runner: Runner, device: torch.device, repeats: int = 5) -> dict[str, float]:
     """p20, median, p80 of one iteration of the batch."""
     seconds = measure(lambda: runner.run(PER_REPLAY), device, repeats, warm_up=1)
+    if not bool(runner.slots.active.all()):
+        raise RuntimeError("an image stopped while it was being timed")
     return {name: value / PER_REPLAY for name, value in seconds.items()}
 
 

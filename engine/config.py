@@ -12,6 +12,7 @@ from .errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 COMPILE = ("auto", "on", "off")
+SCHEDULES = ("constant", "cosine", "linear")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class OptimizationConfig:
     relative_learning_rate: float = (
         0.073  # in units of σ, the spread of the image's initial latent; only without the above
     )
+    schedule: str = "constant"  # of the rate over the iterations: constant, cosine or linear, the last two down to 0
     betas: tuple[float, float] = (0.8, 0.95)  # Adam's decay rates; shorter memory than (0.9, 0.999) suits short runs
     eps: float = 1e-8  # Adam's denominator offset
     loss_function: str = "mse"  # a name or a weighted sum of names, such as "mse + 0.1*l1"
@@ -57,6 +59,8 @@ class OptimizationConfig:
             )
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision: expected one of {', '.join(PRECISIONS)}, found {self.precision!r}")
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"schedule: expected one of {', '.join(SCHEDULES)}, found {self.schedule!r}")
         if self.compile not in COMPILE:
             raise UsageError(f"compile: expected one of {', '.join(COMPILE)}, found {self.compile!r}")
         if not isinstance(self.recompute, bool):

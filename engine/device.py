@@ -1,5 +1,6 @@
 """Where and how precisely a run computes."""
 
+import os
 from typing import Any
 
 import torch
@@ -42,6 +43,25 @@ def computes_in_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return False
+
+
+def usable_processors() -> int:
+    """What this process may use: its affinity, and its control group's quota, which torch does not look at."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            count = min(count, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no control group, or one of the older kind
+    return max(1, count)
+
+
+def limit_threads() -> None:
+    """For a process of our own: no more threads than it may use, since waiting ones cost more than they bring."""
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > usable_processors():
+        torch.set_num_threads(usable_processors())
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:

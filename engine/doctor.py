@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..kernels.library import triton
-from .device import computes_in_bf16, describe_device, resolve_device, resolve_precision
+from .device import computes_in_bf16, describe_device, resolve_device, resolve_precision, usable_processors
 
 PACKAGES = ("torch", "torchvision", "triton", "diffusers", "vae-toolkit", "h5py", "onnxruntime")
 
@@ -19,7 +19,9 @@ def examine() -> dict[str, Any]:
     described = describe_device(device)
     facts = {"python": platform.python_version(), "device": f"{described['device']}, {described['name']}"}
     facts |= {package: _version(package) for package in PACKAGES}
-    facts["threads"] = f"{torch.get_num_threads()} of {os.cpu_count()} processors"
+    facts["threads"] = (
+        f"{torch.get_num_threads()}; this process may use {usable_processors()} of {os.cpu_count()} processors"
+    )
     facts["precision auto"] = resolve_precision("auto", device)
     facts["HF_HOME"] = os.environ.get("HF_HOME", "not set: ~/.cache/huggingface")
     facts["BSDS500_PATH"] = os.environ.get("BSDS500_PATH", "not set")

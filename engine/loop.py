@@ -5,6 +5,7 @@ never waits for its slowest image; images never mix, each has its own rate, step
 """
 
 import dataclasses
+import logging
 
 import torch
 
@@ -14,7 +15,10 @@ from .runner import EagerRunner, Runner, build_runner, choose_mode, replay_lengt
 from .slots import RUNNING, Slots
 from .step import Decode, build_step
 
+logger = logging.getLogger(__name__)
+
 CACHED_LOOPS = 4  # captures kept per autoencoder; the oldest goes first
+CACHED_SHARE = 0.5  # of the device's memory: above it, older captures go before a new one is made
 
 
 class Loop:
@@ -93,23 +97,43 @@ def polish_iterations(config: OptimizationConfig, dtype: torch.dtype, device: to
 
 
 def get_loop(
-    autoencoder: Autoencoder, config: OptimizationConfig, precision: str, latents: torch.Tensor, targets: torch.Tensor
+    autoencoder: Autoencoder,
+    config: OptimizationConfig,
+    precision: str,
+    latents: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    bucket: bool,
 ) -> Loop:
-    """A loop without images, from the autoencoder's cache where one of this shape and configuration was captured."""
+    """A loop without images and with a slot for each row of `latents` (B, C, h, w).
+
+    A compiled one comes from the autoencoder's cache where its shape and configuration have been compiled. With
+    `bucket` it has a power of two of slots, the rest idle, so that not every batch size compiles anew.
+    """
     decode, dtype = autoencoder.loop_decoder(precision, config.recompute)
     if choose_mode(config.compile, latents.device) == "eager":
         return Loop(decode, dtype, config, latents, targets)
-    key = (config, precision, tuple(latents.shape), tuple(targets.shape))
+    count = 1 << (latents.shape[0] - 1).bit_length() if bucket else latents.shape[0]
+    latents, targets = (x[:1].expand(count, *x.shape[1:]) for x in (latents, targets))
+    key = (config, precision, tuple(autoencoder.rewrites), tuple(latents.shape), tuple(targets.shape))
     loops = autoencoder.loops
     if key in loops:
         loops[key] = loops.pop(key)  # most recently used last
     else:
-        while len(loops) >= CACHED_LOOPS:
+        while loops and (len(loops) >= CACHED_LOOPS or _crowded(latents.device)):
             del loops[next(iter(loops))]
+        logger.info("compiling for %d images of %s, once", count, "×".join(map(str, targets.shape[2:])))
         loops[key] = Loop(decode, dtype, config, latents, targets)
     loop: Loop = loops[key]
     loop.clear()
     return loop
+
+
+def _crowded(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    total = torch.cuda.get_device_properties(device).total_memory
+    return torch.cuda.memory_reserved(device) > CACHED_SHARE * total
 
 
 def run_loop(

@@ -67,7 +67,7 @@ class LatentOptimizer:
         device, home = autoencoder.device, latents_batch.device
         latents = latents_batch.detach().to(device, torch.float32)
         targets = targets_batch.detach().to(device, torch.float32)
-        loop = start_loop(autoencoder, self.config, latents, targets)
+        loop = start_loop(autoencoder, self.config, latents, targets, bucket=True)
         everything = list(range(latents.shape[0]))
         loop.load(everything, latents, targets)
         done: list[int] = []
@@ -79,10 +79,12 @@ class LatentOptimizer:
 
 
 def start_loop(
-    autoencoder: Autoencoder, config: OptimizationConfig, latents: torch.Tensor, targets: torch.Tensor
-) -> Loop:
-    """A loop with free slots for batches shaped like these, in the configuration's precision."""
-    return get_loop(autoencoder, config, resolve_precision(config.precision, autoencoder.device), latents, targets)
+    autoencoder: Autoencoder, config: OptimizationConfig, latents: torch.Tensor, targets: torch.Tensor,
+    *, bucket: bool = False,
+) -> Loop:  # fmt: skip
+    """A loop with free slots for batches shaped like these, in the configuration's precision; see `get_loop`."""
+    precision = resolve_precision(config.precision, autoencoder.device)
+    return get_loop(autoencoder, config, precision, latents, targets, bucket=bucket)
 
 
 @torch.no_grad()

@@ -54,6 +54,8 @@ class ImageRun:
         one picture, does not fit in memory.
         """
         self.autoencoder.check_size(self.size)
+        if self.autoencoder.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.autoencoder.device)
         waiting = deque(enumerate(sources))
         outcomes: dict[int, Record | Failure] = {}
         limit, emitted = self.batch_size or self._auto_batch(len(sources)), 0
@@ -179,7 +181,10 @@ class ImageRun:
         target = torch.rand(1, 3, self.size, self.size, device=device) * 2 - 1
         latents = self.autoencoder.encode(target)
         latents, targets = latents.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1)
-        once = replace(self.config, iterations=2, compile="off", checkpoint_interval=1)
+        once = replace(
+            self.config, iterations=2, compile="off", checkpoint_interval=1, polish_iterations=0, target_gain=None,
+            convergence_threshold=0.0,
+        )  # fmt: skip
         loop = start_loop(self.autoencoder, once, latents, targets)
         loop.load(list(range(count)), latents, targets)
         loop.advance()  # chooses algorithms, allocates

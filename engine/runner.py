@@ -72,7 +72,7 @@ class CapturedRunner:
     def __init__(self, step: Step, slots: Slots, per_replay: int):
         device = slots.latents.device
         begin = time.perf_counter()
-        self.per_replay, self.graph = per_replay, torch.cuda.CUDAGraph()
+        self.slots, self.per_replay, self.graph = slots, per_replay, torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.device(device), _preserved(slots), torch._dynamo.config.patch(DYNAMO):

@@ -4,6 +4,7 @@ Decode, loss and its gradient, gradient with respect to the latents, best so far
 eagerly, inside one compiled region, and inside a captured graph.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -44,7 +45,7 @@ def build_step(decode: Decode, config: OptimizationConfig, device: torch.device,
             adam(
                 slots.latents, gradient, slots.exp_avg, slots.exp_avg_sq, slots.best_latents, slots.low,
                 slots.best_loss, loss=loss, improved=improved, active=slots.active, step=slots.step + 1,
-                rate=slots.rate, factor=_factor(norm, scale, config), betas=config.betas, eps=config.eps,
+                rate=slots.rate * _schedule(slots.step, config), factor=_factor(norm, scale, config), betas=config.betas, eps=config.eps,
             )  # fmt: skip
             slots.step.add_(slots.active)
             slots.active.logical_and_(slots.step < slots.limit)
@@ -110,6 +111,14 @@ def _stops(
         slots.stop_iteration.copy_(torch.where(new, slots.step, slots.stop_iteration))
         stopped = stopped | new
     return stopped
+
+
+def _schedule(step: torch.Tensor, config: OptimizationConfig) -> torch.Tensor | float:
+    """(B,), what the rate is multiplied by at each image's own step."""
+    progress = step / config.iterations
+    if config.schedule == "cosine":
+        return 0.5 * (1.0 + torch.cos(math.pi * progress))
+    return 1.0 - progress if config.schedule == "linear" else 1.0
 
 
 def _factor(norm: torch.Tensor, scale: float, config: OptimizationConfig) -> torch.Tensor:

@@ -6,6 +6,8 @@ torch's own convolution takes its input along into the backward pass even where 
 graph that torch.compile makes of it: as many bytes as all the activations between the convolutions.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch.library import triton_op
@@ -36,7 +38,7 @@ def _pull_back(ctx, grad):
     return pulled, None, None, None, None, None
 
 
-_frozen_conv = triton_op("relatent::frozen_conv", _convolve, mutates_args=())
+_frozen_conv: Any = triton_op("relatent::frozen_conv", _convolve, mutates_args=())
 _frozen_conv.register_autograd(_pull_back, setup_context=_save)
 
 

@@ -66,16 +66,15 @@ def _fused_loss(
     count, values, channels = decoded.shape[0], decoded[0].numel(), decoded.shape[1]
     parts = blocks(values, BLOCK)
     gradient = torch.empty_like(decoded)
-    partial = decoded.new_empty((2, count, parts), dtype=torch.float32)
+    partial_loss, partial_error = (decoded.new_empty((count, parts), dtype=torch.float32) for _ in range(2))
     launch(
         _fused_loss_kernel, (parts, count),
-        decoded, target, decoded if weight is None else weight, gradient, partial[0], partial[1],
+        decoded, target, decoded if weight is None else weight, gradient, partial_loss, partial_error,
         values, values // channels, channels, scale / values, delta,
         KIND=kind, CLAMP=clamp, BYTES=target.dtype == torch.uint8, WEIGHTED=weight is not None,
         LAST=not decoded.is_contiguous(), BLOCK=BLOCK,
     )  # fmt: skip
-    loss, error = (partial.sum(2) / values).unbind(0)
-    return loss.clone(), error.clone(), gradient
+    return partial_loss.sum(1) / values, partial_error.sum(1) / values, gradient
 
 
 def fused_loss(

@@ -118,18 +118,18 @@ def _forward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     grid, tile = _tiling(x, groups)
     pixels, channels = x.shape[2] * x.shape[3], x.shape[1]
-    partial = x.new_empty((2, x.shape[0], grid[0], groups), dtype=torch.float32)
+    means, squares = (x.new_empty((x.shape[0], grid[0], groups), dtype=torch.float32) for _ in range(2))
     total = x if residual is None else torch.empty_like(x)
     launch(
-        _statistics_kernel, grid, x, x if residual is None else residual, total, partial[0], partial[1],
+        _statistics_kernel, grid, x, x if residual is None else residual, total, means, squares,
         pixels, channels, groups, **tile, ADD=residual is not None,
     )  # fmt: skip
     counts = torch.full((grid[0], 1), tile["ROWS"] * tile["GROUP"], dtype=torch.float32, device=x.device)
     counts[-1] = (pixels - (grid[0] - 1) * tile["ROWS"]) * tile["GROUP"]
     size = pixels * tile["GROUP"]
-    mean = (partial[0] * counts).sum(1) / size
-    between = ((partial[0] - mean[:, None]).square() * counts).sum(1)
-    rstd = torch.rsqrt((partial[1].sum(1) + between) / size + eps)
+    mean = (means * counts).sum(1) / size
+    between = ((means - mean[:, None]).square() * counts).sum(1)
+    rstd = torch.rsqrt((squares.sum(1) + between) / size + eps)
     y = torch.empty_like(x)
     launch(_apply_kernel, grid, total, y, mean, rstd, weight, bias, pixels, channels, groups, **tile)
     return y, total, mean, rstd
@@ -157,16 +157,15 @@ def _group_norm_silu_backward(
 ) -> torch.Tensor:  # fmt: skip
     grid, tile = _tiling(s, groups)
     pixels, channels = s.shape[2] * s.shape[3], s.shape[1]
-    partial = s.new_empty((2, s.shape[0], grid[0], groups), dtype=torch.float32)
+    partial_a, partial_b = (s.new_empty((s.shape[0], grid[0], groups), dtype=torch.float32) for _ in range(2))
     out = torch.empty_like(s)
-    sums = mean  # only read with WRITE
     launch(
-        _backward_kernel, grid, s, grad, mean, rstd, weight, bias, partial[0], partial[1], sums, sums, out,
+        _backward_kernel, grid, s, grad, mean, rstd, weight, bias, partial_a, partial_b, mean, mean, out,
         pixels, channels, groups, **tile, WRITE=False,
     )  # fmt: skip
-    sums = partial.sum(2)
+    sum_a, sum_b = partial_a.sum(1), partial_b.sum(1)
     launch(
-        _backward_kernel, grid, s, grad, mean, rstd, weight, bias, partial[0], partial[1], sums[0], sums[1], out,
+        _backward_kernel, grid, s, grad, mean, rstd, weight, bias, partial_a, partial_b, sum_a, sum_b, out,
         pixels, channels, groups, **tile, WRITE=True,
     )  # fmt: skip
     return out

@@ -115,7 +115,7 @@ def test_cached_loops_are_bounded_and_go_with_the_weights(targets, monkeypatch):
     latents = vae.encode(targets)
     for iterations in range(1, 8):
         config = OptimizationConfig(iterations=iterations, compile="on", precision="fp32")
-        get_loop(vae, config, "fp32", latents, targets)
+        get_loop(vae, config, "fp32", latents, targets, bucket=False)
         assert len(vae.loops) == min(iterations, loops.CACHED_LOOPS)
     vae.to(torch.device("cpu"))
     assert not vae.loops
@@ -178,6 +178,41 @@ def test_idle_slots_stay_as_they_are(small_vae, targets):
     for name in set(Slots.names()) - {"losses", "best_history"}:
         assert torch.equal(getattr(after, name), getattr(before, name)), name
     assert torch.isnan(after.losses[:, :-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"), [("constant", [1, 1, 1]), ("linear", [1, 0.75, 0.5]), ("cosine", [1, 0.853553, 0.5])]
+)
+def test_schedule_follows_each_images_own_step(small_vae, targets, schedule, expected):
+    """With β = 0 a step is the rate times the gradient's sign, whatever the gradient."""
+    config = OptimizationConfig(
+        iterations=4, schedule=schedule, precision="fp32", betas=(0.0, 0.0), learning_rate=0.01, convergence_threshold=0.0
+    )  # fmt: skip
+    slots = started(small_vae, targets, config)
+    slots.step[1] = 1
+    step = build_step(small_vae.loop_decoder("fp32")[0], config, torch.device("cpu"))
+    for i in range(2):
+        before = slots.latents.clone()
+        step(slots)
+        sizes = (slots.latents - before).abs().flatten(1).median(1).values
+        assert sizes[:2].tolist() == pytest.approx([0.01 * expected[i], 0.01 * expected[i + 1]], rel=1e-3)
+
+
+def test_batches_are_bucketed_to_powers_of_two_when_compiled(targets, monkeypatch):
+    vae = load_autoencoder(small_kl(), device="cpu")
+    monkeypatch.setattr(loops, "build_runner", lambda step, slots, *rest, **options: loops.EagerRunner(step, slots))
+    config = OptimizationConfig(iterations=2, compile="on", precision="fp32")
+    five = targets[[0, 1, 2, 0, 1]]
+    results = LatentOptimizer(config).optimize_batch(vae, vae.encode(five), five)
+    assert len(results) == 5
+    (loop,) = vae.loops.values()
+    assert len(loop.slots.active) == 8
+    LatentOptimizer(config).optimize_batch(vae, vae.encode(five[:4]), five[:4])
+    LatentOptimizer(config).optimize_batch(vae, vae.encode(five[:3]), five[:3])
+    assert [len(loop.slots.active) for loop in vae.loops.values()] == [8, 4]
+    eager = LatentOptimizer(OptimizationConfig(iterations=2, precision="fp32"))
+    for found, expected in zip(results, eager.optimize_batch(vae, vae.encode(five), five), strict=True):
+        assert found.losses == pytest.approx(expected.losses, rel=1e-4)
 
 
 def test_gradient_clip(small_vae, targets):
@@ -347,7 +382,7 @@ def test_captured_equals_eager_and_follows_its_inputs(targets):
     targets = targets.cuda()
     latents = vae.encode(targets)
     config = OptimizationConfig(iterations=6, precision="fp32", convergence_threshold=0.0, checkpoint_interval=3)
-    loop = get_loop(vae, config, "fp32", latents, targets)
+    loop = get_loop(vae, config, "fp32", latents, targets, bucket=False)
     assert isinstance(loop.runner, CapturedRunner)
     for order in ([0, 1, 2], [2, 0, 1]):
         loop.load([0, 1, 2], latents[order], targets[order])
@@ -367,7 +402,7 @@ def test_captured_equals_eager_and_follows_its_inputs(targets):
 def test_a_chunk_does_not_synchronise(targets):
     vae = load_autoencoder(small_kl(), device="cuda")
     targets = targets.cuda()
-    loop = get_loop(vae, OptimizationConfig(iterations=10), "bf16", vae.encode(targets), targets)
+    loop = get_loop(vae, OptimizationConfig(iterations=10), "bf16", vae.encode(targets), targets, bucket=False)
     loop.load([0, 1, 2], vae.encode(targets), targets)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
