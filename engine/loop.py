@@ -92,7 +92,7 @@ def polish_iterations(config: OptimizationConfig, dtype: torch.dtype, device: to
         return 0
     wanted = config.polish_iterations
     if wanted is None:
-        wanted = -(-8 * config.iterations // 100) if device.type == "cpu" else 0
+        wanted = -(-12 * config.iterations // 100) if device.type == "cpu" else 0
     return min(wanted, config.iterations - 1)
 
 
