@@ -46,6 +46,7 @@ class ImageRun:
     engine: dict[str, Any] = field(default_factory=dict)  # how it ran: mode, batch size, peak memory
     _loop: Loop | None = None
     _flight: dict[int, tuple[int, Loaded]] = field(default_factory=dict)  # slot -> position in sources, picture
+    _outcomes: dict[int, Record | Failure] = field(default_factory=dict)  # by position, until those before are there
 
     def batches(self, sources: list[Source]) -> Iterator[list[Record | Failure]]:
         """Records and failures as they come, in the order of `sources`.
@@ -57,35 +58,33 @@ class ImageRun:
         if self.autoencoder.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.autoencoder.device)
         waiting = deque(enumerate(sources))
-        outcomes: dict[int, Record | Failure] = {}
         limit, emitted = self.batch_size or self._auto_batch(len(sources)), 0
         while waiting or self._flight:
             full = False
             try:
-                outcomes |= self._fill(waiting, limit)
-                outcomes |= self._advance()
+                self._fill(waiting, limit)
+                self._advance()
             except torch.OutOfMemoryError:
                 full = True
             if full:  # not in the handler: its traceback would keep the failed batch in memory
                 limit = self._smaller(self._give_up(waiting))
             ready = []
-            while emitted in outcomes:
-                ready.append(outcomes.pop(emitted))
+            while emitted in self._outcomes:
+                ready.append(self._outcomes.pop(emitted))
                 emitted += 1
             if ready:
                 yield ready
         self._describe()
 
-    def _fill(self, waiting: deque[tuple[int, Source]], limit: int) -> dict[int, Record | Failure]:
-        """Load, encode and start pictures until no slot is free; returns the ones that could not be read."""
-        failed: dict[int, Record | Failure] = {}
+    def _fill(self, waiting: deque[tuple[int, Source]], limit: int) -> None:
+        """Load, encode and start pictures until no slot is free."""
         loaded: list[tuple[int, Loaded]] = []
         free = self._loop.free if self._loop is not None else list(range(min(limit, len(waiting))))
         while waiting and len(loaded) < len(free):
             position, source = waiting.popleft()
             image = self._load(source)
             if isinstance(image, Failure):
-                failed[position] = image
+                self._outcomes[position] = image
             else:
                 loaded.append((position, (source, image)))
         if loaded:
@@ -104,24 +103,22 @@ class ImageRun:
                 )  # fmt: skip
                 self._lap("compile", begin)
             self._loop.load(where, latents, targets)
-        return failed
 
-    def _advance(self) -> dict[int, Record | Failure]:
-        """One chunk of iterations; returns the pictures that are done."""
+    def _advance(self) -> None:
+        """One chunk of iterations; pictures that are done leave their slots."""
         if self._loop is None or not self._flight:
-            return {}
+            return
         begin = time.perf_counter()
         done = self._loop.advance()
         if self.on_progress is not None:
-            self.on_progress(sum(self._loop.steps(sorted(self._flight))) / self.config.iterations)
-        finished: dict[int, Record | Failure] = {}
+            begun = sum(self._loop.steps(sorted(self._flight))) / self.config.iterations
+            self.on_progress(begun + len(self._outcomes))
         if done:
             results = finish(self.autoencoder, self._loop, done, torch.device("cpu"))
             for slot, result in zip(done, results, strict=True):
                 position, (source, image) = self._flight.pop(slot)
-                finished[position] = self._record(source, image, result)
+                self._outcomes[position] = self._record(source, image, result)
         self._lap("optimize", begin)
-        return finished
 
     def _give_up(self, waiting: deque[tuple[int, Source]]) -> int:
         """Put the pictures in flight back, in their order, and free the loop; returns its number of slots."""

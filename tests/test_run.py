@@ -11,7 +11,7 @@ from PIL import Image
 from relatent import OptimizationConfig, load_autoencoder, optimize_directory
 from relatent.engine.errors import DatasetError, UsageError
 from relatent.engine.records import Failure, Record
-from relatent.engine.run import ImageRun
+from relatent.engine.run import AUTO_BATCH, ImageRun
 from relatent.exporters.directory import export_run
 from relatent.exporters.run_folder import RunFolder
 from test_images import bad_files
@@ -141,9 +141,14 @@ def limited(vae, most):
     return load_autoencoder(Limited(vae, most), encoder=encoder, latent_channels=4, downscale_factor=8, name="limited")
 
 
-def test_auto_batches_halve_until_they_fit(photographs, tmp_path, small_vae):
+def test_auto_batches_halve_until_they_fit(photographs, tmp_path, small_vae, monkeypatch, caplog):
+    """Also with a picture that cannot be read among those of the batch that did not fit."""
+    monkeypatch.setitem(AUTO_BATCH, "cpu", 4)
+    (photographs / "broken.png").write_text("no picture")
     found = run(photographs, tmp_path / "out", limited(small_vae, 1))
-    assert found["counts"]["done"] == 4
+    assert found["counts"] == {"total": 5, "done": 4, "failed": 1}
+    assert found["engine"]["batch_size"] == 1
+    assert "going on with 1" in caplog.text
     names = [record.name for records in RunFolder.open(tmp_path / "out").records() for record in records]
     assert names == ["first", "second", "third", "loose"]
 
@@ -153,6 +158,21 @@ def test_a_fixed_batch_says_the_size_that_fits(photographs, tmp_path, small_vae)
         run(photographs, tmp_path / "out", limited(small_vae, 2), batch_size=4)
     with pytest.raises(UsageError, match="use a smaller --size"):
         run(photographs, tmp_path / "out2", limited(small_vae, 0), batch_size=1)
+
+
+def test_pictures_through_two_slots_equal_pictures_alone(photographs, tmp_path, small_vae):
+    """Those that are done early leave their slot to the next; the order stays that of the folder."""
+    config = OptimizationConfig(iterations=30, target_gain=0.3, precision="fp32", checkpoint_interval=2)
+    outs = [tmp_path / "one", tmp_path / "two"]
+    for out, batch_size in zip(outs, (1, 2), strict=True):
+        run(photographs, out, small_vae, config=config, batch_size=batch_size)
+    alone, together = ([r for rs in RunFolder.open(out).records() for r in rs] for out in outs)
+    assert [record.name for record in together] == [record.name for record in alone]
+    assert len({len(record.losses) for record in alone}) > 1, "all stopped together: nothing was refilled"
+    for one, two in zip(alone, together, strict=True):
+        assert two.stop_reason == one.stop_reason
+        assert two.losses == pytest.approx(one.losses, rel=1e-3)
+        np.testing.assert_allclose(two.optimized_latents, one.optimized_latents, rtol=1e-2, atol=1e-2)
 
 
 def test_nan_from_the_start_is_a_failure_of_that_picture_alone(photographs, tmp_path, small_vae):
