@@ -79,7 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     optimize.add_argument("--batch-size", default="auto", metavar="N|auto", help="pictures at once (default: auto)")
     optimize.add_argument("--precision", metavar="auto|fp32|bf16|fp16", help="of the decoder in the loop")
-    optimize.add_argument("--recompute", action="store_true", default=None, help="half the memory, for a second forward pass")
+    optimize.add_argument(
+        "--recompute", action="store_true", default=None, help="half the memory, for a second forward pass"
+    )
     optimize.add_argument("--compile", metavar="auto|on|off", help="compile the iteration (default: on CUDA)")
     optimize.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:1|mps")
     optimize.add_argument("--limit", type=int, metavar="N", help="pictures per split")

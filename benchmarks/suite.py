@@ -9,6 +9,7 @@ gpu-<hardware>.json into DIR and prints a table.
 
 import argparse
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -53,8 +54,15 @@ SMALL_PLAN = [(32, 2, "rewritten", ("eager", "compiled")), (32, 1, "recomputing"
 class Suite:
     """Runs sections while there is time, and remembers what was left out and why."""
 
-    def __init__(self, device: torch.device, minutes: float, small: bool):
-        self.device, self.small = device, small
+    def __init__(
+        self,
+        device: torch.device,
+        minutes: float,
+        small: bool,
+        save: Callable[[dict[str, Any]], object] = lambda _: None,
+    ):
+        """save: called with all figures so far after each section, so that a run that is cut off keeps them."""
+        self.device, self.small, self.save = device, small, save
         self.deadline = time.monotonic() + 60 * minutes
         self.content: dict[str, Any] = {"not_measured": {}}
 
@@ -73,6 +81,7 @@ class Suite:
         finally:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+            self.save(self.content)
         return self.content[name]
 
     def run(self) -> dict[str, Any]:
@@ -105,7 +114,11 @@ class Suite:
         found = []
         with torch._dynamo.config.patch(recompile_limit=256):  # past its eighth shape dynamo would go on eagerly
             for cell in bench_kernels.cells(self.device, self.small):
-                found.append(bench_kernels.row(cell, self.device, rates["copy_bytes_per_second"]))
+                try:
+                    found.append(bench_kernels.row(cell, self.device, rates["copy_bytes_per_second"]))
+                except RuntimeError as error:  # wrong, or too large: the other cells still count
+                    name = f"{cell.name} {'×'.join(map(str, cell.shape))}"
+                    self.content["not_measured"][name] = str(error).splitlines()[0]
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
         return found
@@ -115,10 +128,10 @@ class Suite:
         original: float | None, rates: dict[str, float],
     ) -> str:  # fmt: skip
         flops = sum(gradient_flops(problem.decoder, 1, size))
+        cuda = self.device.type == "cuda"
+        if cuda:  # a replay allocates nothing: a graph's memory is what its making took
+            torch.cuda.reset_peak_memory_stats(self.device)
         for form, runner in bench_step.forms(problem, decoder, batch, size, wanted):
-            cuda = self.device.type == "cuda"
-            if cuda:
-                torch.cuda.reset_peak_memory_stats(self.device)
             seconds = bench_step.iteration_seconds(runner, self.device)
             rate = batch * flops / seconds["median"]
             row: dict[str, Any] = {
@@ -139,6 +152,8 @@ class Suite:
             self.content["iterations"].append(row)
             if cuda and form == "captured":  # last: its error must not take the timing with it
                 row |= busy_share(runner, bench_step.PER_REPLAY, self.device)
+            if cuda:
+                torch.cuda.reset_peak_memory_stats(self.device)
         return "done"
 
 
@@ -184,9 +199,23 @@ def table(content: dict[str, Any]) -> str:
 def run_suite(out: Path | None, device_name: str, minutes: float, small: bool) -> tuple[dict[str, Any], Path]:
     """-> the figures and the file they were written to."""
     device = resolve_device(device_name)
-    content = Suite(device, minutes, small).run()
     command = f"python -m benchmarks.gpu --minutes {minutes:g}" + (" --small" if small else "")
-    return content, write_result("gpu" if device.type == "cuda" else "suite", device, command, content, out or FOLDER)
+
+    def save(content: dict[str, Any]) -> Path:
+        name = "gpu" if device.type == "cuda" else "suite"
+        return write_result(name, device, command, _without_nan(content), out or FOLDER)
+
+    content = Suite(device, minutes, small, save).run()
+    return content, save(content)
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN or infinity: None in their place."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main(arguments: list[str] | None = None) -> int:

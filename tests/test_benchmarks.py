@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from relatent.benchmarks.suite import table
+from relatent.benchmarks.results import write_result
+from relatent.benchmarks.suite import Suite, _without_nan, table
 from relatent.benchmarks.timing import measure
 from relatent.cli import main
 
@@ -46,6 +47,21 @@ def test_what_no_time_is_left_for_is_listed(tmp_path, capsys):
     assert content["iterations"] == []
     assert len(content["not_measured"]) >= 5
     assert all("wanted" in reason for reason in content["not_measured"].values())
+
+
+def test_a_suite_that_is_cut_off_keeps_what_it_had(tmp_path):
+    device, saved = torch.device("cpu"), []
+    suite = Suite(device, 1.0, True, lambda content: saved.append(dict(content)))
+    suite.section("good", 1, lambda: {"value": 1.0})
+
+    def bad():
+        raise RuntimeError("out of luck\nand more")
+
+    assert suite.section("bad", 1, bad) is None
+    assert saved[0]["good"] == {"value": 1.0}
+    assert suite.content["not_measured"] == {"bad": "out of luck"}
+    path = write_result("x", device, "none", _without_nan({"a": [float("nan"), {"b": float("inf")}, 1.5]}), tmp_path)
+    assert json.loads(path.read_text())["a"] == [None, {"b": None}, 1.5]
 
 
 def test_quantiles():
