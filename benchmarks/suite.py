@@ -75,8 +75,9 @@ class Suite:
         logger.info("%s (%.0f s left)", name, left)
         try:
             self.content[name] = run()
-        except (RuntimeError, ValueError) as error:  # OutOfMemoryError is one
-            self.content["not_measured"][name] = str(error).splitlines()[0]
+        except Exception as error:  # whatever it is, minutes on a GPU are not lost to it
+            logger.exception("%s failed", name)
+            self.content["not_measured"][name] = _reason(error)
             return None
         finally:
             if self.device.type == "cuda":
@@ -118,7 +119,7 @@ class Suite:
                     found.append(bench_kernels.row(cell, self.device, rates["copy_bytes_per_second"]))
                 except RuntimeError as error:  # wrong, or too large: the other cells still count
                     name = f"{cell.name} {'×'.join(map(str, cell.shape))}"
-                    self.content["not_measured"][name] = str(error).splitlines()[0]
+                    self.content["not_measured"][name] = _reason(error)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
         return found
@@ -155,6 +156,11 @@ class Suite:
             if cuda:
                 torch.cuda.reset_peak_memory_stats(self.device)
         return "done"
+
+
+def _reason(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def table(content: dict[str, Any]) -> str:

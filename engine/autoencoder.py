@@ -74,7 +74,7 @@ class Autoencoder:
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(B, C, h, w) -> (B, 3, H, W) fp32, nominally in [-1, 1], not clamped; differentiable in `latents`."""
-        return self._in_range(self.decoder(latents.float()))
+        return self._in_range(self.decoder(latents.float())).float()
 
     def loop_decoder(self, precision: str, recompute: bool = False) -> tuple[Transform, torch.dtype]:
         """`decode` as the loop runs it, and the type of the latents it takes.

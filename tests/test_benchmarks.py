@@ -59,7 +59,7 @@ def test_a_suite_that_is_cut_off_keeps_what_it_had(tmp_path):
 
     assert suite.section("bad", 1, bad) is None
     assert saved[0]["good"] == {"value": 1.0}
-    assert suite.content["not_measured"] == {"bad": "out of luck"}
+    assert suite.content["not_measured"] == {"bad": "RuntimeError: out of luck"}
     path = write_result("x", device, "none", _without_nan({"a": [float("nan"), {"b": float("inf")}, 1.5]}), tmp_path)
     assert json.loads(path.read_text())["a"] == [None, {"b": None}, 1.5]
 
