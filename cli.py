@@ -106,7 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     onnx.add_argument("--size", type=int, metavar="N", help="side of the picture in pixels (default: the VAE's own)")
 
     bench = _command(commands, "bench", _bench, "the benchmark suite: ceilings, kernels, iterations; minutes")
-    bench.add_argument("--out", type=Path, metavar="DIR", help="where the JSON goes (default: .)")
+    bench.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="where the JSON goes (default: .)")
     bench.add_argument("--minutes", type=float, default=8.0, metavar="N", help="stop after about so long (default: 8)")
     bench.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:1")
     bench.add_argument("--small", action="store_true", help="a small decoder and few cells: does it run?")
@@ -306,7 +306,7 @@ def _bench(options: argparse.Namespace) -> int:
     from .benchmarks.suite import run_suite, table
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    content, path = run_suite(options.out or Path("."), options.device, options.minutes, options.small)
+    content, path = run_suite(options.out, options.device, options.minutes, options.small)
     if options.json:
         _print_json(content | {"path": str(path)})
     else:

@@ -15,7 +15,7 @@ from relatent.engine.autoencoder import Autoencoder
 from relatent.engine.config import OptimizationConfig
 from relatent.engine.metrics import psnr
 from relatent.engine.rewrite import DEFAULT_REWRITES
-from relatent.engine.runner import CapturedRunner, CompiledRunner, EagerRunner, Runner
+from relatent.engine.runner import CapturedRunner, CompiledRunner, EagerRunner, Runner, make_runner
 from relatent.engine.slots import Slots
 from relatent.engine.step import build_step
 
@@ -77,9 +77,7 @@ def forms(
         if "compiled" in wanted:
             yield "compiled", runner
     if "captured" in wanted and problem.device.type == "cuda":
-        captured = CapturedRunner(runner.step, slots, PER_REPLAY)
-        captured.compile_seconds += runner.compile_seconds
-        yield "captured", captured
+        yield "captured", CapturedRunner(runner, PER_REPLAY)
 
 
 def iteration_seconds(runner: Runner, device: torch.device, repeats: int = 5) -> dict[str, float]:
@@ -107,14 +105,9 @@ def equal_quality(problem: Problem, size: int, iterations: int, form: str) -> di
     config = OptimizationConfig(
         iterations=iterations, learning_rate=rate, betas=(0.9, 0.999), convergence_threshold=0.0, checkpoint_interval=10
     )
-    latents, targets = problem.batch(count, size)
     slots, step = problem.slots("rewritten", "bf16", count, size, config)
-    runner: Any = EagerRunner(step, slots)
-    if form != "eager":
-        runner = CompiledRunner(step, slots)
-    if form == "captured":
-        runner = CapturedRunner(runner.step, slots, PER_REPLAY)
-    runner.run(iterations)
+    latents, targets = slots.initial, slots.targets
+    make_runner(step, slots, form, PER_REPLAY).run(iterations)
     with torch.no_grad():
         start = psnr(problem.decoder(latents), targets).mean().item()
         ours = psnr(problem.decoder(slots.latents.detach()), targets).mean().item()

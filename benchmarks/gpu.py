@@ -1,6 +1,7 @@
 """The suite from a clone in which nothing is installed: python -m benchmarks.gpu --out DIR. See suite.py.
 
-The repository's root is the package `relatent`; this gives it that name without installing it.
+The repository's root is the package `relatent`; this gives it that name without installing it, and is `relatent bench` but for where the
+results go.
 """
 
 import importlib.util
@@ -19,7 +20,8 @@ def main() -> int:
     package = importlib.util.module_from_spec(spec)
     sys.modules["relatent"] = package
     spec.loader.exec_module(package)
-    return int(importlib.import_module("relatent.benchmarks.suite").main())
+    results = str(root / "benchmarks" / "results")  # a later --out wins
+    return int(importlib.import_module("relatent.cli").main(["bench", "--out", results, *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

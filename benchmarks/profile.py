@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ..engine.runner import EagerRunner, Runner
+from ..engine.rewrite import prepare
+from ..engine.runner import Runner
 from .bench_step import Problem
 
 
@@ -44,12 +45,13 @@ def busy_share(runner: Runner, iterations: int, device: torch.device, replays: i
     }
 
 
+@torch.no_grad()
 def layers(problem: Problem, size: int, batch: int) -> dict[str, float]:
     """Milliseconds of each named layer's forward pass, in bf16 and eagerly, on the published decoder."""
-    slots, step = problem.slots("as published", "bf16", batch, size)
-    key = ("bf16", tuple(problem.autoencoder.rewrites))
-    module = problem.autoencoder._copies[key]
-    EagerRunner(step, slots).run(2)
+    module = prepare(problem.decoder, torch.bfloat16, ())
+    latents = problem.batch(batch, size)[0].bfloat16().contiguous(memory_format=torch.channels_last)
+    for _ in range(2):
+        module(latents)
     times: dict[str, float] = {}
     cuda = problem.device.type == "cuda"
     activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
@@ -61,7 +63,7 @@ def layers(problem: Problem, size: int, batch: int) -> dict[str, float]:
             handles.append(layer.register_forward_hook(lambda m, x, y: stack.pop().__exit__(None, None, None)))
     try:
         with profile(activities=list({ProfilerActivity.CPU, activity})) as trace:
-            EagerRunner(step, slots).run(1)
+            module(latents)
             if cuda:
                 torch.cuda.synchronize(problem.device)
     finally:

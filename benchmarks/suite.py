@@ -7,7 +7,6 @@ Cells come in the order of their worth; what does not fit in the minutes is list
 gpu-<hardware>.json into DIR and prints a table.
 """
 
-import argparse
 import logging
 import math
 import time
@@ -22,7 +21,7 @@ from ..engine.device import resolve_device
 from ..kernels.library import runs_on
 from . import bench_kernels, bench_step
 from .profile import busy_share, layers
-from .results import FOLDER, write_result
+from .results import write_result
 from .sd_decoder import gradient_flops
 from .timing import ceilings
 
@@ -202,14 +201,14 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def run_suite(out: Path | None, device_name: str, minutes: float, small: bool) -> tuple[dict[str, Any], Path]:
+def run_suite(out: Path, device_name: str, minutes: float, small: bool) -> tuple[dict[str, Any], Path]:
     """-> the figures and the file they were written to."""
     device = resolve_device(device_name)
     command = f"python -m benchmarks.gpu --minutes {minutes:g}" + (" --small" if small else "")
 
     def save(content: dict[str, Any]) -> Path:
         name = "gpu" if device.type == "cuda" else "suite"
-        return write_result(name, device, command, _without_nan(content), out or FOLDER)
+        return write_result(name, device, command, _without_nan(content), out)
 
     content = Suite(device, minutes, small, save).run()
     return content, save(content)
@@ -222,18 +221,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the JSON goes (default: benchmarks/results)")
-    parser.add_argument("--minutes", type=float, default=8.0, metavar="N", help="stop after about so long (default: 8)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:1")
-    parser.add_argument("--small", action="store_true", help="a small decoder and few cells: does it run?")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    content, path = run_suite(options.out, options.device, options.minutes, options.small)
-    print(table(content))
-    print(path)
-    return 0

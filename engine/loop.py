@@ -6,6 +6,7 @@ never waits for its slowest image; images never mix, each has its own rate, step
 
 import dataclasses
 import logging
+from collections.abc import Callable
 
 import torch
 
@@ -40,11 +41,10 @@ class Loop:
         self.config = config
         self.polish = polish_iterations(config, dtype, device)
         self.slots = Slots.empty(latents, targets, config, dtype)
-        limit = config.iterations - self.polish
-        self.chunk = replay_length(limit, config.checkpoint_interval)
+        self.limit = config.iterations - self.polish
         self.mode = choose_mode(config.compile, device)
-        if self.mode == "eager":
-            self.chunk = config.checkpoint_interval
+        eager = self.mode == "eager"
+        self.chunk = config.checkpoint_interval if eager else replay_length(self.limit, config.checkpoint_interval)
         step = build_step(decode, config, device)
         self.runner: Runner = build_runner(step, self.slots, self.mode, self.chunk, compiled=not config.recompute)
         if isinstance(self.runner, EagerRunner):
@@ -58,8 +58,7 @@ class Loop:
 
     def load(self, where: list[int], latents: torch.Tensor, targets: torch.Tensor) -> None:
         """Start images in free slots."""
-        self.slots.load(where, latents, targets, self.config)
-        self.slots.limit[torch.tensor(where, device=self.slots.limit.device)] = self.config.iterations - self.polish
+        self.slots.load(where, latents, targets, self.config, self.limit)
         self.busy.update(where)
 
     def advance(self) -> list[int]:
@@ -67,6 +66,14 @@ class Loop:
         self.runner.run(self.chunk)
         active = self.slots.active.tolist()
         return [slot for slot in sorted(self.busy) if not active[slot]]
+
+    def complete(self, on_checkpoint: Callable[[int], None] | None = None) -> None:
+        """Advance until every image is done; `on_checkpoint` gets the iterations done, after each chunk."""
+        done: list[int] = []
+        while len(done) < len(self.busy):
+            done = self.advance()
+            if on_checkpoint is not None:
+                on_checkpoint(max(self.steps(sorted(self.busy))))
 
     def steps(self, where: list[int]) -> list[int]:
         """Iterations evaluated in each of `where`."""
@@ -134,18 +141,6 @@ def _crowded(device: torch.device) -> bool:
         return False
     total = torch.cuda.get_device_properties(device).total_memory
     return torch.cuda.memory_reserved(device) > CACHED_SHARE * total
-
-
-def run_loop(
-    decode: Decode, latents: torch.Tensor, targets: torch.Tensor, config: OptimizationConfig, dtype: torch.dtype
-) -> Slots:
-    """(B, C, h, w) `latents` against (B, 3, H, W) `targets` until all images are done; the slots as they then are."""
-    loop = Loop(decode, dtype, config, latents, targets)
-    everything = list(range(latents.shape[0]))
-    loop.load(everything, latents, targets)
-    while len(loop.advance()) < len(everything):
-        pass
-    return loop.slots
 
 
 def run_eagerly(decode: Decode, slots: Slots, config: OptimizationConfig) -> None:

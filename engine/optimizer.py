@@ -70,11 +70,7 @@ class LatentOptimizer:
         loop = start_loop(autoencoder, self.config, latents, targets, bucket=True)
         everything = list(range(latents.shape[0]))
         loop.load(everything, latents, targets)
-        done: list[int] = []
-        while len(done) < len(everything):
-            done = loop.advance()
-            if on_checkpoint is not None:
-                on_checkpoint(max(loop.steps(everything)))
+        loop.complete(on_checkpoint)
         return finish(autoencoder, loop, everything, home)
 
 

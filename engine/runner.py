@@ -61,15 +61,14 @@ class CompiledRunner:
 
 
 class CapturedRunner:
-    """`per_replay` iterations in one CUDA graph, on the slots' own memory. `step` has run before, or is not compiled.
+    """`per_replay` iterations of another runner's step in one CUDA graph, on its slots' own memory.
 
     Warm-up and capture happen on one side stream. Threads that write files may use the device meanwhile
     (`capture_error_mode="thread_local"`).
     """
 
-    compile_seconds = 0.0
-
-    def __init__(self, step: Step, slots: Slots, per_replay: int):
+    def __init__(self, runner: EagerRunner | CompiledRunner, per_replay: int):
+        step, slots = runner.step, runner.slots
         device = slots.latents.device
         begin = time.perf_counter()
         self.slots, self.per_replay, self.graph = slots, per_replay, torch.cuda.CUDAGraph()
@@ -84,7 +83,7 @@ class CapturedRunner:
                 for _ in range(per_replay):
                     step(slots)
         torch.cuda.current_stream(device).wait_stream(stream)
-        self.compile_seconds = time.perf_counter() - begin
+        self.compile_seconds = runner.compile_seconds + time.perf_counter() - begin
 
     def run(self, iterations: int) -> None:
         """`iterations`, a multiple of `per_replay`."""
@@ -95,20 +94,17 @@ class CapturedRunner:
 Runner = EagerRunner | CompiledRunner | CapturedRunner
 
 
-def build_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compiled: bool = True) -> Runner:
-    """mode: eager, compiled or captured; captured without `compiled` is a graph of the eager iteration.
+def make_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compiled: bool = True) -> Runner:
+    """mode: eager, compiled or captured; captured without `compiled` is a graph of the eager iteration."""
+    eager = mode == "eager" or not compiled
+    runner: EagerRunner | CompiledRunner = EagerRunner(step, slots) if eager else CompiledRunner(step, slots)
+    return CapturedRunner(runner, per_replay) if mode == "captured" else runner
 
-    What cannot be compiled is said once, and runs eagerly.
-    """
-    if mode == "eager":
-        return EagerRunner(step, slots)
+
+def build_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compiled: bool = True) -> Runner:
+    """`make_runner`; what cannot be compiled is said once, and runs eagerly."""
     try:
-        runner: EagerRunner | CompiledRunner = CompiledRunner(step, slots) if compiled else EagerRunner(step, slots)
-        if mode == "captured":
-            captured = CapturedRunner(runner.step, slots, per_replay)
-            captured.compile_seconds += runner.compile_seconds
-            return captured
-        return runner
+        return make_runner(step, slots, mode, per_replay, compiled=compiled)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # the compiler's own kinds are many and change between versions

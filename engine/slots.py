@@ -70,8 +70,18 @@ class Slots:
         )
 
     @torch.no_grad()
-    def load(self, where: list[int], latents: torch.Tensor, targets: torch.Tensor, config: OptimizationConfig) -> None:
-        """Start images in the slots `where`: (n, C, h, w) latents, (n, 3, H, W) targets, both copied."""
+    def load(
+        self,
+        where: list[int],
+        latents: torch.Tensor,
+        targets: torch.Tensor,
+        config: OptimizationConfig,
+        limit: int | None = None,
+    ) -> None:
+        """Start images in the slots `where`: (n, C, h, w) latents, (n, 3, H, W) targets, both copied.
+
+        limit: iterations to do; None: all of the configuration's.
+        """
         index = torch.tensor(where, device=self.latents.device)
         latents = latents.to(self.latents.device, torch.float32)
         for name in ("initial", "latents", "best_latents", "low"):
@@ -81,7 +91,7 @@ class Slots:
         self.rate[index] = learning_rates(latents, config)
         fresh = {
             "exp_avg": 0.0, "exp_avg_sq": 0.0, "best_loss": float("inf"), "losses": float("nan"),
-            "best_history": float("nan"), "target_error": -1.0, "step": 0, "limit": config.iterations, "active": True,
+            "best_history": float("nan"), "target_error": -1.0, "step": 0, "limit": config.iterations if limit is None else limit, "active": True,
             "stop_code": RUNNING, "stop_iteration": -1,
         }  # fmt: skip
         for name, value in fresh.items():

@@ -1,4 +1,4 @@
-"""The Triton kernels by name, with an example of each launch: what the resource report and the benchmarks go through."""
+"""The Triton kernels by name, with an example of each launch: what the resource report goes through."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -2,6 +2,15 @@
 
 import numpy as np
 import torch
+from relatent.engine.loop import Loop
+
+
+def run_loop(decode, latents, targets, config, dtype):
+    """`latents` against `targets` until all images are done; the slots as they then are."""
+    loop = Loop(decode, dtype, config, latents, targets)
+    loop.load(list(range(latents.shape[0])), latents, targets)
+    loop.complete()
+    return loop.slots
 
 
 def small_kl(seed: int = 0, **changes):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import small_kl
+from helpers import run_loop, small_kl
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder
 from relatent.engine import loop as loops
 from relatent.engine.device import DTYPES
-from relatent.engine.loop import Loop, get_loop, run_loop
+from relatent.engine.loop import Loop, get_loop
 from relatent.engine.memory import largest_that_pays
 from relatent.engine.rewrite import DEFAULT_REWRITES, REWRITES, prepare
 from relatent.engine.runner import CapturedRunner, choose_mode, replay_length

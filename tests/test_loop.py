@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from helpers import run_loop
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder
-from relatent.engine.loop import run_loop
 from relatent.engine.metrics import psnr
 from relatent.engine.slots import CONVERGED, NON_FINITE
 
