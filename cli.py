@@ -77,6 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
     optimize.add_argument(
         "--target-gain", type=float, metavar="DB", help="stop each picture when it has gained so much"
     )
+    optimize.add_argument(
+        "--target-psnr", type=float, metavar="DB", help="stop each picture at this PSNR; with both targets, at either"
+    )
     optimize.add_argument("--batch-size", default="auto", metavar="N|auto", help="pictures at once (default: auto)")
     optimize.add_argument("--precision", metavar="auto|fp32|bf16|fp16", help="of the decoder in the loop")
     optimize.add_argument(
@@ -169,6 +172,7 @@ def _optimize(options: argparse.Namespace) -> int:
         "learning_rate": options.learning_rate,
         "loss_function": options.loss,
         "target_gain": options.target_gain,
+        "target_psnr": options.target_psnr,
         "precision": options.precision,
         "compile": options.compile,
         "recompute": options.recompute,

@@ -34,6 +34,7 @@ class OptimizationConfig:
     convergence_window: int = 10  # iterations over which that improvement is measured
     checkpoint_interval: int = 10  # iterations between two looks of the host at the device (progress, early exit)
     target_gain: float | None = None  # dB of PSNR over the start at which an image is done; None: no target
+    target_psnr: float | None = None  # dB of PSNR at which it is done; with both targets, whichever is reached first
     max_gradient_norm: float | None = None  # each image's gradient is clipped to this norm; None: not clipped
     precision: str = "auto"  # of the decoder in the loop: fp32, bf16, fp16; auto: bf16 where the processor has it
     polish_iterations: int | None = None  # of these, the last so many in fp32 after a loop in less; None: 12 % on CPU
@@ -49,8 +50,9 @@ class OptimizationConfig:
         _positive("eps", self.eps)
         if self.learning_rate is not None:
             _positive("learning_rate", self.learning_rate)
-        if self.target_gain is not None:
-            _positive("target_gain", self.target_gain)
+        for name in ("target_gain", "target_psnr"):
+            if (value := getattr(self, name)) is not None:
+                _positive(name, value)
         if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise UsageError(f"betas: expected two numbers in [0, 1), found {self.betas}")
         if not (_is_number(self.convergence_threshold) and 0.0 <= self.convergence_threshold < 1.0):
@@ -76,6 +78,11 @@ class OptimizationConfig:
         from .objective import parse_loss
 
         parse_loss(self.loss_function)
+
+    @property
+    def has_target(self) -> bool:
+        """Whether an image can be done by reaching a quality."""
+        return self.target_gain is not None or self.target_psnr is not None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields; `from_dict` is its inverse."""

@@ -14,7 +14,7 @@ from .loop import Loop, get_loop, loss_lists, polish
 from .metrics import mean_squared_error, quality
 from .objective import Loss, build_objective
 from .slots import CONVERGED, NON_FINITE, RUNNING, STOP_REASONS, TARGET_REACHED, Slots
-from .step import Decode
+from .step import Decode, target_error
 
 
 @dataclass
@@ -117,8 +117,8 @@ def _refine(decode: Decode, loop: Loop, slots: Slots, start: torch.Tensor) -> Sl
         return slots
     which = ((slots.stop_code == RUNNING) | (slots.stop_code == CONVERGED)) & (loop.polish > 0)
     limit = (slots.step + loop.polish).clamp_max(loop.config.iterations)
-    if loop.config.target_gain is not None:
-        goal = mean_squared_error(start, slots.targets) / 10.0 ** (loop.config.target_gain / 10.0)
+    if loop.config.has_target:
+        goal = target_error(mean_squared_error(start, slots.targets), loop.config)
         slots.target_error.copy_(goal)
         claimed = slots.stop_code == TARGET_REACHED
         if bool(claimed.any()):

@@ -180,7 +180,7 @@ class ImageRun:
         latents, targets = latents.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1)
         once = replace(
             self.config, iterations=2, compile="off", checkpoint_interval=1, polish_iterations=0, target_gain=None,
-            convergence_threshold=0.0,
+            target_psnr=None, convergence_threshold=0.0,
         )  # fmt: skip
         loop = start_loop(self.autoencoder, once, latents, targets)
         loop.load(list(range(count)), latents, targets)

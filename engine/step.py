@@ -93,9 +93,8 @@ def _stops(
 ) -> torch.Tensor:
     """Which active images end here; writes why and when."""
     reasons = [(NON_FINITE, ~(torch.isfinite(loss) & torch.isfinite(norm)))]
-    if config.target_gain is not None:
-        goal = error / 10.0 ** (config.target_gain / 10.0)
-        slots.target_error.copy_(torch.where(slots.step == 0, goal, slots.target_error))
+    if config.has_target:
+        slots.target_error.copy_(torch.where(slots.step == 0, target_error(error, config), slots.target_error))
         reasons.append((TARGET_REACHED, error <= slots.target_error))
     if config.convergence_threshold > 0.0:
         window = config.convergence_window
@@ -111,6 +110,16 @@ def _stops(
         slots.stop_iteration.copy_(torch.where(new, slots.step, slots.stop_iteration))
         stopped = stopped | new
     return stopped
+
+
+def target_error(start: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
+    """(B,), clamped squared errors of the start -> those at which an image is done: by the easier of its targets."""
+    goal = torch.zeros_like(start)
+    if config.target_gain is not None:
+        goal = start / 10.0 ** (config.target_gain / 10.0)
+    if config.target_psnr is not None:
+        goal = goal.clamp_min(4.0 / 10.0 ** (config.target_psnr / 10.0))  # the peak to peak of [-1, 1], squared
+    return goal
 
 
 def _schedule(step: torch.Tensor, config: OptimizationConfig) -> torch.Tensor | float:

@@ -17,6 +17,8 @@ from relatent.engine.errors import UsageError
         ("betas", (0.9,), "two numbers"),
         ("convergence_threshold", 1.0, "0 turns it off"),
         ("target_gain", 0.0, "above 0"),
+        ("target_psnr", -3.0, "target_psnr: expected a number above 0"),
+        ("target_psnr", "30", "target_psnr: expected a number above 0"),
         ("precision", "fp8", "fp32, bf16, fp16"),
         ("loss_function", "mse + nothing", "nothing"),
         ("loss_function", "-1*mse", "mse"),
@@ -31,7 +33,9 @@ def test_bad_settings_are_refused_by_name(field, value, word):
 
 
 def test_round_trip_through_json():
-    config = OptimizationConfig(iterations=7, betas=(0.5, 0.6), loss_function="mse + 0.1*l1", target_gain=3.0)
+    config = OptimizationConfig(
+        iterations=7, betas=(0.5, 0.6), loss_function="mse + 0.1*l1", target_gain=3.0, target_psnr=30.0
+    )
     assert OptimizationConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 

@@ -1,5 +1,7 @@
 """The loop against torch.optim.Adam, and each rule of stopping."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import run_loop
@@ -103,6 +105,51 @@ def test_target_gain_stops_each_image(small_vae, targets):
         assert result.stop_reason == "target"
         assert 0.5 <= result.metrics["psnr_improvement"] + 1e-3 < 3.0
         assert result.convergence_iteration == len(result.losses) - 1
+
+
+def test_target_psnr_stops_each_image_as_soon_as_it_is_there(small_vae, targets):
+    latents = small_vae.encode(targets)
+    free = OptimizationConfig(iterations=200, precision="fp32", convergence_threshold=0.0, relative_learning_rate=0.02)
+    goal = psnr(small_vae.decode(latents), targets).max().item() + 0.05
+    results = LatentOptimizer(replace(free, target_psnr=goal)).optimize_batch(small_vae, latents, targets)
+    assert len({result.convergence_iteration for result in results}) == 3, "they stopped together"
+    for i, result in enumerate(results):
+        assert result.stop_reason == "target"
+        assert result.metrics["final_psnr"] >= goal - 1e-3
+        assert result.convergence_iteration == len(result.losses) - 1
+        one_less = LatentOptimizer(replace(free, iterations=result.convergence_iteration - 1))
+        before = one_less.optimize(small_vae, latents[i : i + 1], targets[i : i + 1])
+        assert before.metrics["final_psnr"] < goal
+
+
+def test_an_image_above_its_target_keeps_its_initial_latent(small_vae, targets):
+    latents = small_vae.encode(targets)
+    for precision in ("fp32", "bf16"):
+        config = OptimizationConfig(iterations=60, precision=precision, convergence_threshold=0.0, target_psnr=1.0)
+        start = LatentOptimizer(config).optimize_batch(small_vae, latents, targets)
+        for result, latent in zip(start, latents, strict=True):
+            assert result.stop_reason == "target"
+            assert result.convergence_iteration == 0
+            assert len(result.losses) == 1
+            assert torch.equal(result.optimized_latents[0], latent)
+        # between two starts: the better one is done at once, the others go on
+        starts = sorted(result.metrics["initial_psnr"] for result in start)
+        between = replace(config, target_psnr=(starts[-1] + starts[-2]) / 2)
+        ends = LatentOptimizer(between).optimize_batch(small_vae, latents, targets)
+        assert sorted(result.convergence_iteration == 0 for result in ends) == [False, False, True]
+        assert all(result.stop_reason == "target" for result in ends)
+
+
+@pytest.mark.parametrize(("gain", "above", "first"), [(0.3, 2.0, 0.3), (2.0, 0.3, 0.3)])
+def test_of_two_targets_the_first_that_is_reached_ends(small_vae, targets, gain, above, first):
+    latents = small_vae.encode(targets[:1])
+    config = OptimizationConfig(iterations=80, precision="fp32", convergence_threshold=0.0, target_gain=first)
+    alone = LatentOptimizer(config).optimize(small_vae, latents, targets[:1])
+    both = replace(config, target_gain=gain, target_psnr=alone.metrics["initial_psnr"] + above)
+    result = LatentOptimizer(both).optimize(small_vae, latents, targets[:1])
+    assert result.stop_reason == "target"
+    assert result.convergence_iteration == alone.convergence_iteration
+    assert first <= result.metrics["psnr_improvement"] + 1e-3 < 2.0
 
 
 class Poisoned(torch.nn.Module):
