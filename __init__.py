@@ -14,6 +14,7 @@ _HOMES = {
     "OptimizationConfig": "engine.config",
     "OptimizationResult": "engine.optimizer",
     "OptimizedLatentDataset": "exporters.reader",
+    "PRESETS": "engine.presets",
     "RelatentError": "engine.errors",
     "encode": "engine.encode",
     "load_autoencoder": "engine.load",
@@ -21,6 +22,7 @@ _HOMES = {
     "optimize_bsds500_full": "exporters.bsds500",
     "optimize_bsds500_test": "exporters.bsds500",
     "optimize_directory": "exporters.directory",
+    "preset": "engine.presets",
 }
 
 __all__ = [*_HOMES, "__version__"]
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from .engine.errors import RelatentError
     from .engine.load import load_autoencoder
     from .engine.optimizer import LatentOptimizer, OptimizationResult
+    from .engine.presets import PRESETS, preset
     from .exporters.bsds500 import optimize_bsds500_full, optimize_bsds500_test
     from .exporters.directory import optimize_directory
     from .exporters.reader import OptimizedLatentDataset, load_optimized_dataset

@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = _command(commands, "demo", _demo, "four photographs through the bundled autoencoder; needs no network")
     demo.add_argument("out", metavar="OUT", type=Path, help="folder for the dataset")
+    _preset_option(demo)
     demo.add_argument("--iterations", type=int, metavar="N", help="gradient steps per picture")
 
     optimize = _command(commands, "optimize", _optimize, "pictures in, a dataset of optimised latents out")
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--fit", default="crop", metavar="crop|pad|none", help="how pictures get that size (default: crop)"
     )
     optimize.add_argument("--background", default="white", metavar="COLOUR", help="behind transparency and padding")
+    _preset_option(optimize)
     optimize.add_argument("--iterations", type=int, metavar="N", help="gradient steps per picture")
     optimize.add_argument(
         "--learning-rate", type=float, metavar="F", help="in the latent's unit (default: relative to its spread)"
@@ -135,6 +137,14 @@ def _vae_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="PATH", help="a folder with the named VAE's weights")
 
 
+def _preset_option(parser: argparse.ArgumentParser) -> None:
+    from .engine.presets import PRESETS  # knows no torch
+
+    parser.add_argument(
+        "--preset", metavar="|".join(PRESETS), help="how much work to spend per picture; other settings win over it"
+    )
+
+
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
 
@@ -145,25 +155,32 @@ def _demo(options: argparse.Namespace) -> int:
 
     import skimage.data
 
-    from .engine.config import OptimizationConfig
     from .engine.device import limit_threads
+    from .engine.presets import preset
     from .exporters.directory import optimize_directory
 
     limit_threads()
     photographs = Path(skimage.data.__file__).parent
-    config = OptimizationConfig(**({"iterations": options.iterations} if options.iterations is not None else {}))
+    config = preset(options.preset, **({"iterations": options.iterations} if options.iterations is not None else {}))
     with tempfile.TemporaryDirectory() as folder:
         for name in DEMO_PHOTOGRAPHS:
             shutil.copy(photographs / name, folder)
         run = optimize_directory(
-            folder, options.out, "tiny", config=config, formats=["hdf5", "png", "pt"], progress=True
+            folder,
+            options.out,
+            "tiny",
+            config=config,
+            preset=options.preset,
+            formats=["hdf5", "png", "pt"],
+            progress=True,
         )
     return _report(run, options)
 
 
 def _optimize(options: argparse.Namespace) -> int:
-    from .engine.config import OptimizationConfig
+    from .engine.config import read_settings
     from .engine.device import limit_threads
+    from .engine.presets import preset
     from .exporters.directory import optimize_directory
 
     limit_threads()
@@ -178,14 +195,13 @@ def _optimize(options: argparse.Namespace) -> int:
         "recompute": options.recompute,
     }
     overrides = {name: value for name, value in overrides.items() if value is not None}
-    config = (
-        OptimizationConfig.from_file(options.config, **overrides) if options.config else OptimizationConfig(**overrides)
-    )
+    config = preset(options.preset, **((read_settings(options.config) if options.config else {}) | overrides))
     run = optimize_directory(
         options.input,
         options.out,
         options.vae,
         config=config,
+        preset=options.preset,
         formats=options.format or ["hdf5"],
         weights=options.weights,
         device=options.device,

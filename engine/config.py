@@ -98,16 +98,21 @@ class OptimizationConfig:
 
     @classmethod
     def from_file(cls, path: str | Path, **overrides: Any) -> "OptimizationConfig":
-        """Read a TOML or JSON file of fields; `overrides` win. Raises `UsageError` for a file that does not parse."""
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-            values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"cannot read the configuration {path}: {error}") from error
-        if not isinstance(values, dict):
-            raise UsageError(f"the configuration {path} must be a table of settings, found {type(values).__name__}")
-        return cls.from_dict(values | overrides)
+        """`read_settings` of a file; `overrides` win. Raises `UsageError` for a file that does not parse."""
+        return cls.from_dict(read_settings(path) | overrides)
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The fields that a TOML or JSON file sets, unchecked. Raises `UsageError` for a file that does not parse."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read the configuration {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"the configuration {path} must be a table of settings, found {type(values).__name__}")
+    return values
 
 
 def _is_number(value: Any) -> bool:

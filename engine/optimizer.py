@@ -13,6 +13,7 @@ from .load import load_autoencoder
 from .loop import Loop, get_loop, loss_lists, polish
 from .metrics import mean_squared_error, quality
 from .objective import Loss, build_objective
+from .presets import resolve_config
 from .slots import CONVERGED, NON_FINITE, RUNNING, STOP_REASONS, TARGET_REACHED, Slots
 from .step import Decode, target_error
 
@@ -34,11 +35,12 @@ class OptimizationResult:
 class LatentOptimizer:
     """Minimises loss(D(z), x) over z, by Adam, for each image of a batch on its own.
 
+    config: the settings, or a preset's name.
     Example: `LatentOptimizer(OptimizationConfig(iterations=30)).optimize(vae, vae_latents, image)`.
     """
 
-    def __init__(self, config: OptimizationConfig | None = None):
-        self.config = config or OptimizationConfig()
+    def __init__(self, config: OptimizationConfig | str | None = None):
+        self.config = resolve_config(config)
 
     def optimize(self, vae: object, initial_latents: torch.Tensor, target_image: torch.Tensor) -> OptimizationResult:
         """One image: (1, C, h, w) latents, (1, 3, H, W) target in [-1, 1]. Raises as `optimize_batch`."""

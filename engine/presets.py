@@ -17,8 +17,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def preset(name: str, **overrides: Any) -> OptimizationConfig:
-    """The configuration of a preset, `overrides` winning. Raises `UsageError` for a name that does not exist."""
-    if name not in PRESETS:
+def preset(name: str | None, /, **overrides: Any) -> OptimizationConfig:
+    """The configuration of a preset, `overrides` winning; of None, the defaults. Raises `UsageError` for a name or a
+    field that does not exist."""
+    if name is not None and name not in PRESETS:
         raise UsageError(f"preset: expected one of {', '.join(PRESETS)}, found {name!r}")
-    return OptimizationConfig(**(PRESETS[name] | overrides))
+    return OptimizationConfig.from_dict((PRESETS[name] if name else {}) | overrides)
+
+
+def resolve_config(config: OptimizationConfig | str | None) -> OptimizationConfig:
+    """A configuration as it is, a preset by its name, the defaults for None."""
+    return config if isinstance(config, OptimizationConfig) else preset(config)

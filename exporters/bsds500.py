@@ -6,6 +6,7 @@ from typing import Any
 
 from ..engine.config import OptimizationConfig
 from ..engine.discovery import bsds500_folder
+from ..engine.presets import preset
 from .directory import optimize_directory
 
 
@@ -21,7 +22,7 @@ def optimize_bsds500_test(
     """A trial: at most `max_images` pictures of each split. Returns {"pytorch": path, "png": path}, as asked for.
 
     options: fields of `OptimizationConfig` (iterations, learning_rate, loss_function, …) and arguments of
-    `optimize_directory` (size, device, weights, …). Raises `UsageError` where BSDS500_PATH is not set or empty.
+    `optimize_directory` (size, device, weights, preset, …). Raises `UsageError` where BSDS500_PATH is not set or empty.
     """
     return _optimize(output_path, create_pytorch, create_png, vae, {"limit": max_images, **options})
 
@@ -47,7 +48,7 @@ def _optimize(
     output_path: str | Path, create_pytorch: bool, create_png: bool, vae: Any, options: dict[str, Any]
 ) -> dict[str, Path]:
     fields = {field.name for field in dataclasses.fields(OptimizationConfig)}
-    config = OptimizationConfig.from_dict({key: options.pop(key) for key in sorted(fields & options.keys())})
+    config = preset(options.get("preset"), **{key: options.pop(key) for key in sorted(fields & options.keys())})
     formats = ["hdf5"] + ["pt"] * create_pytorch + ["png"] * create_png
     run = optimize_directory(bsds500_folder(), output_path, vae, config=config, formats=formats, **options)
     keys = {"pt": "pytorch", "png": "png"}

@@ -12,6 +12,7 @@ from ..engine.discovery import Source, discover
 from ..engine.errors import UsageError
 from ..engine.images import BACKGROUND, check_fit
 from ..engine.load import load_autoencoder
+from ..engine.presets import resolve_config
 from ..engine.progress import Progress
 from ..engine.records import Failure, Record
 from ..engine.run import ImageRun
@@ -29,6 +30,7 @@ def optimize_directory(
     vae: Any = "sd15",
     *,
     config: OptimizationConfig | None = None,
+    preset: str | None = None,
     formats: Sequence[str] = ("hdf5",),
     weights: str | Path | None = None,
     device: str | None = None,
@@ -43,13 +45,14 @@ def optimize_directory(
 ) -> dict[str, Any]:
     """Optimise every picture of `source` (image, folder, or text file of paths) and write the formats to `out`.
 
-    vae: what `load_autoencoder` takes. size: side in pixels, the autoencoder's native size if left out. fit,
+    vae: what `load_autoencoder` takes. preset: a preset's name, recorded; its settings are used where `config` is left
+    out, else `config` was made from it. size: side in pixels, the autoencoder's native size if left out. fit,
     background: see `engine.images`. batch_size: None finds one that fits. limit: pictures per split. keep_images: keep
     the pictures beside the latents (needed by png). seed: torch's, recorded.
     Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
     Raises `UsageError` or `WeightsUnavailableError` before any work; a picture that fails is listed, not raised.
     """
-    out, names, config = Path(out), check_formats(list(formats)), config or OptimizationConfig()
+    out, names, config = Path(out), check_formats(list(formats)), resolve_config(config or preset)
     check_fit(fit, background)
     for name, value in (("batch_size", batch_size), ("limit", limit), ("size", size)):
         if value is not None and value < 1:
@@ -69,6 +72,7 @@ def optimize_directory(
         "limit": limit,
         "keep_images": keep_images,
         "seed": seed,
+        "preset": preset,
     }
     folder = RunFolder.create(out, _new_record(settings, config, autoencoder, batch_size, len(sources)))
     folder.record["seconds"]["load_autoencoder"] = round(time.perf_counter() - started, 3)

@@ -53,3 +53,6 @@ def test_encode_refines_what_the_encoder_gives(small_vae, targets):
     plain = small_vae.encode(targets)
     assert latents.shape == plain.shape
     assert (psnr(small_vae.decode(latents), targets) > psnr(small_vae.decode(plain), targets)).all()
+    assert torch.equal(
+        relatent.encode(small_vae, targets, "fast"), relatent.encode(small_vae, targets, relatent.preset("fast"))
+    )

@@ -39,6 +39,7 @@ def test_help_and_import_load_nothing_heavy():
     assert done.returncode == 0
     for command in ("demo", "optimize", "info", "export", "export-onnx", "models", "doctor"):
         assert command in done.stdout
+    assert "--preset fast|balanced|best|original" in relatent_process("optimize", "--help").stdout
 
 
 def test_every_public_name_can_be_imported():
@@ -91,7 +92,13 @@ def test_optimize_info_export(photographs, tmp_path, vae_folder):
         (["optimize", "{in}", "{out}", "--vae", "tiny", "--config", "absent.toml"], "cannot read the configuration"),
         (["optimize", "{in}", "{out}", "--vae", "tiny", "--format", "zip"], "unknown format 'zip'"),
         (["optimize", "absent", "{out}", "--vae", "tiny"], "no such image"),
+        (["optimize", "{in}", "{out}", "--vae", "tiny", "--preset", "slow"], "expected one of fast, balanced"),
+        (
+            ["optimize", "{in}", "{out}", "--vae", "tiny", "--target-psnr", "0"],
+            "target_psnr: expected a number above 0",
+        ),
         (["demo", "{out}", "--iterations", "0"], "at least 1"),
+        (["demo", "{out}", "--preset", "slow"], "expected one of fast, balanced"),
         (["info", "absent"], "holds no run"),
         (["export", "absent", "--to", "pt"], "holds no run"),
         (["export", "absent", "--to", "zip"], "unknown format 'zip'"),
@@ -125,6 +132,18 @@ def test_settings_from_a_file_and_options_that_win(photographs, tmp_path, vae_fo
     assert run["config"]["loss_function"] == "l1"
     assert run["config"]["relative_learning_rate"] == 0.03
     assert run["counts"]["total"] == 3
+    assert run["settings"]["preset"] is None
+
+    config.write_text('betas = [0.5, 0.6]\nname = "x"\n')
+    arguments[2], options = tmp_path / "preset", [*options, "--preset", "original", "--target-psnr", "40"]
+    assert main([str(word) for word in arguments + options]) == 2
+    assert "unknown setting name" in capsys.readouterr().err
+    config.write_text("betas = [0.5, 0.6]\n")
+    assert main([str(word) for word in arguments + options]) == 0
+    run = strict(capsys.readouterr().out)
+    expected = relatent.preset("original", betas=(0.5, 0.6), iterations=2, target_psnr=40.0)
+    assert run["config"] == expected.to_dict()
+    assert run["settings"]["preset"] == "original"
 
 
 def test_models_and_doctor(capsys):
@@ -152,7 +171,7 @@ def test_export_onnx(tmp_path, vae_folder, capsys):
 
 
 def test_demo(tmp_path):
-    done = relatent_process("demo", tmp_path / "out", "--iterations", 2)
+    done = relatent_process("demo", tmp_path / "out", "--preset", "fast", "--iterations", 2)
     assert done.returncode == 0, done.stderr
     assert "4 of 4 pictures, done, vae tiny" in done.stdout
     assert "PSNR before (dB)" in done.stdout
@@ -195,7 +214,10 @@ def test_signals_end_a_run_with_130_and_keep_what_is_finished(tmp_path, vae_fold
 
 def test_bsds500_helpers(bsds500, tmp_path, monkeypatch):
     monkeypatch.setenv("BSDS500_PATH", str(bsds500))
-    found = relatent.optimize_bsds500_test(tmp_path / "trial", max_images=1, vae="tiny", size=64, iterations=3)
+    found = relatent.optimize_bsds500_test(
+        tmp_path / "trial", max_images=1, vae="tiny", size=64, iterations=3, preset="original"
+    )
+    assert json.loads((tmp_path / "trial" / "run.json").read_text())["config"]["betas"] == [0.9, 0.999]
     assert set(found) == {"pytorch", "png"}
     assert len(relatent.load_optimized_dataset(found["pytorch"])) == 3
     assert len(list(found["png"].glob("*/*/metrics.json"))) == 3

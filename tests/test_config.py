@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from relatent import OptimizationConfig
+from relatent import PRESETS, LatentOptimizer, OptimizationConfig, preset
 from relatent.engine.errors import UsageError
 
 
@@ -66,3 +66,21 @@ def test_bad_files(tmp_path, name, content, word):
 def test_missing_file(tmp_path):
     with pytest.raises(UsageError, match="cannot read"):
         OptimizationConfig.from_file(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_settings_that_overrides_win_over(name):
+    assert preset(name) == OptimizationConfig(**PRESETS[name])
+    changed = preset(name, iterations=7, loss_function="l1")
+    assert (changed.iterations, changed.loss_function) == (7, "l1")
+    assert LatentOptimizer(name).config == preset(name)
+
+
+def test_the_default_is_balanced_and_other_names_are_refused():
+    assert LatentOptimizer().config == preset("balanced") == preset(None) == OptimizationConfig()
+    with pytest.raises(UsageError, match=r"preset: expected one of fast, .*found 'slow'"):
+        preset("slow")
+    with pytest.raises(UsageError, match="expected one of fast"):
+        LatentOptimizer("slow")
+    with pytest.raises(UsageError, match="unknown setting name"):
+        preset("fast", name="x")
