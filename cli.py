@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--format", action="append", metavar="NAME", help="hdf5, png or pt; repeatable (default: hdf5)"
     )
     optimize.add_argument("--no-images", action="store_true", help="keep latents only; png needs the pictures")
+    optimize.add_argument("--flip", action="store_true", help="optimise each picture mirrored left-right too")
     optimize.add_argument("--seed", type=int, default=0, metavar="N", help="torch's seed, recorded")
     optimize.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON of settings; options above win")
 
@@ -211,6 +212,7 @@ def _optimize(options: argparse.Namespace) -> int:
         batch_size=_batch_size(options.batch_size),
         limit=options.limit,
         keep_images=not options.no_images,
+        flip=options.flip,
         seed=options.seed,
         progress=True,
     )
@@ -272,6 +274,9 @@ def _summary(run: dict[str, Any], out: Path) -> str:
             digits = 2 if unit else 4
             cells = "".join(f"{values[column]:>10.{digits}f}" for column in ("mean", "min", "max"))
             lines.append(f"{label + (f' ({unit})' if unit else ''):22}{cells}")
+        if flipped := run.get("statistics_flipped"):
+            before, after, gain = (flipped[key]["mean"] for key in ("initial_psnr", "final_psnr", "psnr_improvement"))
+            lines.append(f"mirrored too: {before:.2f} → {after:.2f} dB ({gain:+.2f}) on average")
         lines.append("")
     per_image = seconds.get("optimize", 0.0) / max(counts["done"], 1)
     lines.append(

@@ -1,5 +1,6 @@
 """What a run produces, one object per picture, in plain numpy: the unit that shards and exporters pass on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,21 +23,33 @@ IMAGES = ("original", "initial", "optimized")
 
 
 @dataclass
-class Record:
-    """A finished picture. Latents are (C, h, w) fp32, unscaled; images uint8 (H, W, 3)."""
+class Outcome:
+    """What optimising one target gave. Latents are (C, h, w) fp32, unscaled."""
 
-    name: str
-    split: str
-    source_path: str
-    original_size: tuple[int, int]  # height, width before fitting
     initial_latents: np.ndarray
     optimized_latents: np.ndarray
     losses: list[float]
     convergence_iteration: int | None
     stop_reason: str
     metrics: dict[str, float]  # by METRICS
+
+
+@dataclass
+class Record(Outcome):
+    """A finished picture; images are uint8 (H, W, 3)."""
+
+    name: str
+    split: str
+    source_path: str
+    original_size: tuple[int, int]  # height, width before fitting
     conversions: tuple[str, ...] = ()
     images: dict[str, np.ndarray] = field(default_factory=dict)  # by IMAGES, empty where they are not kept
+    flipped: Outcome | None = None  # of the picture mirrored left-right, where the run had that
+
+
+def flipped_outcomes(records: Iterable[Record]) -> list[Outcome]:
+    """Of the mirrored pictures; empty where the run had none."""
+    return [record.flipped for record in records if record.flipped is not None]
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,26 @@ from .loop import Loop
 from .memory import largest_that_pays, peak_memory
 from .metrics import to_uint8
 from .optimizer import OptimizationResult, finish, start_loop
-from .records import Failure, Record
+from .records import Failure, Outcome, Record
 
 logger = logging.getLogger(__name__)
 
 AUTO_BATCH = {"cpu": 1, "mps": 4}  # on CPU one picture fills the processor; on CUDA `auto` measures
 
-Loaded = tuple[Source, LoadedImage]
+
+@dataclass(frozen=True)
+class View:
+    """A picture as a target: as it is, or mirrored left-right."""
+
+    position: int  # in the sources
+    source: Source
+    image: LoadedImage
+    mirrored: bool = False
+
+    def tensor(self) -> torch.Tensor:
+        """(1, 3, H, W) fp32 in [-1, 1]."""
+        target = self.image.tensor()
+        return target.flip(-1) if self.mirrored else target
 
 
 @dataclass
@@ -37,15 +50,20 @@ class ImageRun:
     size: int  # pixels, a multiple of the latent cell
     fit: str = "crop"
     background: str = BACKGROUND
-    batch_size: int | None = None  # None: auto
+    batch_size: int | None = None  # targets at once, with `flip` two a picture; None: auto
     keep_images: bool = True  # hand on the pictures too, uint8: before, encoder's and optimised reconstruction
+    flip: bool = False  # optimise each picture mirrored too, as a target of its own; both go into one record
     on_progress: Callable[[float], None] | None = None  # called with how many images' worth is in work
     seconds: defaultdict[str, float] = field(
         default_factory=lambda: defaultdict(float)
     )  # by phase: load, encode, compile, optimize
     engine: dict[str, Any] = field(default_factory=dict)  # how it ran: mode, batch size, peak memory
     _loop: Loop | None = None
-    _flight: dict[int, tuple[int, Loaded]] = field(default_factory=dict)  # slot -> position in sources, picture
+    _queue: deque[View] = field(default_factory=deque)  # loaded, waiting for a slot
+    _flight: dict[int, View] = field(default_factory=dict)  # by slot
+    _halves: defaultdict[int, dict[bool, OptimizationResult]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )  # by position: the finished views of a picture, by `mirrored`, until both are there
     _outcomes: dict[int, Record | Failure] = field(default_factory=dict)  # by position, until those before are there
 
     def batches(self, sources: list[Source]) -> Iterator[list[Record | Failure]]:
@@ -58,8 +76,8 @@ class ImageRun:
         if self.autoencoder.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.autoencoder.device)
         waiting = deque(enumerate(sources))
-        limit, emitted = self.batch_size or self._auto_batch(len(sources)), 0
-        while waiting or self._flight:
+        limit, emitted = self.batch_size or self._auto_batch(len(sources) * self._views), 0
+        while waiting or self._queue or self._flight:
             full = False
             try:
                 self._fill(waiting, limit)
@@ -67,7 +85,7 @@ class ImageRun:
             except torch.OutOfMemoryError:
                 full = True
             if full:  # not in the handler: its traceback would keep the failed batch in memory
-                limit = self._smaller(self._give_up(waiting))
+                limit = self._smaller(self._give_up())
             ready = []
             while emitted in self._outcomes:
                 ready.append(self._outcomes.pop(emitted))
@@ -78,20 +96,21 @@ class ImageRun:
 
     def _fill(self, waiting: deque[tuple[int, Source]], limit: int) -> None:
         """Load, encode and start pictures until no slot is free."""
-        loaded: list[tuple[int, Loaded]] = []
-        free = self._loop.free if self._loop is not None else list(range(min(limit, len(waiting))))
-        while waiting and len(loaded) < len(free):
+        most = len(self._queue) + len(waiting) * self._views
+        free = self._loop.free if self._loop is not None else list(range(min(limit, most)))
+        while waiting and len(self._queue) < len(free):
             position, source = waiting.popleft()
             image = self._load(source)
             if isinstance(image, Failure):
                 self._outcomes[position] = image
             else:
-                loaded.append((position, (source, image)))
-        if loaded:
-            where = free[: len(loaded)]
-            self._flight |= dict(zip(where, loaded, strict=True))  # before anything can run out of memory
+                self._queue += [View(position, source, image, bool(i)) for i in range(self._views)]
+        where = free[: len(self._queue)]
+        if where:
+            views = [self._queue.popleft() for _ in where]
+            self._flight |= dict(zip(where, views, strict=True))  # before anything can run out of memory
             begin = time.perf_counter()
-            targets = torch.cat([image.tensor() for _, (_, image) in loaded]).to(self.autoencoder.device)
+            targets = torch.cat([view.tensor() for view in views]).to(self.autoencoder.device)
             latents = self.autoencoder.encode(targets)
             self._lap("encode", begin)
             if self._loop is None:
@@ -112,18 +131,29 @@ class ImageRun:
         done = self._loop.advance()
         if self.on_progress is not None:
             begun = sum(self._loop.steps(sorted(self._flight))) / self.config.iterations
-            self.on_progress(begun + len(self._outcomes))
+            begun += sum(map(len, self._halves.values()))
+            self.on_progress(begun / self._views + len(self._outcomes))
         if done:
             results = finish(self.autoencoder, self._loop, done, torch.device("cpu"))
             for slot, result in zip(done, results, strict=True):
-                position, (source, image) = self._flight.pop(slot)
-                self._outcomes[position] = self._record(source, image, result)
+                view = self._flight.pop(slot)
+                halves = self._halves[view.position]
+                halves[view.mirrored] = result
+                if len(halves) == self._views:
+                    del self._halves[view.position]
+                    self._outcomes[view.position] = self._record(view.source, view.image, halves)
         self._lap("optimize", begin)
 
-    def _give_up(self, waiting: deque[tuple[int, Source]]) -> int:
+    @property
+    def _views(self) -> int:
+        """Targets of each picture."""
+        return 1 + self.flip
+
+    def _give_up(self) -> int:
         """Put the pictures in flight back, in their order, and free the loop; returns its number of slots."""
         count = len(self._flight) if self._loop is None else len(self._loop.slots.active)
-        waiting.extendleft(sorted(((p, source) for p, (source, _) in self._flight.values()), reverse=True))
+        views = sorted(self._flight.values(), key=lambda view: (view.position, view.mirrored), reverse=True)
+        self._queue.extendleft(views)
         self._flight.clear()
         self._loop = None
         self.autoencoder.loops.clear()
@@ -199,28 +229,39 @@ class ImageRun:
         finally:
             self.seconds["load"] += time.perf_counter() - start
 
-    def _record(self, source: Source, image: LoadedImage, result: OptimizationResult) -> Record | Failure:
-        if not torch.isfinite(result.optimized_latents).all() or not np.isfinite(list(result.metrics.values())).all():
-            return _failure(source, "optimize", "NaN or infinity from the start: the encoder's latent does not decode")
+    def _record(self, source: Source, image: LoadedImage, results: dict[bool, OptimizationResult]) -> Record | Failure:
+        """`results`: of the picture, False, and of its mirror image, True, where that was optimised too."""
+        for mirrored, result in sorted(results.items()):
+            if not torch.isfinite(result.optimized_latents).all() or not np.isfinite([*result.metrics.values()]).all():
+                reason = "NaN or infinity from the start: the encoder's latent does not decode"
+                return _failure(source, "optimize", f"mirrored: {reason}" if mirrored else reason)
+        result = results[False]
         images = {}
         if self.keep_images:
             images = {"original": image.pixels}
             for key, picture in (("initial", result.initial_image), ("optimized", result.optimized_image)):
                 images[key] = to_uint8(picture[0]).permute(1, 2, 0).cpu().numpy()
         return Record(
+            **vars(_outcome(result)),
             name=source.name,
             split=source.split,
             source_path=source.relative,
             original_size=image.original_size,
-            initial_latents=result.initial_latents[0].cpu().numpy(),
-            optimized_latents=result.optimized_latents[0].cpu().numpy(),
-            losses=result.losses,
-            convergence_iteration=result.convergence_iteration,
-            stop_reason=result.stop_reason,
-            metrics=result.metrics,
             conversions=image.conversions,
             images=images,
+            flipped=_outcome(results[True]) if self.flip else None,
         )
+
+
+def _outcome(result: OptimizationResult) -> Outcome:
+    return Outcome(
+        initial_latents=result.initial_latents[0].cpu().numpy(),
+        optimized_latents=result.optimized_latents[0].cpu().numpy(),
+        losses=result.losses,
+        convergence_iteration=result.convergence_iteration,
+        stop_reason=result.stop_reason,
+        metrics=result.metrics,
+    )
 
 
 def _failure(source: Source, stage: str, reason: str) -> Failure:

@@ -14,10 +14,10 @@ from ..engine.images import BACKGROUND, check_fit
 from ..engine.load import load_autoencoder
 from ..engine.presets import resolve_config
 from ..engine.progress import Progress
-from ..engine.records import Failure, Record
+from ..engine.records import Failure, Record, flipped_outcomes
 from ..engine.run import ImageRun
 from ..engine.version import VERSION
-from .exporter import SCHEMA, check_formats, make_exporter
+from .exporter import FLIPPED, SCHEMA, check_formats, make_exporter
 from .run_folder import RunFolder, now
 from .statistics import metric_statistics
 
@@ -40,6 +40,7 @@ def optimize_directory(
     batch_size: int | None = None,
     limit: int | None = None,
     keep_images: bool = True,
+    flip: bool = False,
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -47,8 +48,8 @@ def optimize_directory(
 
     vae: what `load_autoencoder` takes. preset: a preset's name, recorded; its settings are used where `config` is left
     out, else `config` was made from it. size: side in pixels, the autoencoder's native size if left out. fit,
-    background: see `engine.images`. batch_size: None finds one that fits. limit: pictures per split. keep_images: keep
-    the pictures beside the latents (needed by png). seed: torch's, recorded.
+    background: see `engine.images`. batch_size: latents at once; None finds one that fits. limit: pictures per split. keep_images: keep
+    the pictures beside the latents (needed by png). flip: optimise each picture mirrored left-right too. seed: torch's, recorded.
     Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
     Raises `UsageError` or `WeightsUnavailableError` before any work; a picture that fails is listed, not raised.
     """
@@ -71,19 +72,21 @@ def optimize_directory(
         "background": background,
         "limit": limit,
         "keep_images": keep_images,
+        "flip": flip,
         "seed": seed,
         "preset": preset,
     }
     folder = RunFolder.create(out, _new_record(settings, config, autoencoder, batch_size, len(sources)))
     folder.record["seconds"]["load_autoencoder"] = round(time.perf_counter() - started, 3)
-    run = ImageRun(autoencoder, config, size, fit, background, batch_size, keep_images)
+    run = ImageRun(autoencoder, config, size, fit, background, batch_size, keep_images, flip)
     _seed(seed)
     metrics: list[dict[str, float]] = []
+    flipped: list[dict[str, float]] = []
     failures: list[Failure] = []
     try:
         with Progress(len(sources), progress) as bar:
             run.on_progress = bar.within
-            _produce(run, sources, folder, bar, metrics, failures)
+            _produce(run, sources, folder, bar, metrics, flipped, failures)
         folder.record["status"] = "exporting"
         begin = time.perf_counter()
         if metrics:
@@ -94,7 +97,7 @@ def optimize_directory(
         folder.record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         raise
     finally:
-        _finish(folder, run, metrics, failures, time.perf_counter() - started)
+        _finish(folder, run, metrics, flipped, failures, time.perf_counter() - started)
     return folder.record
 
 
@@ -112,6 +115,7 @@ def _produce(
     folder: RunFolder,
     bar: Progress,
     metrics: list[dict[str, float]],
+    flipped: list[dict[str, float]],
     failures: list[Failure],
 ) -> None:
     waiting: list[Record] = []
@@ -121,6 +125,7 @@ def _produce(
         if waiting:
             folder.write_shard(waiting)
             metrics.extend(record.metrics for record in waiting)
+            flipped.extend(outcome.metrics for outcome in flipped_outcomes(waiting))
             waiting.clear()
         run.seconds["write"] += time.perf_counter() - begin
 
@@ -187,12 +192,19 @@ def _seed(seed: int) -> None:
 
 
 def _finish(
-    folder: RunFolder, run: ImageRun, metrics: list[dict[str, float]], failures: list[Failure], seconds: float
+    folder: RunFolder,
+    run: ImageRun,
+    metrics: list[dict[str, float]],
+    flipped: list[dict[str, float]],
+    failures: list[Failure],
+    seconds: float,
 ) -> None:
     record = folder.record
     total = record["counts"]["total"]
     record["counts"] = {"total": total, "done": len(metrics), "failed": len(failures)}
     record["statistics"] = metric_statistics(metrics)
+    if flipped:
+        record[f"statistics{FLIPPED}"] = metric_statistics(flipped)
     record["failures"] = [failure.to_dict() for failure in failures]
     if run.engine:
         record["engine"] = run.engine

@@ -12,6 +12,7 @@ from ..engine.records import Record
 from .atomic import discard, publish, temporary_name
 
 SCHEMA = "relatent/1"
+FLIPPED = "_flipped"  # behind the names of what belongs to the mirrored pictures, where a run optimised them too
 
 # name -> module, class, and the name under OUT
 FORMATS: dict[str, tuple[str, str, str]] = {

@@ -1,7 +1,7 @@
 """HDF5: the run's own shards and `dataset.h5`, one schema for both (docs/files.md)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 
 from ..engine.errors import DatasetError, UsageError
-from ..engine.records import IMAGES, METRICS, Record
-from .exporter import SCHEMA, Exporter
+from ..engine.records import IMAGES, METRICS, Outcome, Record, flipped_outcomes
+from .exporter import FLIPPED, SCHEMA, Exporter
 
-TEXT_COLUMNS = ("image_name", "split", "source_path", "stop_reason", "conversions")
+TEXT_COLUMNS = ("image_name", "split", "source_path", "conversions")
 
 
 class HDF5Exporter(Exporter):
@@ -36,23 +36,13 @@ class HDF5Exporter(Exporter):
         file["image_name"][rows] = [record.name for record in records]
         file["split"][rows] = [record.split for record in records]
         file["source_path"][rows] = [record.source_path for record in records]
-        file["stop_reason"][rows] = [record.stop_reason for record in records]
         file["conversions"][rows] = ["; ".join(record.conversions) for record in records]
         file["original_size"][rows] = np.array([record.original_size for record in records], np.int32)
-        file["iterations"][rows] = [len(record.losses) for record in records]
-        file["convergence_iteration"][rows] = [
-            -1 if record.convergence_iteration is None else record.convergence_iteration for record in records
-        ]
+        _write_outcomes(file, rows, records)
         for key in ("initial_latents", "optimized_latents"):
-            latents = np.stack([getattr(record, key) for record in records])
-            file[key][rows] = latents
-            self._accumulate(key, latents)
-        losses = np.full((len(records), file["losses"].shape[1]), np.nan, np.float32)
-        for row, record in zip(losses, records, strict=True):
-            row[: len(record.losses)] = record.losses
-        file["losses"][rows] = losses
-        for name in METRICS:
-            file[f"metrics/{name}"][rows] = [record.metrics[name] for record in records]
+            self._accumulate(key, np.stack([getattr(record, key) for record in records]))
+        if flipped := flipped_outcomes(records):
+            _write_outcomes(file, rows, flipped, FLIPPED)
         for name in IMAGES:
             if f"images/{name}" in file:
                 file[f"images/{name}"][rows] = np.stack([record.images[name] for record in records])
@@ -93,13 +83,15 @@ class HDF5Exporter(Exporter):
         for name in TEXT_COLUMNS:
             _growing(file, name, (), text, 256)
         _growing(file, "original_size", (2,), np.int32, 256)
-        _growing(file, "iterations", (), np.int32, 256)
-        _growing(file, "convergence_iteration", (), np.int32, 256)
-        for name in ("initial_latents", "optimized_latents"):
-            _growing(file, name, first.initial_latents.shape, np.float32, 1)
-        _growing(file, "losses", (int(header.config["iterations"]),), np.float32, 16)
-        for name in METRICS:
-            _growing(file, f"metrics/{name}", (), np.float32, 256)
+        for suffix in ("", FLIPPED) if first.flipped else ("",):
+            _growing(file, f"stop_reason{suffix}", (), text, 256)
+            _growing(file, f"iterations{suffix}", (), np.int32, 256)
+            _growing(file, f"convergence_iteration{suffix}", (), np.int32, 256)
+            for name in ("initial_latents", "optimized_latents"):
+                _growing(file, f"{name}{suffix}", first.initial_latents.shape, np.float32, 1)
+            _growing(file, f"losses{suffix}", (int(header.config["iterations"]),), np.float32, 16)
+            for name in METRICS:
+                _growing(file, f"metrics{suffix}/{name}", (), np.float32, 256)
         for name, picture in first.images.items():
             _growing(file, f"images/{name}", picture.shape, np.uint8, 1)
         self.moments: dict[str, Any] = {}
@@ -113,6 +105,22 @@ class HDF5Exporter(Exporter):
             squares + (wide**2).sum(axes),
             n + wide.size // wide.shape[1],
         )
+
+
+def _write_outcomes(file: h5py.File, rows: slice, outcomes: Sequence[Outcome], suffix: str = "") -> None:
+    file[f"stop_reason{suffix}"][rows] = [outcome.stop_reason for outcome in outcomes]
+    file[f"iterations{suffix}"][rows] = [len(outcome.losses) for outcome in outcomes]
+    file[f"convergence_iteration{suffix}"][rows] = [
+        -1 if outcome.convergence_iteration is None else outcome.convergence_iteration for outcome in outcomes
+    ]
+    for key in ("initial_latents", "optimized_latents"):
+        file[f"{key}{suffix}"][rows] = np.stack([getattr(outcome, key) for outcome in outcomes])
+    losses = np.full((len(outcomes), file["losses"].shape[1]), np.nan, np.float32)
+    for row, outcome in zip(losses, outcomes, strict=True):
+        row[: len(outcome.losses)] = outcome.losses
+    file[f"losses{suffix}"][rows] = losses
+    for name in METRICS:
+        file[f"metrics{suffix}/{name}"][rows] = [outcome.metrics[name] for outcome in outcomes]
 
 
 def _growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows_per_chunk: int) -> None:
@@ -158,24 +166,40 @@ def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
 
 def _read_rows(file: h5py.File, rows: slice) -> list[Record]:
     text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
-    sizes, counts, stops = file["original_size"][rows], file["iterations"][rows], file["convergence_iteration"][rows]
-    initial, optimized, losses = file["initial_latents"][rows], file["optimized_latents"][rows], file["losses"][rows]
-    metrics = {name: file[f"metrics/{name}"][rows] for name in METRICS}  # in their order, not the file's
+    sizes, outcomes = file["original_size"][rows], _read_outcomes(file, rows)
+    mirrored = f"optimized_latents{FLIPPED}" in file
+    flipped = _read_outcomes(file, rows, FLIPPED) if mirrored else [None] * len(outcomes)
     images = {name: file[f"images/{name}"][rows] for name in file.get("images", ())}
     return [
         Record(
+            **vars(outcomes[i]),
             name=text["image_name"][i],
             split=text["split"][i],
             source_path=text["source_path"][i],
             original_size=(int(sizes[i, 0]), int(sizes[i, 1])),
+            conversions=tuple(text["conversions"][i].split("; ")) if text["conversions"][i] else (),
+            images={name: values[i] for name, values in images.items()},
+            flipped=flipped[i],
+        )
+        for i in range(len(outcomes))
+    ]
+
+
+def _read_outcomes(file: h5py.File, rows: slice, suffix: str = "") -> list[Outcome]:
+    initial, optimized, losses, counts, stops = (
+        file[f"{name}{suffix}"][rows]
+        for name in ("initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration")
+    )
+    reasons = file[f"stop_reason{suffix}"].asstr()[rows]
+    metrics = {name: file[f"metrics{suffix}/{name}"][rows] for name in METRICS}  # in their order, not the file's
+    return [
+        Outcome(
             initial_latents=initial[i],
             optimized_latents=optimized[i],
             losses=[float(value) for value in losses[i, : counts[i]]],
             convergence_iteration=int(stops[i]) if stops[i] >= 0 else None,
-            stop_reason=text["stop_reason"][i],
+            stop_reason=reasons[i],
             metrics={name: float(values[i]) for name, values in metrics.items()},
-            conversions=tuple(text["conversions"][i].split("; ")) if text["conversions"][i] else (),
-            images={name: values[i] for name, values in images.items()},
         )
         for i in range(len(counts))
     ]

@@ -1,12 +1,13 @@
 """PNG: a folder to look at, with every picture, its comparison, and the run's statistics."""
 
 import json
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..engine.errors import UsageError
-from ..engine.records import Record
+from ..engine.records import Outcome, Record, flipped_outcomes
 from .exporter import Exporter
 from .figures import comparison, difference, loss_curves, overview
 from .statistics import metric_statistics
@@ -21,6 +22,7 @@ class PNGExporter(Exporter):
     def open(self) -> None:
         self.temporary.mkdir(parents=True)
         self.metrics: list[dict[str, float]] = []
+        self.flipped: list[dict[str, float]] = []
         self.names: list[str] = []
         self.shown: list[Record] = []
         self.curves: list[tuple[str, list[float]]] = []
@@ -31,6 +33,7 @@ class PNGExporter(Exporter):
                 raise UsageError("the run kept no pictures (--no-images), so it cannot be exported as png")
             self._write_one(record)
             self.metrics.append(record.metrics)
+            self.flipped += [outcome.metrics for outcome in flipped_outcomes([record])]
             self.names.append(f"{record.split}/{record.name}")
             if len(self.curves) < CURVES:
                 self.curves.append((record.name, record.losses))
@@ -47,14 +50,13 @@ class PNGExporter(Exporter):
         )
         comparison(record).save(folder / "comparison.png")
         facts = {
-            **record.metrics,
-            "iterations": len(record.losses),
-            "convergence_iteration": record.convergence_iteration,
-            "stop_reason": record.stop_reason,
+            **_facts(record),
             "source_path": record.source_path,
             "original_size": list(record.original_size),
             "conversions": list(record.conversions),
         }
+        if record.flipped is not None:
+            facts["flipped"] = _facts(record.flipped)
         text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
 
@@ -74,9 +76,22 @@ class PNGExporter(Exporter):
             for name, value in statistics.items()
         )
         worst = self.names[int(np.argmin([row["psnr_improvement"] for row in self.metrics]))]
-        return README.format(
+        text = README.format(
             count=len(self.names), vae=self.header.vae["name"], created=self.header.created, rows=rows, worst=worst
         )
+        if self.flipped:
+            gain = metric_statistics(self.flipped)["psnr_improvement"]["mean"]
+            text += README_FLIPPED.format(gain=gain)
+        return text
+
+
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    return {
+        **outcome.metrics,
+        "iterations": len(outcome.losses),
+        "convergence_iteration": outcome.convergence_iteration,
+        "stop_reason": outcome.stop_reason,
+    }
 
 
 README = """# {count} pictures, latents optimised for the decoder of `{vae}`
@@ -94,4 +109,9 @@ PSNR in dB, SSIM and the reduction of the loss as fractions. The smallest gain i
 - `<split>/<image>/original.png`, `initial.png` (the encoder's latent decoded), `optimized.png` (the optimised one)
 - `difference.png`: the absolute error of the optimised picture, five times amplified; `comparison.png`: all side by side
 - `metrics.json` for each picture, `statistics.json` for all, `loss_curves.png`: the loss over the iterations
+"""
+
+README_FLIPPED = """
+Each picture was also optimised mirrored left-right, as a target of its own, with a mean gain of {gain:.3f} dB: those
+metrics are under `flipped` in `metrics.json`, the latents in the other formats. The pictures here are unmirrored.
 """

@@ -1,11 +1,14 @@
 """PyTorch: one `.pt` of plain tensors, strings and numbers, for sets that fit in memory."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 
 from ..engine.errors import UsageError
-from ..engine.records import METRICS, Record
-from .exporter import SCHEMA, Exporter
+from ..engine.records import METRICS, Outcome, Record, flipped_outcomes
+from .exporter import FLIPPED, SCHEMA, Exporter
 from .statistics import metric_statistics
 
 
@@ -22,7 +25,7 @@ class PTExporter(Exporter):
         records, header = self.records, self.header
         if not records:
             raise UsageError("nothing to write: the run has no finished picture")
-        content = {
+        content: dict[str, Any] = {
             "metadata": {
                 "schema": SCHEMA,
                 "total_samples": len(records),
@@ -40,17 +43,27 @@ class PTExporter(Exporter):
             "split": [record.split for record in records],
             "source_path": [record.source_path for record in records],
             "original_size": torch.tensor([record.original_size for record in records], dtype=torch.int32),
-            "initial_latents": _stack([record.initial_latents for record in records]),
-            "optimized_latents": _stack([record.optimized_latents for record in records]),
-            "losses": [record.losses for record in records],
-            "convergence_iteration": [record.convergence_iteration for record in records],
-            "metrics": {name: torch.tensor([record.metrics[name] for record in records]) for name in METRICS},
+            **_outcomes(records),
         }
+        if flipped := flipped_outcomes(records):
+            statistics = metric_statistics([outcome.metrics for outcome in flipped])
+            content["metadata"][f"processing_statistics{FLIPPED}"] = statistics
+            content |= _outcomes(flipped, FLIPPED)
         if records[0].images:
             # (N, H, W, 3) uint8, as the pictures are in the other formats
             content["original_images"] = _stack([record.images["original"] for record in records])
         torch.save(content, self.temporary)
         torch.load(self.temporary, weights_only=True)  # raises where it would not open for a reader
+
+
+def _outcomes(outcomes: Sequence[Outcome], suffix: str = "") -> dict[str, Any]:
+    return {
+        f"initial_latents{suffix}": _stack([outcome.initial_latents for outcome in outcomes]),
+        f"optimized_latents{suffix}": _stack([outcome.optimized_latents for outcome in outcomes]),
+        f"losses{suffix}": [outcome.losses for outcome in outcomes],
+        f"convergence_iteration{suffix}": [outcome.convergence_iteration for outcome in outcomes],
+        f"metrics{suffix}": {name: torch.tensor([outcome.metrics[name] for outcome in outcomes]) for name in METRICS},
+    }
 
 
 def _stack(arrays: list[np.ndarray]) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Datasets back into training: `.h5` and `.pt` behind one torch Dataset."""
 
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..engine.errors import DatasetError
 from ..engine.metrics import from_uint8
-from .exporter import SCHEMA
+from .exporter import FLIPPED, SCHEMA
 from .hdf5 import open_file
 
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
@@ -30,7 +31,8 @@ def load_optimized_dataset(path: str | Path) -> "OptimizedLatentDataset":
 
 class OptimizedLatentDataset(Dataset[dict[str, Any]]):
     """Samples `image_name`, `initial_latents` and `optimized_latents` ((C, h, w) fp32, unscaled), `metrics` (dict of
-    floats) and, where it was stored, `original_image` ((3, H, W) fp32 in [-1, 1])."""
+    floats) and, where they were stored, `original_image` ((3, H, W) fp32 in [-1, 1]) and the mirrored picture's own
+    `initial_latents_flipped`, `optimized_latents_flipped` and `metrics_flipped`."""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -89,12 +91,12 @@ class _HDF5Dataset(OptimizedLatentDataset):
             self._file = open_file(self.path)
         file = self._file
         try:
-            sample = {
-                "image_name": self._names[index],
-                "initial_latents": torch.from_numpy(file["initial_latents"][index]).float(),
-                "optimized_latents": torch.from_numpy(file["optimized_latents"][index]).float(),
-                "metrics": {name: float(values[index]) for name, values in file["metrics"].items()},
-            }
+            sample: dict[str, Any] = {"image_name": self._names[index]}
+            for suffix in _suffixes(file):
+                for name in (f"initial_latents{suffix}", f"optimized_latents{suffix}"):
+                    sample[name] = torch.from_numpy(file[name][index]).float()
+                metrics = file[f"metrics{suffix}"].items()
+                sample[f"metrics{suffix}"] = {name: float(values[index]) for name, values in metrics}
             if "images/original" in file:
                 sample["original_image"] = from_uint8(torch.from_numpy(file["images/original"][index])).permute(2, 0, 1)
         except OSError as error:
@@ -122,12 +124,17 @@ class _PTDataset(OptimizedLatentDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         content = self._content
-        sample = {
-            "image_name": content["image_name"][index],
-            "initial_latents": content["initial_latents"][index],
-            "optimized_latents": content["optimized_latents"][index],
-            "metrics": {name: values[index].item() for name, values in content["metrics"].items()},
-        }
+        sample: dict[str, Any] = {"image_name": content["image_name"][index]}
+        for suffix in _suffixes(content):
+            for name in (f"initial_latents{suffix}", f"optimized_latents{suffix}"):
+                sample[name] = content[name][index]
+            metrics = content[f"metrics{suffix}"].items()
+            sample[f"metrics{suffix}"] = {name: values[index].item() for name, values in metrics}
         if "original_images" in content:
             sample["original_image"] = from_uint8(content["original_images"][index]).permute(2, 0, 1)
         return sample
+
+
+def _suffixes(columns: Container[str]) -> list[str]:
+    """Of the outcomes that are stored: the picture's and, where it is there, the mirrored one's."""
+    return ["", FLIPPED] if f"optimized_latents{FLIPPED}" in columns else [""]

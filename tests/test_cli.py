@@ -146,6 +146,19 @@ def test_settings_from_a_file_and_options_that_win(photographs, tmp_path, vae_fo
     assert run["settings"]["preset"] == "original"
 
 
+def test_flip_is_recorded_and_mentioned(photographs, tmp_path, vae_folder, capsys):
+    arguments = ["optimize", photographs, tmp_path / "out", "--vae", vae_folder, "--size", "32", "--limit", "1"]
+    assert main([*map(str, arguments), "--iterations", "2", "--flip"]) == 0
+    summary = capsys.readouterr().out
+    run = strict((tmp_path / "out" / "run.json").read_text())
+    assert run["settings"]["flip"] is True
+    assert run["counts"] == {"total": 3, "done": 3, "failed": 0}
+    after = run["statistics_flipped"]["final_psnr"]["mean"]
+    assert f"→ {after:.2f} dB" in next(line for line in summary.splitlines() if line.startswith("mirrored too"))
+    assert main(["info", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.count("mirrored too") == 1
+
+
 def test_models_and_doctor(capsys):
     assert main(["models"]) == 0
     text = capsys.readouterr().out

@@ -137,6 +137,84 @@ def test_hdf5_is_as_specified(finished, records):
         np.testing.assert_allclose(attributes["latents_std"], latents.std((0, 2, 3)), rtol=1e-5)
 
 
+def test_without_flip_nothing_of_it_is_stored(finished):
+    for path in (finished.record["outputs"]["hdf5"], *finished.out.glob("shards/*.h5")):
+        with h5py.File(path) as file:
+            assert set(file) == {
+                "image_name", "split", "source_path", "original_size", "conversions", "initial_latents",
+                "optimized_latents", "losses", "iterations", "convergence_iteration", "stop_reason", "metrics", "images",
+            }  # fmt: skip
+            assert set(file["metrics"]) == set(METRICS)
+    content = torch.load(finished.record["outputs"]["pt"], weights_only=True)
+    assert not [name for name in (*content, *content["metadata"]) if "flipped" in name]
+    assert "statistics_flipped" not in finished.record
+    folder = Path(finished.record["outputs"]["png"])
+    assert "mirrored" not in (folder / "README.md").read_text()
+    assert "flipped" not in json.loads((folder / "train" / "first" / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def mirrored(finished, tmp_path_factory, small_vae):
+    """The same run with --flip, in every format."""
+    out = tmp_path_factory.mktemp("mirrored") / "out"
+    relatent.optimize_directory(
+        finished.out.parent / "in",
+        out,
+        small_vae,
+        config=CONFIG,
+        formats=list(FORMATS),
+        size=32,
+        batch_size=3,
+        flip=True,
+    )
+    return RunFolder.open(out)
+
+
+def test_flipped_outcomes_are_in_the_hdf5_and_read_back(mirrored):
+    with h5py.File(mirrored.record["outputs"]["hdf5"]) as file:
+        names = ("initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration", "stop_reason")
+        for name in (*names, *(f"metrics/{metric}" for metric in METRICS)):
+            group, _, metric = name.partition("/")
+            flipped = file[f"{group}_flipped{'/' * bool(metric)}{metric}"]
+            assert (flipped.shape, flipped.dtype, flipped.chunks) == (
+                file[name].shape,
+                file[name].dtype,
+                file[name].chunks,
+            )
+        assert all(len(item) == 5 for item in file.values() if isinstance(item, h5py.Dataset))
+        assert set(file["images"]) == {"original", "initial", "optimized"}
+    shards = [record for batch in mirrored.records() for record in batch]
+    again = [record for batch in read_records(Path(mirrored.record["outputs"]["hdf5"])) for record in batch]
+    assert len(shards) == len(again) == 5
+    for one, two in zip(shards, again, strict=True):
+        first, second = vars(one.flipped), vars(two.flipped)
+        for name in ("initial_latents", "optimized_latents"):
+            assert np.array_equal(first.pop(name), second.pop(name))
+        assert first == second
+        assert not np.array_equal(one.flipped.optimized_latents, one.optimized_latents)
+
+
+def test_flipped_outcomes_are_in_every_other_format(mirrored):
+    records = [record for batch in mirrored.records() for record in batch]
+    content = torch.load(mirrored.record["outputs"]["pt"], weights_only=True)
+    statistics = mirrored.record["statistics_flipped"]
+    assert content["metadata"]["processing_statistics_flipped"]["final_ssim"] == pytest.approx(statistics["final_ssim"])
+    for i, record in enumerate(records):
+        for name in ("initial_latents", "optimized_latents"):
+            assert np.array_equal(content[f"{name}_flipped"][i].numpy(), getattr(record.flipped, name))
+        assert content["losses_flipped"][i] == record.flipped.losses
+        assert content["convergence_iteration_flipped"][i] == record.flipped.convergence_iteration
+        for name, value in record.flipped.metrics.items():
+            assert content["metrics_flipped"][name][i].item() == pytest.approx(value)
+    folder = Path(mirrored.record["outputs"]["png"])
+    facts = json.loads((folder / records[0].split / records[0].name / "metrics.json").read_text())
+    assert facts["flipped"] == {
+        **records[0].flipped.metrics, "iterations": 6, "convergence_iteration": None, "stop_reason": "iterations",
+    }  # fmt: skip
+    assert f"a mean gain of {statistics['psnr_improvement']['mean']:.3f} dB" in (folder / "README.md").read_text()
+    assert len(list((folder / records[0].split / records[0].name).iterdir())) == 6
+
+
 def test_short_histories_are_nan_past_their_end(tmp_path, photographs, small_vae):
     config = relatent.OptimizationConfig(
         iterations=20, convergence_threshold=0.9, convergence_window=2, precision="fp32"
@@ -242,12 +320,17 @@ def test_a_flipped_bit_in_a_shard_is_found(finished, tmp_path):
         list(read_records(damaged))
 
 
-def test_hugging_face_datasets_opens_the_hdf5(finished, records, tmp_path):
+def test_hugging_face_datasets_opens_the_hdf5(finished, mirrored, tmp_path):
     datasets = pytest.importorskip("datasets")
-    loaded = datasets.load_dataset(
-        "hdf5", data_files=finished.record["outputs"]["hdf5"], split="train", cache_dir=str(tmp_path)
-    )
-    assert len(loaded) == len(records)
-    row = loaded.with_format("numpy")[0]
-    assert row["image_name"] == records[0].name
-    np.testing.assert_array_equal(row["optimized_latents"], records[0].optimized_latents)
+    for folder in (finished, mirrored):
+        loaded = datasets.load_dataset(
+            "hdf5", data_files=folder.record["outputs"]["hdf5"], split="train", cache_dir=str(tmp_path)
+        )
+        first = next(folder.records())[0]
+        assert len(loaded) == 5
+        row = loaded.with_format("numpy")[0]
+        assert row["image_name"] == first.name
+        np.testing.assert_array_equal(row["optimized_latents"], first.optimized_latents)
+        assert ("optimized_latents_flipped" in row) == (first.flipped is not None)
+    np.testing.assert_array_equal(row["optimized_latents_flipped"], first.flipped.optimized_latents)
+    assert row["metrics_flipped"]["final_psnr"] == pytest.approx(first.flipped.metrics["final_psnr"])

@@ -10,8 +10,13 @@ from relatent.engine.errors import DatasetError
 from relatent.exporters.run_folder import RunFolder
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "flip"])
+def flip(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory, small_vae):
+def outputs(tmp_path_factory, small_vae, flip):
     from helpers import picture
     from PIL import Image
 
@@ -21,17 +26,18 @@ def outputs(tmp_path_factory, small_vae):
         Image.fromarray(picture(seed=seed)).save(root / "in" / f"{seed}.png")
     config = relatent.OptimizationConfig(iterations=3)
     run = relatent.optimize_directory(
-        root / "in", root / "out", small_vae, config=config, formats=["hdf5", "pt"], size=32
+        root / "in", root / "out", small_vae, config=config, formats=["hdf5", "pt"], size=32, flip=flip
     )
     return run["outputs"]
 
 
 @pytest.mark.parametrize("name", ["hdf5", "pt"])
-def test_samples_and_metadata(outputs, name):
+def test_samples_and_metadata(outputs, name, flip):
     dataset = relatent.load_optimized_dataset(outputs[name])
     assert len(dataset) == 5
     sample = dataset[1]
-    assert set(sample) == {"image_name", "initial_latents", "optimized_latents", "metrics", "original_image"}
+    mirrored = {"initial_latents_flipped", "optimized_latents_flipped", "metrics_flipped"} if flip else set()
+    assert set(sample) == {"image_name", "initial_latents", "optimized_latents", "metrics", "original_image"} | mirrored
     assert sample["image_name"] == "1"
     assert sample["optimized_latents"].shape == (4, 4, 4)
     assert sample["optimized_latents"].dtype == torch.float32
@@ -47,18 +53,33 @@ def test_samples_and_metadata(outputs, name):
     assert metadata["vae"]["latent_channels"] == 4
 
 
-def test_both_formats_hold_the_same(outputs):
+def test_both_formats_hold_the_same(outputs, flip):
     first, second = (relatent.load_optimized_dataset(outputs[name]) for name in ("hdf5", "pt"))
     for a, b in zip(first, second, strict=True):
         assert a["image_name"] == b["image_name"]
         assert torch.equal(a["optimized_latents"], b["optimized_latents"])
         assert torch.equal(a["original_image"], b["original_image"])
         assert a["metrics"] == pytest.approx(b["metrics"])
+        assert set(a) == set(b)
+        if flip:
+            assert torch.equal(a["optimized_latents_flipped"], b["optimized_latents_flipped"])
+            assert a["metrics_flipped"] == pytest.approx(b["metrics_flipped"])
+
+
+def test_flipped_latents_decode_to_the_mirrored_picture(outputs, small_vae, flip):
+    if not flip:
+        pytest.skip("of a run with --flip only")
+    from relatent.engine.metrics import psnr
+
+    for sample in relatent.load_optimized_dataset(outputs["hdf5"]):
+        decoded = small_vae.decode(sample["optimized_latents_flipped"].unsqueeze(0))
+        mirrored = sample["original_image"].unsqueeze(0).flip(-1)
+        assert psnr(decoded, mirrored).item() == pytest.approx(sample["metrics_flipped"]["final_psnr"], abs=1e-3)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", ["hdf5", "pt"])
-def test_dataloader(outputs, name, workers):
+def test_dataloader(outputs, name, workers, flip):
     dataset = relatent.load_optimized_dataset(outputs[name])
     dataset[0]  # a file opened here must not travel to the workers
     options = {"multiprocessing_context": "spawn"} if workers else {}
@@ -69,6 +90,9 @@ def test_dataloader(outputs, name, workers):
         count += len(batch["image_name"])
         assert batch["optimized_latents"].shape[1:] == (4, 4, 4)
         assert batch["metrics"]["final_psnr"].shape == batch["optimized_latents"].shape[:1]
+        if flip:
+            assert batch["optimized_latents_flipped"].shape == batch["optimized_latents"].shape
+            assert batch["metrics_flipped"]["final_psnr"].shape == batch["metrics"]["final_psnr"].shape
     assert names == {"0", "1", "2", "3", "4"}
     assert count == 5
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from helpers import picture
 from PIL import Image
-from relatent import OptimizationConfig, load_autoencoder, optimize_directory
+from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder, load_optimized_dataset, optimize_directory
 from relatent.engine.errors import DatasetError, UsageError
+from relatent.engine.metrics import from_uint8, psnr
 from relatent.engine.records import Failure, Record
 from relatent.engine.run import AUTO_BATCH, ImageRun
 from relatent.exporters.directory import export_run
@@ -219,3 +220,101 @@ def test_batches_yield_in_order_with_phases(photographs, small_vae):
     assert set(image_run.seconds) == {"load", "encode", "compile", "optimize"}
     assert not any(isinstance(item, Failure) for outcome in outcomes for item in outcome)
     assert outcomes[0][0].initial_latents.dtype == np.float32
+
+
+MIRRORED = OptimizationConfig(iterations=12, precision="fp32", target_gain=0.3, checkpoint_interval=2)
+
+
+def all_records(out):
+    return [record for records in RunFolder.open(out).records() for record in records]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_both_views_of_a_picture_stay_together(photographs, tmp_path, small_vae, batch_size):
+    """Through slots that are refilled one by one, with a file that cannot be read in between."""
+    (photographs / "test" / "a broken one.png").write_text("no picture")
+    found = run(photographs, tmp_path / "out", small_vae, config=MIRRORED, batch_size=batch_size, flip=True)
+    assert found["counts"] == {"total": 5, "done": 4, "failed": 1}
+    assert found["settings"]["flip"] is True
+    records = all_records(tmp_path / "out")
+    assert [record.name for record in records] == ["first", "second", "third", "loose"]
+    assert len({len(record.losses) for record in records} | {len(record.flipped.losses) for record in records}) > 1
+    for record in records:
+        target = from_uint8(torch.from_numpy(record.images["original"])).permute(2, 0, 1).unsqueeze(0)
+        mirrored = target.flip(-1)
+        latents = torch.from_numpy(record.flipped.initial_latents).unsqueeze(0)
+        torch.testing.assert_close(latents, small_vae.encode(mirrored), rtol=1e-4, atol=1e-5)
+        alone = LatentOptimizer(MIRRORED).optimize(small_vae, latents, mirrored)
+        assert record.flipped.losses == pytest.approx(alone.losses, rel=1e-3)
+        assert record.flipped.stop_reason == alone.stop_reason
+        assert record.flipped.convergence_iteration == alone.convergence_iteration
+        assert record.flipped.metrics == pytest.approx(alone.metrics, abs=1e-2)
+        ends = {
+            name: psnr(small_vae.decode(torch.from_numpy(latent.copy()).unsqueeze(0)), mirrored).item()
+            for name, latent in (
+                ("own", record.flipped.optimized_latents), ("mirrored latent", record.optimized_latents[..., ::-1]),
+            )
+        }  # fmt: skip
+        assert ends["own"] == pytest.approx(record.flipped.metrics["final_psnr"], abs=1e-3)
+        assert record.flipped.metrics["psnr_improvement"] >= 0
+        assert ends["own"] > ends["mirrored latent"]
+    gains = [record.flipped.metrics["psnr_improvement"] for record in records]
+    assert found["statistics_flipped"]["psnr_improvement"]["mean"] == pytest.approx(np.mean(gains), abs=1e-5)
+
+
+def test_both_views_survive_batches_that_do_not_fit(photographs, tmp_path, small_vae, monkeypatch):
+    monkeypatch.setitem(AUTO_BATCH, "cpu", 8)
+    plain = run(photographs, tmp_path / "plain", small_vae, batch_size=1, flip=True)
+    found = run(photographs, tmp_path / "out", limited(small_vae, 3), flip=True)
+    assert found["engine"]["batch_size"] == 2
+    for one, two in zip(all_records(tmp_path / "plain"), all_records(tmp_path / "out"), strict=True):
+        assert one.name == two.name
+        np.testing.assert_allclose(two.flipped.initial_latents, one.flipped.initial_latents, atol=1e-4)
+    assert found["counts"] == plain["counts"]
+
+
+def test_a_picture_of_which_one_view_fails_has_failed(tmp_path, small_vae):
+    """Here the view that is brighter on the left."""
+
+    def encode(images):
+        left, right = images.chunk(2, dim=-1)
+        poisoned = left.mean((1, 2, 3)) > right.mean((1, 2, 3))
+        return torch.where(poisoned.view(-1, 1, 1, 1), torch.nan, small_vae.encode(images))
+
+    (tmp_path / "in").mkdir()
+    for name, left, right in (("a", 200, 90), ("b", 90, 90), ("c", 90, 200)):
+        pixels = np.full((32, 32, 3), left, np.uint8)
+        pixels[:, 16:] = right
+        pixels[0, :] = 0
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{name}.png")
+    vae = load_autoencoder(
+        small_vae.decoder, encoder=encode, latent_channels=4, downscale_factor=8, native_size=32, name="poisoned"
+    )
+    found = run(tmp_path / "in", tmp_path / "out", vae, batch_size=3, flip=True)
+    assert found["counts"] == {"total": 3, "done": 1, "failed": 2}
+    assert [record.name for record in all_records(tmp_path / "out")] == ["b"]
+    reasons = {failure["name"]: failure["reason"] for failure in found["failures"]}
+    assert reasons["a"].startswith("NaN or infinity")
+    assert reasons["c"].startswith("mirrored: NaN or infinity")
+
+
+def test_an_interruption_keeps_whole_pairs(photographs, tmp_path, small_vae):
+    calls = []
+
+    def encode(images):
+        calls.append(len(images))
+        if len(calls) == 4:  # the mirrored view of the second picture
+            raise KeyboardInterrupt
+        return small_vae.encode(images)
+
+    vae = load_autoencoder(small_vae.decoder, encoder=encode, latent_channels=4, downscale_factor=8, name="interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        run(photographs, tmp_path / "out", vae, batch_size=1, flip=True)
+    folder = RunFolder.open(tmp_path / "out")
+    assert folder.record["counts"]["done"] == 1
+    assert folder.record["statistics_flipped"]
+    (record,) = all_records(tmp_path / "out")
+    assert record.flipped.optimized_latents.shape == record.optimized_latents.shape
+    for name in ("hdf5", "pt", "png"):
+        export_run(folder, name)
+    assert len(load_optimized_dataset(tmp_path / "out" / "dataset.h5")) == 1
