@@ -174,8 +174,7 @@ def test_flipped_outcomes_are_in_the_hdf5_and_read_back(mirrored):
     with h5py.File(mirrored.record["outputs"]["hdf5"]) as file:
         names = ("initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration", "stop_reason")
         for name in (*names, *(f"metrics/{metric}" for metric in METRICS)):
-            group, _, metric = name.partition("/")
-            flipped = file[f"{group}_flipped{'/' * bool(metric)}{metric}"]
+            flipped = file[name.replace("metrics/", "metrics_flipped/") if "/" in name else f"{name}_flipped"]
             assert (flipped.shape, flipped.dtype, flipped.chunks) == (
                 file[name].shape,
                 file[name].dtype,
@@ -187,7 +186,7 @@ def test_flipped_outcomes_are_in_the_hdf5_and_read_back(mirrored):
     again = [record for batch in read_records(Path(mirrored.record["outputs"]["hdf5"])) for record in batch]
     assert len(shards) == len(again) == 5
     for one, two in zip(shards, again, strict=True):
-        first, second = vars(one.flipped), vars(two.flipped)
+        first, second = dict(vars(one.flipped)), dict(vars(two.flipped))
         for name in ("initial_latents", "optimized_latents"):
             assert np.array_equal(first.pop(name), second.pop(name))
         assert first == second

@@ -7,37 +7,40 @@ import pytest
 import relatent
 import torch
 from relatent.engine.errors import DatasetError
+from relatent.engine.metrics import psnr
 from relatent.exporters.run_folder import RunFolder
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "flip"])
-def flip(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory, small_vae, flip):
+def make(root, vae, **options):
     from helpers import picture
     from PIL import Image
 
-    root = tmp_path_factory.mktemp("read")
     (root / "in").mkdir()
     for seed in range(5):
         Image.fromarray(picture(seed=seed)).save(root / "in" / f"{seed}.png")
     config = relatent.OptimizationConfig(iterations=3)
     run = relatent.optimize_directory(
-        root / "in", root / "out", small_vae, config=config, formats=["hdf5", "pt"], size=32, flip=flip
+        root / "in", root / "out", vae, config=config, formats=["hdf5", "pt"], size=32, **options
     )
     return run["outputs"]
 
 
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory, small_vae):
+    return make(tmp_path_factory.mktemp("read"), small_vae)
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory, small_vae):
+    return make(tmp_path_factory.mktemp("mirrored"), small_vae, flip=True)
+
+
 @pytest.mark.parametrize("name", ["hdf5", "pt"])
-def test_samples_and_metadata(outputs, name, flip):
+def test_samples_and_metadata(outputs, name):
     dataset = relatent.load_optimized_dataset(outputs[name])
     assert len(dataset) == 5
     sample = dataset[1]
-    mirrored = {"initial_latents_flipped", "optimized_latents_flipped", "metrics_flipped"} if flip else set()
-    assert set(sample) == {"image_name", "initial_latents", "optimized_latents", "metrics", "original_image"} | mirrored
+    assert set(sample) == {"image_name", "initial_latents", "optimized_latents", "metrics", "original_image"}
     assert sample["image_name"] == "1"
     assert sample["optimized_latents"].shape == (4, 4, 4)
     assert sample["optimized_latents"].dtype == torch.float32
@@ -53,33 +56,18 @@ def test_samples_and_metadata(outputs, name, flip):
     assert metadata["vae"]["latent_channels"] == 4
 
 
-def test_both_formats_hold_the_same(outputs, flip):
+def test_both_formats_hold_the_same(outputs):
     first, second = (relatent.load_optimized_dataset(outputs[name]) for name in ("hdf5", "pt"))
     for a, b in zip(first, second, strict=True):
         assert a["image_name"] == b["image_name"]
         assert torch.equal(a["optimized_latents"], b["optimized_latents"])
         assert torch.equal(a["original_image"], b["original_image"])
         assert a["metrics"] == pytest.approx(b["metrics"])
-        assert set(a) == set(b)
-        if flip:
-            assert torch.equal(a["optimized_latents_flipped"], b["optimized_latents_flipped"])
-            assert a["metrics_flipped"] == pytest.approx(b["metrics_flipped"])
-
-
-def test_flipped_latents_decode_to_the_mirrored_picture(outputs, small_vae, flip):
-    if not flip:
-        pytest.skip("of a run with --flip only")
-    from relatent.engine.metrics import psnr
-
-    for sample in relatent.load_optimized_dataset(outputs["hdf5"]):
-        decoded = small_vae.decode(sample["optimized_latents_flipped"].unsqueeze(0))
-        mirrored = sample["original_image"].unsqueeze(0).flip(-1)
-        assert psnr(decoded, mirrored).item() == pytest.approx(sample["metrics_flipped"]["final_psnr"], abs=1e-3)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", ["hdf5", "pt"])
-def test_dataloader(outputs, name, workers, flip):
+def test_dataloader(outputs, name, workers):
     dataset = relatent.load_optimized_dataset(outputs[name])
     dataset[0]  # a file opened here must not travel to the workers
     options = {"multiprocessing_context": "spawn"} if workers else {}
@@ -90,11 +78,26 @@ def test_dataloader(outputs, name, workers, flip):
         count += len(batch["image_name"])
         assert batch["optimized_latents"].shape[1:] == (4, 4, 4)
         assert batch["metrics"]["final_psnr"].shape == batch["optimized_latents"].shape[:1]
-        if flip:
-            assert batch["optimized_latents_flipped"].shape == batch["optimized_latents"].shape
-            assert batch["metrics_flipped"]["final_psnr"].shape == batch["metrics"]["final_psnr"].shape
     assert names == {"0", "1", "2", "3", "4"}
     assert count == 5
+
+
+@pytest.mark.parametrize("name", ["hdf5", "pt"])
+def test_flipped_latents_are_in_samples_and_batches(mirrored, small_vae, name):
+    dataset = relatent.load_optimized_dataset(mirrored[name])
+    for sample in dataset:
+        assert set(sample) == {
+            "image_name", "initial_latents", "optimized_latents", "metrics", "original_image", "initial_latents_flipped",
+            "optimized_latents_flipped", "metrics_flipped",
+        }  # fmt: skip
+        for suffix, target in (("", sample["original_image"]), ("_flipped", sample["original_image"].flip(-1))):
+            for stage in ("initial", "optimized"):
+                decoded = small_vae.decode(sample[f"{stage}_latents{suffix}"].unsqueeze(0))
+                recorded = sample[f"metrics{suffix}"][f"{stage.replace('optimized', 'final')}_psnr"]
+                assert psnr(decoded, target.unsqueeze(0)).item() == pytest.approx(recorded, abs=1e-3)
+    for batch in dataset.create_dataloader(batch_size=2):
+        assert batch["optimized_latents_flipped"].shape == batch["optimized_latents"].shape
+        assert batch["metrics_flipped"]["final_psnr"].shape == batch["metrics"]["final_psnr"].shape
 
 
 def test_files_that_are_no_dataset(tmp_path, outputs):
