@@ -12,6 +12,8 @@ from ..engine.discovery import Source, discover
 from ..engine.errors import UsageError
 from ..engine.images import BACKGROUND, check_fit
 from ..engine.load import load_autoencoder
+from ..engine.masks import Masks
+from ..engine.objective import check_loss
 from ..engine.progress import Progress
 from ..engine.records import Failure, Record
 from ..engine.run import ImageRun
@@ -35,6 +37,7 @@ def optimize_directory(
     size: int | None = None,
     fit: str = "crop",
     background: str = BACKGROUND,
+    masks: str | Path | None = None,
     batch_size: int | None = None,
     limit: int | None = None,
     keep_images: bool = True,
@@ -44,7 +47,8 @@ def optimize_directory(
     """Optimise every picture of `source` (image, folder, or text file of paths) and write the formats to `out`.
 
     vae: what `load_autoencoder` takes. size: side in pixels, the autoencoder's native size if left out. fit,
-    background: see `engine.images`. batch_size: None finds one that fits. limit: pictures per split. keep_images: keep
+    background: see `engine.images`. masks: a folder with a greyscale image per picture, under the same path, white where
+    it counts: loss, target gain and metrics are of that. batch_size: None finds one that fits. limit: pictures per split. keep_images: keep
     the pictures beside the latents (needed by png). seed: torch's, recorded.
     Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
     Raises `UsageError` or `WeightsUnavailableError` before any work; a picture that fails is listed, not raised.
@@ -56,23 +60,26 @@ def optimize_directory(
             raise UsageError(f"{name}: expected a whole number of at least 1, found {value}")
     if "png" in names and not keep_images:
         raise UsageError("png needs the pictures: leave out --no-images, or the format png")
-    sources = discover(source, limit, exclude=out)
+    given = Masks(masks) if masks is not None else None
+    sources = discover(source, limit, exclude=[out, given.folder] if given else [out])
     started = time.perf_counter()
     autoencoder = load_autoencoder(vae, weights=weights, device=device)
     size = size or autoencoder.native_size
     autoencoder.check_size(size)
+    check_loss(config.loss_function, (size, size), autoencoder.device)
     settings = {
         "input": str(source),
         "size": size,
         "fit": fit,
         "background": background,
+        "masks": None if masks is None else str(masks),
         "limit": limit,
         "keep_images": keep_images,
         "seed": seed,
     }
     folder = RunFolder.create(out, _new_record(settings, config, autoencoder, batch_size, len(sources)))
     folder.record["seconds"]["load_autoencoder"] = round(time.perf_counter() - started, 3)
-    run = ImageRun(autoencoder, config, size, fit, background, batch_size, keep_images)
+    run = ImageRun(autoencoder, config, size, fit, background, batch_size, keep_images, given)
     _seed(seed)
     metrics: list[dict[str, float]] = []
     failures: list[Failure] = []
