@@ -51,7 +51,7 @@ def test_expressions():
     assert [(term.weight, term.name) for term in parse_regularisers("0.1*l2_to_init + tv")] == [
         (0.1, "l2_to_init"), (1.0, "tv"),
     ]  # fmt: skip
-    with pytest.raises(UsageError, match="regularisers: cannot read 'mse'.*of prior, tv, l2_to_init"):
+    with pytest.raises(UsageError, match=r"regularisers: cannot read 'mse'.*of prior, tv, l2_to_init"):
         OptimizationConfig(regularisers="0.1*tv + mse")
     with pytest.raises(UsageError, match="prior has no parameter 'eps'; it has none"):
         OptimizationConfig(regularisers="prior(eps=1)")
