@@ -19,7 +19,8 @@ def encode(
     """What `vae.encode(images).latent_dist.mode()` gives, refined: latents that decode closer to `images`.
 
     vae: an `Autoencoder` or anything `load_autoencoder` takes. images: (B, 3, H, W) in [-1, 1], sides whole numbers of
-    latent cells. weights: (B, 1, H, W) ≥ 0, how much each pixel counts. Returns (B, C, h, w) fp32, unscaled: multiply by `scaling_factor` where a diffusion model wants that.
+    latent cells. weights: (B, 1, H, W) ≥ 0, how much each pixel counts. Returns (B, C, h, w) fp32, unscaled: multiply
+    by `scaling_factor` where a diffusion model wants that.
     Raises `UsageError` for wrong shapes or ranges (`check_range=False` admits pictures without dark pixels).
     """
     autoencoder = load_autoencoder(vae)

@@ -36,7 +36,8 @@ class Loop:
     ):
         """Sized as (B, C, h, w) `latents` and (B, 3, H, W) `targets`, which give shapes and device only.
 
-        weighted: every image comes with a weight map; else none does. Of `config.iterations` the last `polish` are left to the end in fp32 where `dtype` is less.
+        weighted: every image comes with a weight map; else none does. Of `config.iterations` the last `polish` are left
+        to the end in fp32 where `dtype` is less.
         """
         device = latents.device
         self.config = config

@@ -65,8 +65,9 @@ class LatentOptimizer:
 
         vae: an `Autoencoder` or anything `load_autoencoder` takes. latents_batch: (B, C, h, w), unscaled.
         targets_batch: (B, 3, H, W) in [-1, 1]. weights: (B, 1, H, W) ≥ 0, how much each pixel counts, in the loss, the
-        target gain and the metrics; only ratios within an image matter; a bool mask will do. check_range: refuse targets that look like [0, 1] or [0, 255]; turn it
-        off for pictures known to be without dark pixels. on_checkpoint: called with the iterations done.
+        target gain and the metrics; only ratios within an image matter; a bool mask will do. check_range: refuse
+        targets that look like [0, 1] or [0, 255]; turn it off for pictures known to be without dark pixels.
+        on_checkpoint: called with the iterations done.
         Raises `UsageError` (a ValueError) for shapes, channels or ranges that do not fit, or an image whose weights are
         all 0, and `WeightsUnavailableError` where the loss needs a network that is not here.
         """

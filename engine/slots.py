@@ -37,9 +37,7 @@ class Slots:
     active: torch.Tensor  # (B,) bool
     stop_code: torch.Tensor  # (B,) int8, an index into STOP_REASONS
     stop_iteration: torch.Tensor  # (B,) int32, the iteration that stopped it, -1 for none
-    weights: torch.Tensor | None = (
-        None  # (B, 1, H, W) fp32 of mean 1 per image: how much each pixel counts; None: alike
-    )
+    weights: torch.Tensor | None = None  # (B, 1, H, W) fp32 of mean 1 per image; None: all pixels count alike
 
     @classmethod
     def empty(

@@ -48,8 +48,8 @@ def optimize_directory(
 
     vae: what `load_autoencoder` takes. size: side in pixels, the autoencoder's native size if left out. fit,
     background: see `engine.images`. masks: a folder with a greyscale image per picture, under the same path, white where
-    it counts: loss, target gain and metrics are of that. batch_size: None finds one that fits. limit: pictures per split. keep_images: keep
-    the pictures beside the latents (needed by png). seed: torch's, recorded.
+    it counts: loss, target gain and metrics are of that. batch_size: None finds one that fits. limit: pictures per
+    split. keep_images: keep the pictures beside the latents (needed by png). seed: torch's, recorded.
     Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
     Raises `UsageError` or `WeightsUnavailableError` before any work; a picture that fails is listed, not raised.
     """
