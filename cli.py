@@ -75,7 +75,23 @@ def build_parser() -> argparse.ArgumentParser:
     optimize.add_argument(
         "--learning-rate", type=float, metavar="F", help="in the latent's unit (default: relative to its spread)"
     )
-    optimize.add_argument("--loss", metavar="EXPR", help="mse, l1, huber, psnr, ssim, or a sum such as 'mse + 0.1*l1'")
+    optimize.add_argument(
+        "--loss",
+        metavar="EXPR",
+        help="mse, l1, huber, charbonnier, psnr, ssim, ms_ssim, improved_ssim, lpips, fft, or a sum such as "
+        "'mse + 0.1*ssim(window=7, sigma=1.0)' (default: mse)",
+    )
+    optimize.add_argument(
+        "--regularise",
+        metavar="EXPR",
+        help="keeps the latent near the encoder's: prior, tv, l2_to_init, or a sum such as '0.1*l2_to_init + 0.01*tv'",
+    )
+    optimize.add_argument(
+        "--masks",
+        type=Path,
+        metavar="FOLDER",
+        help="a greyscale image per picture, under the same path: white counts, black is ignored",
+    )
     optimize.add_argument(
         "--target-gain", type=float, metavar="DB", help="stop each picture when it has gained so much"
     )
@@ -189,6 +205,7 @@ def _optimize(options: argparse.Namespace) -> int:
         "iterations": options.iterations,
         "learning_rate": options.learning_rate,
         "loss_function": options.loss,
+        "regularisers": options.regularise,
         "target_gain": options.target_gain,
         "target_psnr": options.target_psnr,
         "precision": options.precision,
@@ -209,6 +226,7 @@ def _optimize(options: argparse.Namespace) -> int:
         size=options.size,
         fit=options.fit,
         background=options.background,
+        masks=options.masks,
         batch_size=_batch_size(options.batch_size),
         limit=options.limit,
         keep_images=not options.no_images,

@@ -2,6 +2,7 @@
 
 import torch
 
+from ..kernels.fused_loss import mean_one
 from .autoencoder import Autoencoder
 from .errors import UsageError
 
@@ -51,3 +52,16 @@ def check_pair(autoencoder: Autoencoder, latents: torch.Tensor, targets: torch.T
             raise UsageError(
                 f"targets: latents of {tuple(latents.shape[2:])} decode to {expected}, found {tuple(targets.shape[2:])}"
             )
+
+
+def check_weights(weights: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Weight maps (B, 1, H, W), bool or numbers ≥ 0, of `targets` (B, 3, H, W) -> fp32, mean 1 per image."""
+    expected = (targets.shape[0], 1, *targets.shape[2:])
+    if tuple(weights.shape) != expected:
+        raise UsageError(f"weights: expected shape {expected}, one map per image, found {tuple(weights.shape)}")
+    if not torch.isfinite(weights).all():
+        raise UsageError("weights: holds NaN or infinity; expected numbers of 0 or more")
+    try:
+        return mean_one(weights.detach().to(targets.device))
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ class OptimizationConfig:
     schedule: str = "constant"  # of the rate over the iterations: constant, cosine or linear, the last two down to 0
     betas: tuple[float, float] = (0.8, 0.95)  # Adam's decay rates; shorter memory than (0.9, 0.999) suits short runs
     eps: float = 1e-8  # Adam's denominator offset
-    loss_function: str = "mse"  # a name or a weighted sum of names, such as "mse + 0.1*l1"
+    loss_function: str | Callable[..., Any] = (
+        "mse"  # names and their weighted sum, "mse + 0.1*ssim(window=7)"; or (decoded, target) -> (B,)
+    )
+    regularisers: str = ""  # of the latent, added to the loss: "0.1*l2_to_init + 0.01*tv", and prior; empty: none
     convergence_threshold: float = (
         1e-3  # relative loss improvement over the window below which an image is done; 0: never
     )
@@ -76,8 +80,11 @@ class OptimizationConfig:
         if self.polish_iterations is not None:
             _at_least("polish_iterations", self.polish_iterations, 0)
         from .objective import parse_loss
+        from .regularisers import parse_regularisers
 
-        parse_loss(self.loss_function)
+        if not callable(self.loss_function):
+            parse_loss(self.loss_function)
+        parse_regularisers(self.regularisers)
 
     @property
     def has_target(self) -> bool:
@@ -85,8 +92,11 @@ class OptimizationConfig:
         return self.target_gain is not None or self.target_psnr is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready fields; `from_dict` is its inverse."""
-        return dataclasses.asdict(self) | {"betas": list(self.betas)}
+        """JSON-ready fields; `from_dict` is its inverse, but for a loss that is a function: that is named only."""
+        from .objective import describe_loss
+
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"betas": list(self.betas), "loss_function": describe_loss(self.loss_function)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "OptimizationConfig":

@@ -5,6 +5,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,15 +48,15 @@ class Source:
     split: str
 
 
-def discover(given: str | Path, limit: int | None = None, exclude: Path | None = None) -> list[Source]:
+def discover(given: str | Path, limit: int | None = None, exclude: Sequence[Path] = ()) -> list[Source]:
     """Pictures of `given`: one image, a folder (subfolders too; train/, val/, test/ are splits), or a text file of paths.
 
-    limit: at most so many per split, in order. exclude: a folder that is passed over, such as the output.
+    limit: at most so many per split, in order. exclude: folders that are passed over, such as the output.
     Raises `UsageError` where there is nothing to find.
     """
     root = Path(given)
     if root.is_dir():
-        found = _walk(root, exclude.resolve() if exclude is not None else None)
+        found = _walk(root, {folder.resolve() for folder in exclude})
         if not found:
             kinds = " ".join(sorted(SUFFIXES))
             raise UsageError(f"no image in the folder {root}: expected files ending in {kinds}")
@@ -71,14 +72,12 @@ def discover(given: str | Path, limit: int | None = None, exclude: Path | None =
     return [Source(path, relative, name, split) for (path, relative, split), name in zip(found, names, strict=True)]
 
 
-def _walk(root: Path, exclude: Path | None) -> list[tuple[Path, str, str]]:
+def _walk(root: Path, exclude: set[Path]) -> list[tuple[Path, str, str]]:
     found = []
     for folder, subfolders, files in os.walk(root):
         here = Path(folder)
         subfolders[:] = sorted(
-            name
-            for name in subfolders
-            if not name.startswith(".") and (exclude is None or (here / name).resolve() != exclude)
+            name for name in subfolders if not name.startswith(".") and (here / name).resolve() not in exclude
         )
         for file in sorted(files):
             if Path(file).suffix.lower() in SUFFIXES and not file.startswith("._"):  # "._": macOS's shadows

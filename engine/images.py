@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
+from ..kernels.fused_loss import mean_one
 from .errors import ImageError, UsageError
 from .metrics import from_uint8
 
@@ -26,10 +27,16 @@ class LoadedImage:
     pixels: np.ndarray  # uint8 (H, W, 3), sRGB
     original_size: tuple[int, int]  # height, width, upright, before fitting
     conversions: tuple[str, ...]  # what was done to it, in order; empty for an 8-bit RGB file of the right size
+    mask: np.ndarray | None = None  # uint8 (H, W), how much each pixel counts, see `masks`
 
     def tensor(self) -> torch.Tensor:
         """(1, 3, H, W) fp32 in [-1, 1]."""
         return from_uint8(torch.from_numpy(self.pixels)).permute(2, 0, 1).unsqueeze(0)
+
+    def weight(self) -> torch.Tensor:
+        """(1, 1, H, W) fp32 of mean 1: the mask, or all alike without one."""
+        mask = np.ones(self.pixels.shape[:2]) if self.mask is None else self.mask
+        return mean_one(torch.from_numpy(mask)[None, None])
 
 
 def check_fit(fit: str, background: str) -> None:
@@ -64,6 +71,26 @@ def load_image(
         raise ImageError(f"too small: expected at least {cell}×{cell} pixels, one latent cell; found {width}×{height}")
     fitted = _fit(image, size, fit, background, conversions)
     return LoadedImage(np.asarray(fitted, np.uint8).copy(), (height, width), tuple(conversions))
+
+
+def load_grey(path: Path, original_size: tuple[int, int], size: int, fit: str) -> np.ndarray:
+    """A mask, uint8 (size, size): turned upright, greyscale, transparency as black, fitted as its picture of
+    `original_size` (height, width), so that a pixel's weight is that of what it was made of; padding is black.
+
+    Raises `ImageError`, which names the file's fault.
+    """
+    conversions: list[str] = []
+    image = _open(path)
+    try:
+        image = _to_rgb(_upright(image, conversions), "black", conversions).convert("L")
+    except (OSError, ValueError, SyntaxError, MemoryError, ImageCms.PyCMSError) as error:
+        raise ImageError(f"cannot convert it: {error}") from error
+    if (image.height, image.width) != original_size:
+        height, width = original_size
+        raise ImageError(
+            f"wrong size: expected its picture's, {width}×{height} pixels, found {image.width}×{image.height}"
+        )
+    return np.asarray(_fit(image, size, fit, "black", conversions), np.uint8).copy()
 
 
 def _open(path: Path) -> Image.Image:

@@ -32,15 +32,17 @@ class Loop:
         config: OptimizationConfig,
         latents: torch.Tensor,
         targets: torch.Tensor,
+        weighted: bool = False,
     ):
         """Sized as (B, C, h, w) `latents` and (B, 3, H, W) `targets`, which give shapes and device only.
 
-        Of `config.iterations` the last `polish` are left to the end in fp32 where `dtype` is less.
+        weighted: every image comes with a weight map; else none does. Of `config.iterations` the last `polish` are left
+        to the end in fp32 where `dtype` is less.
         """
         device = latents.device
         self.config = config
         self.polish = polish_iterations(config, dtype, device)
-        self.slots = Slots.empty(latents, targets, config, dtype)
+        self.slots = Slots.empty(latents, targets, config, dtype, weighted)
         self.limit = config.iterations - self.polish
         self.mode = choose_mode(config.compile, device)
         eager = self.mode == "eager"
@@ -56,9 +58,11 @@ class Loop:
         """Slots without an image."""
         return [slot for slot in range(len(self.slots.active)) if slot not in self.busy]
 
-    def load(self, where: list[int], latents: torch.Tensor, targets: torch.Tensor) -> None:
+    def load(
+        self, where: list[int], latents: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> None:
         """Start images in free slots."""
-        self.slots.load(where, latents, targets, self.config, self.limit)
+        self.slots.load(where, latents, targets, self.config, self.limit, weights)
         self.busy.update(where)
 
     def advance(self) -> list[int]:
@@ -111,6 +115,7 @@ def get_loop(
     targets: torch.Tensor,
     *,
     bucket: bool,
+    weighted: bool = False,
 ) -> Loop:
     """A loop without images and with a slot for each row of `latents` (B, C, h, w).
 
@@ -119,10 +124,10 @@ def get_loop(
     """
     decode, dtype = autoencoder.loop_decoder(precision, config.recompute)
     if choose_mode(config.compile, latents.device) == "eager":
-        return Loop(decode, dtype, config, latents, targets)
+        return Loop(decode, dtype, config, latents, targets, weighted)
     count = 1 << (latents.shape[0] - 1).bit_length() if bucket else latents.shape[0]
     latents, targets = (x[:1].expand(count, *x.shape[1:]) for x in (latents, targets))
-    key = (config, precision, tuple(autoencoder.rewrites), tuple(latents.shape), tuple(targets.shape))
+    key = (config, precision, tuple(autoencoder.rewrites), tuple(latents.shape), tuple(targets.shape), weighted)
     loops = autoencoder.loops
     if key in loops:
         loops[key] = loops.pop(key)  # most recently used last
@@ -130,7 +135,7 @@ def get_loop(
         while loops and (len(loops) >= CACHED_LOOPS or _crowded(latents.device)):
             del loops[next(iter(loops))]
         logger.info("compiling for %d images of %s, once", count, "×".join(map(str, targets.shape[2:])))
-        loops[key] = Loop(decode, dtype, config, latents, targets)
+        loops[key] = Loop(decode, dtype, config, latents, targets, weighted)
     loop: Loop = loops[key]
     loop.clear()
     return loop

@@ -10,42 +10,69 @@ SSIM_WINDOW, SSIM_SIGMA = (
 )  # Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004
 
 
-def mean_squared_error(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """(B, C, *spatial) in [-1, 1] -> (B,): mean squared error after clamping, in the units of [-1, 1]."""
-    return (image.float().clamp(-1, 1) - target.float()).square().flatten(1).mean(1)
+def mean_squared_error(image: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """(B, C, *spatial) in [-1, 1] -> (B,): mean squared error after clamping, in the units of [-1, 1].
+
+    weight: (B, 1, *spatial) of mean 1 per image; the mean is then Σ w·e² / Σ w.
+    """
+    error = (image.float().clamp(-1, 1) - target.float()).square()
+    return (error if weight is None else weight * error).flatten(1).mean(1)
 
 
-def psnr(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def psnr(image: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
     """(B, C, *spatial) in [-1, 1] -> (B,) dB, each image on its own, `image` clamped first; at most `PSNR_CEILING`."""
-    return (10.0 * torch.log10(4.0 / mean_squared_error(image, target))).clamp_max(PSNR_CEILING)
+    return (10.0 * torch.log10(4.0 / mean_squared_error(image, target, weight))).clamp_max(PSNR_CEILING)
 
 
-def ssim(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def ssim(
+    image: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None,
+    *, window: int = SSIM_WINDOW, sigma: float = SSIM_SIGMA,
+) -> torch.Tensor:  # fmt: skip
     """(B, C, H, W) in [-1, 1] -> (B,): structural similarity, differentiable, not clamped.
 
-    Gaussian window 11 × 11 with σ 1.5, population covariance, the border without a full window left out, channels
-    averaged: scikit-image's `structural_similarity(gaussian_weights=True, use_sample_covariance=False)`. A picture
-    smaller than the window is measured with the largest odd window that fits.
+    Of the intensities (x + 1) / 2, SSIM being defined from black upwards. Population covariance, the border without a
+    full window left out, channels averaged: scikit-image's `structural_similarity(gaussian_weights=True,
+    use_sample_covariance=False)`. A picture smaller than the window is measured with the largest odd one that fits.
+    weight: (B, 1, H, W) ≥ 0. Pixels of weight 0 are made equal to the target's; then each place of the window counts
+    as much as the weight under it, averaged by the window: Σ w·s / Σ w.
     """
-    channels, height, width = image.shape[1:]
-    size = min(SSIM_WINDOW, height - 1 + height % 2, width - 1 + width % 2)
-    offsets = torch.arange(size, dtype=torch.float32, device=image.device) - (size - 1) / 2
-    window = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
-    window = (window / window.sum()).to(image.dtype)
+    if weight is not None:
+        image = torch.where(weight > 0, image, target)
+    luminance, structure = similarity_maps(intensity(image), intensity(target), window, sigma)
+    similarity = luminance * structure
+    if weight is None:
+        return similarity.flatten(1).mean(1)
+    seen = _blur(weight.to(image.dtype), window, sigma)
+    return (seen * similarity).flatten(1).mean(1) / seen.flatten(1).mean(1)
 
-    def blur(x: torch.Tensor) -> torch.Tensor:
-        x = F.conv2d(x, window.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
-        return F.conv2d(x, window.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
 
-    mean_x, mean_y = blur(image), blur(target)
-    variance_x = blur(image * image) - mean_x.square()
-    variance_y = blur(target * target) - mean_y.square()
-    covariance = blur(image * target) - mean_x * mean_y
-    c1, c2 = (0.01 * 2.0) ** 2, (0.03 * 2.0) ** 2  # for a range of 2
-    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
-        (mean_x.square() + mean_y.square() + c1) * (variance_x + variance_y + c2)
-    )
-    return similarity.flatten(1).mean(1)
+def intensity(image: torch.Tensor) -> torch.Tensor:
+    """[-1, 1] -> [0, 1], 0 being black."""
+    return 0.5 * image + 0.5
+
+
+def similarity_maps(
+    image: torch.Tensor, target: torch.Tensor, window: int, sigma: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """SSIM's two factors at each place of the window: luminance, and contrast with structure; pictures in [0, 1]."""
+    mean_x, mean_y = _blur(image, window, sigma), _blur(target, window, sigma)
+    variance_x = _blur(image * image, window, sigma) - mean_x.square()
+    variance_y = _blur(target * target, window, sigma) - mean_y.square()
+    covariance = _blur(image * target, window, sigma) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
+    return luminance, (2 * covariance + c2) / (variance_x + variance_y + c2)
+
+
+def _blur(x: torch.Tensor, window: int, sigma: float) -> torch.Tensor:
+    """(B, C, H, W), each channel by a Gaussian of `window` × `window` pixels, only where it fits."""
+    channels, height, width = x.shape[1:]
+    size = min(window, height - 1 + height % 2, width - 1 + width % 2)
+    offsets = torch.arange(size, dtype=torch.float32, device=x.device) - (size - 1) / 2
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights = (weights / weights.sum()).to(x.dtype)
+    x = F.conv2d(x, weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    return F.conv2d(x, weights.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
 
 
 def to_uint8(image: torch.Tensor) -> torch.Tensor:
@@ -58,12 +85,15 @@ def from_uint8(image: torch.Tensor) -> torch.Tensor:
     return image.to(torch.float32) / 127.5 - 1.0
 
 
-def quality(image: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
-    """`psnr`, `ssim` and, of the picture rounded to 8 bits, `psnr_8bit`, `ssim_8bit`; each (B,) fp32."""
+def quality(image: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """`psnr`, `ssim` and, of the picture rounded to 8 bits, `psnr_8bit`, `ssim_8bit`; each (B,) fp32.
+
+    With a weight map, (B, 1, H, W) of mean 1 per image, of what counts.
+    """
     clamped, rounded = image.float().clamp(-1, 1), from_uint8(to_uint8(image))
     return {
-        "psnr": psnr(clamped, target),
-        "ssim": ssim(clamped, target),
-        "psnr_8bit": psnr(rounded, target),
-        "ssim_8bit": ssim(rounded, target),
+        "psnr": psnr(clamped, target, weight),
+        "ssim": ssim(clamped, target, weight),
+        "psnr_8bit": psnr(rounded, target, weight),
+        "ssim_8bit": ssim(rounded, target, weight),
     }

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from .autoencoder import Autoencoder
-from .checks import check_images, check_pair
+from .checks import check_images, check_pair, check_weights
 from .config import OptimizationConfig
 from .device import resolve_precision
 from .load import load_autoencoder
 from .loop import Loop, get_loop, loss_lists, polish
 from .metrics import mean_squared_error, quality
-from .objective import Loss, build_objective
+from .objective import build_objective, check_loss
 from .presets import resolve_config
+from .regularisers import build_penalty
 from .slots import CONVERGED, NON_FINITE, RUNNING, STOP_REASONS, TARGET_REACHED, Slots
 from .step import Decode, target_error
 
@@ -42,9 +43,15 @@ class LatentOptimizer:
     def __init__(self, config: OptimizationConfig | str | None = None):
         self.config = resolve_config(config)
 
-    def optimize(self, vae: object, initial_latents: torch.Tensor, target_image: torch.Tensor) -> OptimizationResult:
+    def optimize(
+        self,
+        vae: object,
+        initial_latents: torch.Tensor,
+        target_image: torch.Tensor,
+        weight: torch.Tensor | None = None,
+    ) -> OptimizationResult:
         """One image: (1, C, h, w) latents, (1, 3, H, W) target in [-1, 1]. Raises as `optimize_batch`."""
-        return self.optimize_batch(vae, initial_latents, target_image)[0]
+        return self.optimize_batch(vae, initial_latents, target_image, weights=weight)[0]
 
     def optimize_batch(
         self,
@@ -52,50 +59,57 @@ class LatentOptimizer:
         latents_batch: torch.Tensor,
         targets_batch: torch.Tensor,
         *,
+        weights: torch.Tensor | None = None,
         check_range: bool = True,
         on_checkpoint: Callable[[int], None] | None = None,
     ) -> list[OptimizationResult]:
         """Optimise B images at once; the arguments are not changed.
 
         vae: an `Autoencoder` or anything `load_autoencoder` takes. latents_batch: (B, C, h, w), unscaled.
-        targets_batch: (B, 3, H, W) in [-1, 1]. check_range: refuse targets that look like [0, 1] or [0, 255]; turn it
-        off for pictures known to be without dark pixels. on_checkpoint: called with the iterations done.
-        Raises `UsageError` (a ValueError) for shapes, channels or ranges that do not fit.
+        targets_batch: (B, 3, H, W) in [-1, 1]. weights: (B, 1, H, W) ≥ 0, how much each pixel counts, in the loss, the
+        target gain and the metrics; only ratios within an image matter; a bool mask will do. check_range: refuse
+        targets that look like [0, 1] or [0, 255]; turn it off for pictures known to be without dark pixels.
+        on_checkpoint: called with the iterations done.
+        Raises `UsageError` (a ValueError) for shapes, channels or ranges that do not fit, or an image whose weights are
+        all 0, and `WeightsUnavailableError` where the loss needs a network that is not here.
         """
         autoencoder = load_autoencoder(vae)
         if check_range:
             check_images(targets_batch, "targets")
         check_pair(autoencoder, latents_batch, targets_batch)
         device, home = autoencoder.device, latents_batch.device
+        check_loss(self.config.loss_function, tuple(targets_batch.shape[2:]), device)
         latents = latents_batch.detach().to(device, torch.float32)
         targets = targets_batch.detach().to(device, torch.float32)
-        loop = start_loop(autoencoder, self.config, latents, targets, bucket=True)
+        if weights is not None:
+            weights = check_weights(weights, targets)
+        loop = start_loop(autoencoder, self.config, latents, targets, bucket=True, weighted=weights is not None)
         everything = list(range(latents.shape[0]))
-        loop.load(everything, latents, targets)
+        loop.load(everything, latents, targets, weights)
         loop.complete(on_checkpoint)
         return finish(autoencoder, loop, everything, home)
 
 
 def start_loop(
     autoencoder: Autoencoder, config: OptimizationConfig, latents: torch.Tensor, targets: torch.Tensor,
-    *, bucket: bool = False,
+    *, bucket: bool = False, weighted: bool = False,
 ) -> Loop:  # fmt: skip
     """A loop with free slots for batches shaped like these, in the configuration's precision; see `get_loop`."""
     precision = resolve_precision(config.precision, autoencoder.device)
-    return get_loop(autoencoder, config, precision, latents, targets, bucket=bucket)
+    return get_loop(autoencoder, config, precision, latents, targets, bucket=bucket, weighted=weighted)
 
 
 @torch.no_grad()
 def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.device) -> list[OptimizationResult]:
     """Take the images out of the slots `where`, polish them, and return the best of each, measured in fp32."""
     decode, _ = autoencoder.loop_decoder("fp32")
-    objective = build_objective(loop.config.loss_function)
     slots = loop.unload(where)
     start = decode(slots.initial).float()
     slots = _refine(decode, loop, slots, start)
-    latents, image, initial_loss, final_loss = _choose(decode, slots, start, objective)
+    latents, image, initial_loss, final_loss = _choose(decode, slots, start, _total(loop.config, slots))
     initial_image = start.clamp(-1, 1)
-    metrics = summarise(quality(initial_image, slots.targets), quality(image, slots.targets), initial_loss, final_loss)
+    before, after = (quality(picture, slots.targets, slots.weights) for picture in (initial_image, image))
+    metrics = summarise(before, after, initial_loss, final_loss)
     codes, stops, histories = slots.stop_code.tolist(), slots.stop_iteration.tolist(), loss_lists(slots)
     return [
         OptimizationResult(
@@ -120,32 +134,46 @@ def _refine(decode: Decode, loop: Loop, slots: Slots, start: torch.Tensor) -> Sl
     which = ((slots.stop_code == RUNNING) | (slots.stop_code == CONVERGED)) & (loop.polish > 0)
     limit = (slots.step + loop.polish).clamp_max(loop.config.iterations)
     if loop.config.has_target:
-        goal = target_error(mean_squared_error(start, slots.targets), loop.config)
+        goal = target_error(mean_squared_error(start, slots.targets, slots.weights), loop.config)
         slots.target_error.copy_(goal)
         claimed = slots.stop_code == TARGET_REACHED
         if bool(claimed.any()):
-            short = claimed & (mean_squared_error(decode(slots.latents), slots.targets) > goal)
+            short = claimed & (mean_squared_error(decode(slots.latents), slots.targets, slots.weights) > goal)
             which, limit = which | short, torch.where(short, loop.config.iterations, limit)
     which = which & (slots.step < limit)
     return polish(decode, slots, loop.config, which, limit) if bool(which.any()) else slots
 
 
+Total = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def _total(config: OptimizationConfig, slots: Slots) -> Total:
+    """(picture, latents) -> (B,): loss and regularisers, as the loop has minimised them."""
+    objective, penalty = build_objective(config.loss_function), build_penalty(config.regularisers)
+
+    def total(picture: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        loss = objective(picture, slots.targets, slots.weights)
+        return loss if penalty is None else loss + penalty(latents, slots.initial)
+
+    return total
+
+
 def _choose(
-    decode: Decode, slots: Slots, start: torch.Tensor, objective: Loss
+    decode: Decode, slots: Slots, start: torch.Tensor, objective: Total
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of the start, the last iterate and the best seen, each decoded in fp32, the one of lowest loss, per image.
 
     -> latents, their picture clamped, the start's loss and the chosen one's. The loop may have run in lower precision;
     this comparison is what makes "never worse than the start" exact.
     """
-    initial_loss = loss = objective(start, slots.targets)
+    initial_loss = loss = objective(start, slots.initial)
     latents, image = slots.initial, start
     for candidate in (slots.latents, slots.best_latents):
         # the best seen is decoded only where, by the loop's own and perhaps less exact figure, it may be better
         if candidate is slots.best_latents and bool((slots.best_loss > loss + 0.02 * loss.abs()).all()):
             break
         picture = decode(candidate).float()
-        candidate_loss = objective(picture, slots.targets)
+        candidate_loss = objective(picture, candidate)
         better = candidate_loss < loss  # False for NaN
         wide = better.view((-1,) + (1,) * (picture.ndim - 1))
         latents = torch.where(better.view((-1,) + (1,) * (latents.ndim - 1)), candidate, latents)

@@ -16,6 +16,7 @@ from .discovery import Source
 from .errors import ImageError, UsageError
 from .images import BACKGROUND, LoadedImage, load_image
 from .loop import Loop
+from .masks import Masks
 from .memory import largest_that_pays, peak_memory
 from .metrics import to_uint8
 from .optimizer import OptimizationResult, finish, start_loop
@@ -40,6 +41,11 @@ class View:
         target = self.image.tensor()
         return target.flip(-1) if self.mirrored else target
 
+    def weight(self) -> torch.Tensor:
+        """(1, 1, H, W) fp32, how much each pixel counts."""
+        weight = self.image.weight()
+        return weight.flip(-1) if self.mirrored else weight
+
 
 @dataclass
 class ImageRun:
@@ -53,6 +59,7 @@ class ImageRun:
     batch_size: int | None = None  # targets at once, with `flip` two a picture; None: auto
     keep_images: bool = True  # hand on the pictures too, uint8: before, encoder's and optimised reconstruction
     flip: bool = False  # optimise each picture mirrored too, as a target of its own; both go into one record
+    masks: Masks | None = None  # which pixels of each picture count; None: all
     on_progress: Callable[[float], None] | None = None  # called with how many images' worth is in work
     seconds: defaultdict[str, float] = field(
         default_factory=lambda: defaultdict(float)
@@ -112,6 +119,9 @@ class ImageRun:
             begin = time.perf_counter()
             targets = torch.cat([view.tensor() for view in views]).to(self.autoencoder.device)
             latents = self.autoencoder.encode(targets)
+            weights = None
+            if self.masks is not None:
+                weights = torch.cat([view.weight() for view in views]).to(self.autoencoder.device)
             self._lap("encode", begin)
             if self._loop is None:
                 begin = time.perf_counter()
@@ -119,9 +129,10 @@ class ImageRun:
                 self._loop = start_loop(
                     self.autoencoder, self.config,
                     latents[:1].expand(count, *latents.shape[1:]), targets[:1].expand(count, *targets.shape[1:]),
+                    weighted=self.masks is not None,
                 )  # fmt: skip
                 self._lap("compile", begin)
-            self._loop.load(where, latents, targets)
+            self._loop.load(where, latents, targets, weights)
 
     def _advance(self) -> None:
         """One chunk of iterations; pictures that are done leave their slots."""
@@ -212,8 +223,9 @@ class ImageRun:
             self.config, iterations=2, compile="off", checkpoint_interval=1, polish_iterations=0, target_gain=None,
             target_psnr=None, convergence_threshold=0.0,
         )  # fmt: skip
-        loop = start_loop(self.autoencoder, once, latents, targets)
-        loop.load(list(range(count)), latents, targets)
+        weights = None if self.masks is None else torch.ones_like(targets[:, :1])
+        loop = start_loop(self.autoencoder, once, latents, targets, weighted=weights is not None)
+        loop.load(list(range(count)), latents, targets, weights)
         loop.advance()  # chooses algorithms, allocates
         begin = time.perf_counter()
         loop.advance()
@@ -223,7 +235,8 @@ class ImageRun:
         start = time.perf_counter()
         try:
             cell = self.autoencoder.downscale_factor or 1
-            return load_image(source.path, self.size, self.fit, self.background, cell)
+            image = load_image(source.path, self.size, self.fit, self.background, cell)
+            return image if self.masks is None else self.masks.apply(source, image, self.size, self.fit)
         except ImageError as error:
             return _failure(source, "load", str(error))
         finally:

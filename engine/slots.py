@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from .config import OptimizationConfig
+from .errors import UsageError
+from .regularisers import spread
 
 RUNNING, CONVERGED, TARGET_REACHED, NON_FINITE = range(4)
 STOP_REASONS = ("iterations", "converged", "target", "non-finite")  # by the codes above
@@ -35,11 +37,13 @@ class Slots:
     active: torch.Tensor  # (B,) bool
     stop_code: torch.Tensor  # (B,) int8, an index into STOP_REASONS
     stop_iteration: torch.Tensor  # (B,) int32, the iteration that stopped it, -1 for none
+    weights: torch.Tensor | None = None  # (B, 1, H, W) fp32 of mean 1 per image; None: all pixels count alike
 
     @classmethod
     def empty(
-        cls, latents: torch.Tensor, targets: torch.Tensor, config: OptimizationConfig, dtype: torch.dtype
-    ) -> "Slots":
+        cls, latents: torch.Tensor, targets: torch.Tensor, config: OptimizationConfig, dtype: torch.dtype,
+        weighted: bool = False,
+    ) -> "Slots":  # fmt: skip
         """Idle slots for batches shaped like (B, C, h, w) `latents` and (B, 3, H, W) `targets`, which are not read."""
         count, device = latents.shape[0], latents.device
         like = torch.empty_like(latents, dtype=torch.float32, memory_format=torch.contiguous_format)
@@ -67,6 +71,9 @@ class Slots:
             active=each(False, torch.bool),
             stop_code=each(RUNNING, torch.int8),
             stop_iteration=each(-1, torch.int32),
+            weights=torch.ones_like(targets[:, :1], dtype=torch.float32, memory_format=torch.contiguous_format)
+            if weighted
+            else None,
         )
 
     @torch.no_grad()
@@ -77,17 +84,22 @@ class Slots:
         targets: torch.Tensor,
         config: OptimizationConfig,
         limit: int | None = None,
+        weights: torch.Tensor | None = None,
     ) -> None:
         """Start images in the slots `where`: (n, C, h, w) latents, (n, 3, H, W) targets, both copied.
 
-        limit: iterations to do; None: all of the configuration's.
+        limit: iterations to do; None: all of the configuration's. weights: (n, 1, H, W), where the slots have them.
         """
+        if (weights is None) != (self.weights is None):
+            raise UsageError("images with a weight map and images without cannot share a loop: give both kinds apart")
         index = torch.tensor(where, device=self.latents.device)
         latents = latents.to(self.latents.device, torch.float32)
         for name in ("initial", "latents", "best_latents", "low"):
             tensor = getattr(self, name)
             tensor[index] = latents.to(tensor.dtype)
         self.targets[index] = targets.to(self.targets)
+        if self.weights is not None and weights is not None:
+            self.weights[index] = weights.to(self.weights)
         self.rate[index] = learning_rates(latents, config)
         fresh = {
             "exp_avg": 0.0, "exp_avg_sq": 0.0, "best_loss": float("inf"), "losses": float("nan"),
@@ -105,7 +117,7 @@ class Slots:
         if self.targets.ndim == 4:
             copies["targets"] = copies["targets"].contiguous(memory_format=torch.channels_last)
         copies["low"] = copies["latents"].to(dtype or self.low.dtype, copy=True).requires_grad_(True)
-        return Slots(**copies)
+        return Slots(**copies, weights=None if self.weights is None else self.weights[index])
 
     @torch.no_grad()
     def put(self, where: list[int], part: "Slots") -> None:
@@ -116,13 +128,12 @@ class Slots:
 
     @classmethod
     def names(cls) -> list[str]:
-        """Of the tensors."""
-        return [field.name for field in dataclasses.fields(cls)]
+        """Of the tensors that are always there: all but `weights`, which no iteration changes."""
+        return [field.name for field in dataclasses.fields(cls) if field.name != "weights"]
 
 
 def learning_rates(latents: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
     """(B,) fp32: the absolute rate where one is set, else a multiple of each image's own spread σ."""
     if config.learning_rate is not None:
         return torch.full((latents.shape[0],), config.learning_rate, device=latents.device)
-    spread = latents.flatten(1).std(1, correction=0).clamp_min(1e-3)  # a flat picture still gets a rate
-    return config.relative_learning_rate * spread
+    return config.relative_learning_rate * spread(latents)

@@ -16,6 +16,7 @@ from ..kernels.reference import fused_adam_reference, fused_loss_reference
 from .config import OptimizationConfig
 from .metrics import mean_squared_error
 from .objective import HUBER_DELTA, build_objective, fusable
+from .regularisers import build_penalty
 from .slots import CONVERGED, NON_FINITE, TARGET_REACHED, Slots
 
 Decode = Callable[[torch.Tensor], torch.Tensor]
@@ -61,7 +62,8 @@ def _evaluation(
     A mean over 10⁶ values has gradients below fp16's smallest number: they pass through the decoder multiplied by a
     power of two near that count, which changes nothing in fp32 but the exponents.
     """
-    kind, objective = fusable(config.loss_function), build_objective(config.loss_function)
+    kind, delta = fusable(config.loss_function) or (None, HUBER_DELTA)
+    objective, penalty = build_objective(config.loss_function), build_penalty(config.regularisers)
 
     def evaluate(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
         scale = 2.0 ** (slots.targets[0].numel().bit_length() - 1)
@@ -70,12 +72,20 @@ def _evaluation(
             seen = decoded.detach()
             if seen.ndim == 4:
                 seen = seen.contiguous(memory_format=torch.channels_last)
-            loss, error, pull = loss_and_gradient(seen, slots.targets, kind, delta=HUBER_DELTA, scale=scale)
+            loss, error, pull = loss_and_gradient(
+                seen, slots.targets, kind, weight=slots.weights, delta=delta, scale=scale
+            )
             (gradient,) = torch.autograd.grad(decoded, slots.low, pull)
         else:
-            each = objective(decoded.float(), slots.targets)
+            each = objective(decoded.float(), slots.targets, slots.weights)
             (gradient,) = torch.autograd.grad(scale * each.sum(), slots.low)
-            loss, error = each.detach(), mean_squared_error(decoded.detach(), slots.targets)
+            loss = each.detach()
+            error = mean_squared_error(decoded.detach(), slots.targets, slots.weights)
+        if penalty is not None:  # of the fp32 latents, not of their rounded copy
+            latents = slots.latents.detach().requires_grad_(True)
+            extra = penalty(latents, slots.initial)
+            (pull,) = torch.autograd.grad(extra.sum(), latents)
+            loss, gradient = loss + extra.detach(), gradient.float() + scale * pull
         return loss, error, gradient, scale
 
     return evaluate

@@ -12,6 +12,8 @@ from ..engine.discovery import Source, discover
 from ..engine.errors import UsageError
 from ..engine.images import BACKGROUND, check_fit
 from ..engine.load import load_autoencoder
+from ..engine.masks import Masks
+from ..engine.objective import check_loss
 from ..engine.presets import resolve_config
 from ..engine.progress import Progress
 from ..engine.records import Failure, Record, flipped_outcomes
@@ -37,6 +39,7 @@ def optimize_directory(
     size: int | None = None,
     fit: str = "crop",
     background: str = BACKGROUND,
+    masks: str | Path | None = None,
     batch_size: int | None = None,
     limit: int | None = None,
     keep_images: bool = True,
@@ -48,8 +51,10 @@ def optimize_directory(
 
     vae: what `load_autoencoder` takes. preset: a preset's name, recorded; its settings are used where `config` is left
     out, else `config` was made from it. size: side in pixels, the autoencoder's native size if left out. fit,
-    background: see `engine.images`. batch_size: latents at once; None finds one that fits. limit: pictures per split. keep_images: keep
-    the pictures beside the latents (needed by png). flip: optimise each picture mirrored left-right too. seed: torch's, recorded.
+    background: see `engine.images`. masks: a folder with a greyscale image per picture, under the same path, white where
+    it counts: loss, targets and metrics are of that. batch_size: latents at once; None finds one that fits. limit:
+    pictures per split. keep_images: keep the pictures beside the latents (needed by png). flip: optimise each picture
+    mirrored left-right too. seed: torch's, recorded.
     Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
     Raises `UsageError` or `WeightsUnavailableError` before any work; a picture that fails is listed, not raised.
     """
@@ -60,16 +65,19 @@ def optimize_directory(
             raise UsageError(f"{name}: expected a whole number of at least 1, found {value}")
     if "png" in names and not keep_images:
         raise UsageError("png needs the pictures: leave out --no-images, or the format png")
-    sources = discover(source, limit, exclude=out)
+    given = Masks(masks) if masks is not None else None
+    sources = discover(source, limit, exclude=[out, given.folder] if given else [out])
     started = time.perf_counter()
     autoencoder = load_autoencoder(vae, weights=weights, device=device)
     size = size or autoencoder.native_size
     autoencoder.check_size(size)
+    check_loss(config.loss_function, (size, size), autoencoder.device)
     settings = {
         "input": str(source),
         "size": size,
         "fit": fit,
         "background": background,
+        "masks": None if masks is None else str(masks),
         "limit": limit,
         "keep_images": keep_images,
         "flip": flip,
@@ -78,7 +86,7 @@ def optimize_directory(
     }
     folder = RunFolder.create(out, _new_record(settings, config, autoencoder, batch_size, len(sources)))
     folder.record["seconds"]["load_autoencoder"] = round(time.perf_counter() - started, 3)
-    run = ImageRun(autoencoder, config, size, fit, background, batch_size, keep_images, flip)
+    run = ImageRun(autoencoder, config, size, fit, background, batch_size, keep_images, flip, given)
     _seed(seed)
     metrics: list[dict[str, float]] = []
     flipped: list[dict[str, float]] = []

@@ -25,14 +25,14 @@ def test_splits_order_and_what_is_passed_over(tmp_path):
         ".git/d.png",
         "out/e.png",
     )
-    found = discover(tmp_path, exclude=tmp_path / "out")
+    found = discover(tmp_path, exclude=[tmp_path / "out"])
     assert [(s.relative, s.split) for s in found] == [
         ("train/a.jpg", "train"),
         ("train/b.png", "train"),
         ("x/val/c.png", "val"),
         ("loose.png", "all"),
     ]
-    assert [s.relative for s in discover(tmp_path, limit=1, exclude=tmp_path / "out")] == [
+    assert [s.relative for s in discover(tmp_path, limit=1, exclude=[tmp_path / "out"])] == [
         "train/a.jpg",
         "x/val/c.png",
         "loose.png",

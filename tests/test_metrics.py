@@ -30,10 +30,10 @@ def test_ssim_agrees_with_scikit_image(shape):
     image = (target + 0.2 * torch.randn_like(target)).clamp(-1, 1)
     expected = [
         structural_similarity(
-            a.numpy(),
-            b.numpy(),
+            (a.numpy() + 1) / 2,
+            (b.numpy() + 1) / 2,
             channel_axis=0,
-            data_range=2.0,
+            data_range=1.0,
             gaussian_weights=True,
             sigma=1.5,
             use_sample_covariance=False,

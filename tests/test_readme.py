@@ -49,3 +49,8 @@ def test_readme_figures_are_those_of_the_results(path):
     assert content["hardware"]["name"]
     if content["benchmark"] == "loop":
         assert table(content["results"]) in README
+    if content["benchmark"] == "regularisers":
+        from relatent.benchmarks.regularisers import PAGE
+        from relatent.benchmarks.regularisers import table as regularisers_table
+
+        assert regularisers_table(content["results"]) in PAGE.read_text(encoding="utf-8")
