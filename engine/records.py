@@ -37,6 +37,7 @@ class Record:
     metrics: dict[str, float]  # by METRICS
     conversions: tuple[str, ...] = ()
     images: dict[str, np.ndarray] = field(default_factory=dict)  # by IMAGES, empty where they are not kept
+    target: np.ndarray | None = None  # uint8 (H, W, 3), what the latents were optimised for; not read back from files
 
 
 @dataclass(frozen=True)

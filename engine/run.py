@@ -220,6 +220,7 @@ class ImageRun:
             metrics=result.metrics,
             conversions=image.conversions,
             images=images,
+            target=image.pixels,
         )
 
 

@@ -11,6 +11,7 @@ from ..engine.device import describe_device, resolve_precision
 from ..engine.discovery import Source, discover
 from ..engine.errors import UsageError
 from ..engine.images import BACKGROUND, check_fit
+from ..engine.latent_report import LatentReport
 from ..engine.load import load_autoencoder
 from ..engine.progress import Progress
 from ..engine.records import Failure, Record
@@ -76,10 +77,15 @@ def optimize_directory(
     _seed(seed)
     metrics: list[dict[str, float]] = []
     failures: list[Failure] = []
+    report = LatentReport()
     try:
         with Progress(len(sources), progress) as bar:
             run.on_progress = bar.within
-            _produce(run, sources, folder, bar, metrics, failures)
+            _produce(run, sources, folder, bar, metrics, failures, report)
+        begin = time.perf_counter()
+        report.decode(autoencoder)
+        folder.record["latents"] = report.summary()
+        run.seconds["report"] = time.perf_counter() - begin
         folder.record["status"] = "exporting"
         begin = time.perf_counter()
         if metrics:
@@ -90,6 +96,7 @@ def optimize_directory(
         folder.record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         raise
     finally:
+        folder.record["latents"] = report.summary()
         _finish(folder, run, metrics, failures, time.perf_counter() - started)
     return folder.record
 
@@ -109,6 +116,7 @@ def _produce(
     bar: Progress,
     metrics: list[dict[str, float]],
     failures: list[Failure],
+    report: LatentReport,
 ) -> None:
     waiting: list[Record] = []
 
@@ -116,7 +124,9 @@ def _produce(
         begin = time.perf_counter()
         if waiting:
             folder.write_shard(waiting)
-            metrics.extend(record.metrics for record in waiting)
+            for record in waiting:
+                metrics.append(record.metrics)
+                report.add(record)
             waiting.clear()
         run.seconds["write"] += time.perf_counter() - begin
 
@@ -157,6 +167,7 @@ def _new_record(
         "versions": _versions(),
         "counts": {"total": total, "done": 0, "failed": 0},
         "statistics": {},
+        "latents": {},
         "failures": [],
         "outputs": {},
         "seconds": {},
