@@ -43,9 +43,10 @@ def test_links_lead_somewhere():
 def test_readme_figures_are_those_of_the_results(path):
     import json
 
-    from relatent.benchmarks.bench_loop import table
+    from relatent.benchmarks import bench_loop, roundtrip
 
+    tables = {"loop": bench_loop.table, "roundtrip": roundtrip.table}
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["hardware"]["name"]
-    if content["benchmark"] == "loop":
-        assert table(content["results"]) in README
+    if content["benchmark"] in tables:
+        assert tables[content["benchmark"]](content["results"]) in README
