@@ -16,8 +16,7 @@ from relatent.engine.run import ImageRun
 from relatent.engine.spectrum import BANDS, Spectrum
 from relatent.exporters.latents import latent_figure, latent_rows
 from relatent.exporters.run_folder import RunFolder
-
-stats = pytest.importorskip("scipy.stats")
+from scipy import stats
 
 
 def record(initial, optimized, target=None):
