@@ -296,6 +296,7 @@ def _summary(run: dict[str, Any], out: Path) -> str:
             before, after, gain = (flipped[key]["mean"] for key in ("initial_psnr", "final_psnr", "psnr_improvement"))
             lines.append(f"mirrored too: {before:.2f} → {after:.2f} dB ({gain:+.2f}) on average")
         lines.append("")
+    lines += _latent_lines(run.get("latents", {}))
     per_image = seconds.get("optimize", 0.0) / max(counts["done"], 1)
     lines.append(
         f"{seconds.get('total', 0.0):.1f} s in all, {per_image:.2f} s of optimising per picture, "
@@ -310,6 +311,18 @@ def _summary(run: dict[str, Any], out: Path) -> str:
     for failure in run["failures"]:
         lines.append(f"failed in {failure['stage']}: {failure['source_path']}: {failure['reason']}")
     return "\n".join(lines)
+
+
+def _latent_lines(report: dict[str, Any]) -> list[str]:
+    """What the run's report says of the latents, the encoder's beside the optimised."""
+    from .exporters.latents import latent_distance, latent_rows
+
+    rows = latent_rows(report)
+    if not rows:
+        return []
+    lines = [f"{'latents':26}{'encoder':>10}{'optimised':>12}"]
+    lines += [f"{label:26}{before:>10}{after:>12}" for label, before, after in rows]
+    return [*lines, latent_distance(report), ""]
 
 
 def _export(options: argparse.Namespace) -> int:

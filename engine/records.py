@@ -45,6 +45,7 @@ class Record(Outcome):
     conversions: tuple[str, ...] = ()
     images: dict[str, np.ndarray] = field(default_factory=dict)  # by IMAGES, empty where they are not kept
     flipped: Outcome | None = None  # of the picture mirrored left-right, where the run had that
+    target: np.ndarray | None = None  # uint8 (H, W, 3), what the latents were optimised for; not read back from files
 
 
 def flipped_outcomes(records: Iterable[Record]) -> list[Outcome]:

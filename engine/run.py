@@ -263,6 +263,7 @@ class ImageRun:
             conversions=image.conversions,
             images=images,
             flipped=_outcome(results[True]) if self.flip else None,
+            target=image.pixels,
         )
 
 

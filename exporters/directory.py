@@ -11,6 +11,7 @@ from ..engine.device import describe_device, resolve_precision
 from ..engine.discovery import Source, discover
 from ..engine.errors import UsageError
 from ..engine.images import BACKGROUND, check_fit
+from ..engine.latent_report import LatentReport
 from ..engine.load import load_autoencoder
 from ..engine.masks import Masks
 from ..engine.objective import check_loss
@@ -91,10 +92,15 @@ def optimize_directory(
     metrics: list[dict[str, float]] = []
     flipped: list[dict[str, float]] = []
     failures: list[Failure] = []
+    report = LatentReport()
     try:
         with Progress(len(sources), progress) as bar:
             run.on_progress = bar.within
-            _produce(run, sources, folder, bar, metrics, flipped, failures)
+            _produce(run, sources, folder, bar, metrics, flipped, failures, report)
+        begin = time.perf_counter()
+        report.decode(autoencoder)
+        folder.record["latents"] = report.summary()
+        run.seconds["report"] = time.perf_counter() - begin
         folder.record["status"] = "exporting"
         begin = time.perf_counter()
         if metrics:
@@ -105,6 +111,7 @@ def optimize_directory(
         folder.record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         raise
     finally:
+        folder.record["latents"] = report.summary()
         _finish(folder, run, metrics, flipped, failures, time.perf_counter() - started)
     return folder.record
 
@@ -125,6 +132,7 @@ def _produce(
     metrics: list[dict[str, float]],
     flipped: list[dict[str, float]],
     failures: list[Failure],
+    report: LatentReport,
 ) -> None:
     waiting: list[Record] = []
 
@@ -132,8 +140,10 @@ def _produce(
         begin = time.perf_counter()
         if waiting:
             folder.write_shard(waiting)
-            metrics.extend(record.metrics for record in waiting)
             flipped.extend(outcome.metrics for outcome in flipped_outcomes(waiting))
+            for record in waiting:
+                metrics.append(record.metrics)
+                report.add(record)
             waiting.clear()
         run.seconds["write"] += time.perf_counter() - begin
 
@@ -174,6 +184,7 @@ def _new_record(
         "versions": _versions(),
         "counts": {"total": total, "done": 0, "failed": 0},
         "statistics": {},
+        "latents": {},
         "failures": [],
         "outputs": {},
         "seconds": {},

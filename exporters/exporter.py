@@ -1,7 +1,7 @@
 """The one protocol of all formats: open, write batches of records, close. A new format is one file and one line."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -30,11 +30,12 @@ class Header:
     relatent_version: str
     vae: dict[str, Any]  # Autoencoder.identity()
     config: dict[str, Any]  # OptimizationConfig.to_dict()
+    latents: dict[str, Any] = field(default_factory=dict)  # LatentReport.summary(); empty in shards
 
     @classmethod
     def from_run(cls, run: dict[str, Any]) -> "Header":
         """From the contents of run.json."""
-        return cls(run["created"], run["versions"]["relatent"], run["vae"], run["config"])
+        return cls(run["created"], run["versions"]["relatent"], run["vae"], run["config"], run.get("latents", {}))
 
 
 class Exporter(ABC):

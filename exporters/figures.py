@@ -34,7 +34,7 @@ def _rows(records: list[Record], panel: int) -> Image.Image:
     height = len(records) * (panel + STRIP) + MARGIN
     canvas = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(canvas)
-    font = _font(13)
+    font = caption_font(13)
     for row, record in enumerate(records):
         top = row * (panel + STRIP)
         images, metrics = record.images, record.metrics
@@ -58,7 +58,7 @@ def _rows(records: list[Record], panel: int) -> Image.Image:
     return canvas
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def caption_font(size: int) -> ImageFont.FreeTypeFont:
     """matplotlib's DejaVu: Pillow's own font lacks most of unicode, the × among it."""
     from matplotlib import get_data_path
 

@@ -43,14 +43,12 @@ def test_links_lead_somewhere():
 def test_readme_figures_are_those_of_the_results(path):
     import json
 
-    from relatent.benchmarks.bench_loop import table
+    from relatent.benchmarks import bench_loop, regularisers, roundtrip
 
+    tables = {"loop": bench_loop.table, "roundtrip": roundtrip.table}
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["hardware"]["name"]
-    if content["benchmark"] == "loop":
-        assert table(content["results"]) in README
+    if content["benchmark"] in tables:
+        assert tables[content["benchmark"]](content["results"]) in README
     if content["benchmark"] == "regularisers":
-        from relatent.benchmarks.regularisers import PAGE
-        from relatent.benchmarks.regularisers import table as regularisers_table
-
-        assert regularisers_table(content["results"]) in PAGE.read_text(encoding="utf-8")
+        assert regularisers.table(content["results"]) in regularisers.PAGE.read_text(encoding="utf-8")

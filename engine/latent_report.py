@@ -1,0 +1,178 @@
+"""Is an optimised latent still a good latent to train on? The encoder's and the optimised ones of a run, side by side.
+
+What makes a latent hard for a diffusion model beside its decibels: strong high frequencies (Skorokhodov et al.,
+"Improving the Diffusability of Autoencoders", 2025, arXiv 2502.14831), outliers, and a decoder that magnifies small
+errors. All of it is collected picture by picture, so a run of any length costs the same memory.
+"""
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .autoencoder import Autoencoder, Transform
+from .metrics import from_uint8, psnr
+from .moments import Moments
+from .records import Record
+from .spectrum import Spectrum
+
+logger = logging.getLogger(__name__)
+
+SAMPLE = 4  # pictures at the most, the first of the run, that are decoded again with rounded and with noisy latents
+ONE_IN = 8  # and no more than this share of them: the report stays cheap beside the shortest run
+NOISE = (0.01, 0.03, 0.1)  # standard deviations, relative to σ
+SEED = 0  # of that noise: the same for every run, and for both latents of a picture
+OUTLIER = 4.0  # σ: beyond it are 6e-5 of a normal distribution's values
+LEAST_SPREAD = 1e-3  # of a flat latent, as in the loop
+
+ROUNDINGS = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class _Sample:
+    initial: np.ndarray  # (C, h, w)
+    optimized: np.ndarray
+    picture: np.ndarray  # uint8 (H, W, 3)
+    sigma: float
+
+
+class _Side:
+    """The encoder's latents of the run, or the optimised ones."""
+
+    def __init__(self) -> None:
+        self.moments: Moments | None = None
+        self.spectrum = Spectrum()
+        self.least, self.most = math.inf, -math.inf
+        self.least_sigma, self.most_sigma = math.inf, -math.inf
+        self.outliers = self.values = 0
+
+    def add(self, latents: np.ndarray, middle: float, sigma: float) -> None:
+        """(C, *spatial) fp64, and the mean and spread of that picture's initial latents."""
+        moments = Moments.of(latents.reshape(len(latents), -1))
+        self.moments = moments if self.moments is None else self.moments.merge(moments)
+        self.spectrum.add(latents - moments.mean.reshape(-1, *(1,) * (latents.ndim - 1)))
+        relative = (latents - middle) / sigma
+        self.least, self.most = min(self.least, latents.min()), max(self.most, latents.max())
+        self.least_sigma = min(self.least_sigma, relative.min())
+        self.most_sigma = max(self.most_sigma, relative.max())
+        self.outliers += int((np.abs(relative) > OUTLIER).sum())
+        self.values += latents.size
+
+    def summary(self) -> dict[str, Any]:
+        if self.moments is None:
+            return {}
+        pooled = self.moments.pooled()
+        return {
+            "mean": pooled.mean[0],
+            "std": pooled.std[0],
+            "kurtosis": pooled.kurtosis[0],
+            "min": self.least,
+            "max": self.most,
+            "min_sigma": self.least_sigma,
+            "max_sigma": self.most_sigma,
+            "beyond_4_sigma": self.outliers / self.values,
+            "channel_mean": self.moments.mean,
+            "channel_std": self.moments.std,
+            "channel_kurtosis": self.moments.kurtosis,
+            "spectrum": self.spectrum.power,
+            "high_frequency_share": self.spectrum.high_share,
+        }
+
+
+class LatentReport:
+    """Takes records as they come, then decodes a sample once, then gives its figures. It never raises: what went wrong
+    is logged and in the figures, under `error`."""
+
+    def __init__(self) -> None:
+        self.initial, self.optimized, self.change = _Side(), _Side(), Spectrum()
+        self.count, self.sigmas = 0, 0.0
+        self.distances, self.farthest = 0.0, 0.0
+        self.sample: list[_Sample] = []
+        self.psnr: dict[str, dict[str, Any]] = {}
+        self.error: str | None = None
+
+    def add(self, record: Record) -> None:
+        """One finished picture. Its latents are kept only where it belongs to the sample."""
+        try:
+            self._add(record)
+        except Exception as error:
+            self._fail(error)
+
+    def _add(self, record: Record) -> None:
+        initial, optimized = (x.astype(np.float64) for x in (record.initial_latents, record.optimized_latents))
+        middle, sigma = float(initial.mean()), max(float(initial.std()), LEAST_SPREAD)
+        self.initial.add(initial, middle, sigma)
+        self.optimized.add(optimized, middle, sigma)
+        self.change.add(optimized - initial)
+        distance = float(np.sqrt(np.mean((optimized - initial) ** 2))) / sigma
+        self.count += 1
+        self.sigmas += sigma
+        self.distances += distance
+        self.farthest = max(self.farthest, distance)
+        picture = record.images.get("original", record.target)
+        if len(self.sample) < SAMPLE and picture is not None:
+            self.sample.append(_Sample(record.initial_latents, record.optimized_latents, picture, sigma))
+
+    def decode(self, autoencoder: Autoencoder) -> None:
+        """Measure what rounding and noise cost the sample: a dozen decodings in fp32 for each picture."""
+        try:
+            decode, _ = autoencoder.loop_decoder("fp32")
+            del self.sample[-(-self.count // ONE_IN) :]
+            rows = [[_losses(decode, one, latents, autoencoder.device) for latents in (one.initial, one.optimized)]
+                    for one in self.sample]  # fmt: skip
+            for side, name in enumerate(("initial", "optimized")) if rows else ():
+                self.psnr[name] = {key: np.mean([row[side][key] for row in rows]) for key in rows[0][side]}
+        except Exception as error:
+            self._fail(error)
+
+    def summary(self) -> dict[str, Any]:
+        """What `run.json` holds under `latents` (docs/files.md), in plain numbers; null where there is nothing to
+        measure. Empty before the first record."""
+        if not self.count:
+            return {} if self.error is None else {"error": self.error}
+        found: dict[str, Any] = {"images": self.count, "sigma": self.sigmas / self.count}
+        found["distance"] = {"mean": self.distances / self.count, "max": self.farthest}
+        for name, side in (("initial", self.initial), ("optimized", self.optimized)):
+            found[name] = side.summary()
+            if name in self.psnr:
+                found[name]["psnr_loss"] = self.psnr[name]
+        found["change"] = {"spectrum": self.change.power, "high_frequency_share": self.change.high_share}
+        if self.psnr:
+            found["sample"] = len(self.sample)
+        if self.error is not None:
+            found["error"] = self.error
+        return _plain(found)
+
+    def _fail(self, error: Exception) -> None:
+        if self.error is None:
+            logger.warning("the report on the latents is incomplete: %s: %s", type(error).__name__, error)
+            self.error = f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+@torch.no_grad()
+def _losses(decode: Transform, sample: _Sample, latents: np.ndarray, device: torch.device) -> dict[str, float]:
+    """PSNR against the picture that is lost (dB) to each rounding and each noise; NaN where a latent overflows."""
+    z = torch.from_numpy(latents).float().unsqueeze(0).to(device)
+    target = from_uint8(torch.from_numpy(sample.picture)).permute(2, 0, 1).unsqueeze(0).to(device)
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED)).to(device) * sample.sigma
+    variants = {name: z.to(dtype).float() for name, dtype in ROUNDINGS.items()}
+    variants |= {f"noise_{level:g}": z + noise * level for level in NOISE}
+    reference = psnr(decode(z), target).item()
+    return {
+        name: reference - psnr(decode(variant), target).item() if variant.isfinite().all() else float("nan")
+        for name, variant in variants.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays as JSON has them: six significant digits, null for what is no finite number."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
