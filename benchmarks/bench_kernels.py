@@ -80,12 +80,12 @@ def _adam(shape: tuple[int, ...], device: torch.device) -> Cell:
         "active": torch.ones(count, dtype=torch.bool, device=device),
         "step": torch.full((count,), 3, dtype=torch.int32, device=device),
         "rate": torch.full((count,), 1e-3, device=device), "factor": torch.ones(count, device=device),
+        "beta1": torch.full((count,), 0.7, device=device), "correction1": torch.full((count,), 0.6, device=device),
+        "eps": torch.full((count,), 1e-8, device=device),
     }  # fmt: skip
     # reads of gradient, z, m, v; writes of z, m, v, the best and the decoder's copy
     moved = tensors[0].numel() * (2 + 12 + 12 + 4 + 2)
-    functions = _rivals(
-        fused_adam, reference.fused_adam_reference, device, *tensors, best, **flags, betas=(0.8, 0.95), eps=1e-8
-    )
+    functions = _rivals(fused_adam, reference.fused_adam_reference, device, *tensors, best, **flags, beta2=0.9)
     return Cell("fused_adam", shape, moved, functions, 5e-3, state=(tensors[0], *tensors[2:], best))
 
 

@@ -48,6 +48,7 @@ class Autoencoder:
         self.repository, self.revision = repository, revision
         self.rewrites: tuple[str, ...] = DEFAULT_REWRITES  # of the loop's decoder, names in `engine/rewrite.py`
         self.loops: dict[Any, Any] = {}  # captured loops by shape and configuration, kept by `engine/loop.py`
+        self.preconditioners: dict[Any, torch.Tensor] = {}  # by grid, kept by `engine/preconditioner.py`
         self._copies: dict[tuple[str, tuple[str, ...]], nn.Module] = {}  # (precision, rewrites) -> the loop's decoder
         self._sha256: str | None = None
         for module in self._modules():
@@ -69,6 +70,7 @@ class Autoencoder:
         for module in self._modules():
             module.to(device)
         self._copies.clear()
+        self.preconditioners.clear()
         self.loops.clear()
         return self
 

@@ -23,11 +23,21 @@ class OptimizationConfig:
     iterations: int = 50  # gradient steps per image; cost is proportional
     learning_rate: float | None = None  # in the latent's own unit; None: relative_learning_rate × σ of each image's z0
     relative_learning_rate: float = (
-        0.073  # in units of σ, the spread of the image's initial latent; only without the above
+        0.12  # in units of σ, the spread of the image's initial latent; only without the above
     )
     schedule: str = "constant"  # of the rate over the iterations: constant, cosine or linear, the last two down to 0
+    precondition: bool = (
+        True  # optimise in coordinates in which the decoder is equally sensitive; see preconditioner.py
+    )
     betas: tuple[float, float] = (0.8, 0.95)  # Adam's decay rates; shorter memory than (0.9, 0.999) suits short runs
+    initial_beta: float = 0.4  # Adam's first decay rate at the first iteration
+    beta_rise: int = 15  # iterations over which it rises, linearly, to betas[0]; 0: betas[0] from the first
     eps: float = 1e-8  # Adam's denominator offset
+    relative_eps: float = (
+        0.2  # added to it, in units of the RMS of the image's gradient: values that matter little rest
+    )
+    warm_start: int = 0  # steps of the encoder's own correction before the first iteration; see engine/warm_start.py
+    warm_start_rate: float = 0.6  # how much of that correction a step takes
     loss_function: str | Callable[..., Any] = (
         "mse"  # names and their weighted sum, "mse + 0.1*ssim(window=7)"; or (decoded, target) -> (B,)
     )
@@ -50,8 +60,13 @@ class OptimizationConfig:
         _at_least("iterations", self.iterations, 1)
         _at_least("convergence_window", self.convergence_window, 1)
         _at_least("checkpoint_interval", self.checkpoint_interval, 1)
+        _at_least("beta_rise", self.beta_rise, 0)
+        _at_least("warm_start", self.warm_start, 0)
+        _positive("warm_start_rate", self.warm_start_rate)
         _positive("relative_learning_rate", self.relative_learning_rate)
         _positive("eps", self.eps)
+        if not (_is_number(self.relative_eps) and self.relative_eps >= 0.0):
+            raise UsageError(f"relative_eps: expected a number of at least 0, found {self.relative_eps!r}")
         if self.learning_rate is not None:
             _positive("learning_rate", self.learning_rate)
         for name in ("target_gain", "target_psnr"):
@@ -69,8 +84,11 @@ class OptimizationConfig:
             raise UsageError(f"schedule: expected one of {', '.join(SCHEDULES)}, found {self.schedule!r}")
         if self.compile not in COMPILE:
             raise UsageError(f"compile: expected one of {', '.join(COMPILE)}, found {self.compile!r}")
-        if not isinstance(self.recompute, bool):
-            raise UsageError(f"recompute: expected true or false, found {self.recompute!r}")
+        if not (_is_number(self.initial_beta) and 0.0 <= self.initial_beta < 1.0):
+            raise UsageError(f"initial_beta: expected a number in [0, 1), found {self.initial_beta!r}")
+        for name in ("recompute", "precondition"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name}: expected true or false, found {getattr(self, name)!r}")
         if self.recompute and self.compile == "on":
             raise UsageError(
                 "recompute and compile = on exclude each other: the compiler undoes it; use compile = auto"

@@ -12,6 +12,7 @@ import torch
 
 from .autoencoder import Autoencoder
 from .config import OptimizationConfig
+from .preconditioner import preconditioner
 from .runner import EagerRunner, Runner, build_runner, choose_mode, replay_length
 from .slots import RUNNING, Slots
 from .step import Decode, build_step
@@ -33,6 +34,7 @@ class Loop:
         latents: torch.Tensor,
         targets: torch.Tensor,
         weighted: bool = False,
+        preconditioner: torch.Tensor | None = None,
     ):
         """Sized as (B, C, h, w) `latents` and (B, 3, H, W) `targets`, which give shapes and device only.
 
@@ -42,7 +44,7 @@ class Loop:
         device = latents.device
         self.config = config
         self.polish = polish_iterations(config, dtype, device)
-        self.slots = Slots.empty(latents, targets, config, dtype, weighted)
+        self.slots = Slots.empty(latents, targets, config, dtype, weighted, preconditioner)
         self.limit = config.iterations - self.polish
         self.mode = choose_mode(config.compile, device)
         eager = self.mode == "eager"
@@ -59,10 +61,11 @@ class Loop:
         return [slot for slot in range(len(self.slots.active)) if slot not in self.busy]
 
     def load(
-        self, where: list[int], latents: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
-    ) -> None:
-        """Start images in free slots."""
-        self.slots.load(where, latents, targets, self.config, self.limit, weights)
+        self, where: list[int], latents: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None,
+        origin: torch.Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """Start images in free slots; `origin` as in `Slots.load`."""
+        self.slots.load(where, latents, targets, self.config, self.limit, weights, origin)
         self.busy.update(where)
 
     def advance(self) -> list[int]:
@@ -123,8 +126,9 @@ def get_loop(
     `bucket` it has a power of two of slots, the rest idle, so that not every batch size compiles anew.
     """
     decode, dtype = autoencoder.loop_decoder(precision, config.recompute)
+    filter_ = preconditioner(autoencoder, tuple(latents.shape[1:])) if config.precondition else None
     if choose_mode(config.compile, latents.device) == "eager":
-        return Loop(decode, dtype, config, latents, targets, weighted)
+        return Loop(decode, dtype, config, latents, targets, weighted, filter_)
     count = 1 << (latents.shape[0] - 1).bit_length() if bucket else latents.shape[0]
     latents, targets = (x[:1].expand(count, *x.shape[1:]) for x in (latents, targets))
     key = (config, precision, tuple(autoencoder.rewrites), tuple(latents.shape), tuple(targets.shape), weighted)
@@ -135,7 +139,7 @@ def get_loop(
         while loops and (len(loops) >= CACHED_LOOPS or _crowded(latents.device)):
             del loops[next(iter(loops))]
         logger.info("compiling for %d images of %s, once", count, "×".join(map(str, targets.shape[2:])))
-        loops[key] = Loop(decode, dtype, config, latents, targets, weighted)
+        loops[key] = Loop(decode, dtype, config, latents, targets, weighted, filter_)
     loop: Loop = loops[key]
     loop.clear()
     return loop

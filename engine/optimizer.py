@@ -17,6 +17,7 @@ from .presets import resolve_config
 from .regularisers import build_penalty
 from .slots import CONVERGED, NON_FINITE, RUNNING, STOP_REASONS, TARGET_REACHED, Slots
 from .step import Decode, target_error
+from .warm_start import warm_start
 
 
 @dataclass
@@ -85,7 +86,7 @@ class LatentOptimizer:
             weights = check_weights(weights, targets)
         loop = start_loop(autoencoder, self.config, latents, targets, bucket=True, weighted=weights is not None)
         everything = list(range(latents.shape[0]))
-        loop.load(everything, latents, targets, weights)
+        loop.load(everything, latents, targets, weights, warm_start(autoencoder, loop.config, latents, targets))
         loop.complete(on_checkpoint)
         return finish(autoencoder, loop, everything, home)
 
@@ -105,7 +106,7 @@ def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.d
     decode, _ = autoencoder.loop_decoder("fp32")
     slots = loop.unload(where)
     start = decode(slots.initial).float()
-    slots = _refine(decode, loop, slots, start)
+    slots = _refine(decode, loop, slots, start).settle()
     latents, image, initial_loss, final_loss = _choose(decode, slots, start, _total(loop.config, slots))
     initial_image = start.clamp(-1, 1)
     before, after = (quality(picture, slots.targets, slots.weights) for picture in (initial_image, image))
@@ -138,7 +139,9 @@ def _refine(decode: Decode, loop: Loop, slots: Slots, start: torch.Tensor) -> Sl
         slots.target_error.copy_(goal)
         claimed = slots.stop_code == TARGET_REACHED
         if bool(claimed.any()):
-            short = claimed & (mean_squared_error(decode(slots.latents), slots.targets, slots.weights) > goal)
+            short = claimed & (
+                mean_squared_error(decode(slots.decodable(slots.latents)), slots.targets, slots.weights) > goal
+            )
             which, limit = which | short, torch.where(short, loop.config.iterations, limit)
     which = which & (slots.step < limit)
     return polish(decode, slots, loop.config, which, limit) if bool(which.any()) else slots

@@ -21,6 +21,7 @@ from .memory import largest_that_pays, peak_memory
 from .metrics import to_uint8
 from .optimizer import OptimizationResult, finish, start_loop
 from .records import Failure, Outcome, Record
+from .warm_start import warm_start
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,10 @@ class ImageRun:
                     weighted=self.masks is not None,
                 )  # fmt: skip
                 self._lap("compile", begin)
-            self._loop.load(where, latents, targets, weights)
+            begin = time.perf_counter()
+            origin = warm_start(self.autoencoder, self.config, latents, targets, encoded=latents)
+            self._lap("optimize", begin)
+            self._loop.load(where, latents, targets, weights, origin)
 
     def _advance(self) -> None:
         """One chunk of iterations; pictures that are done leave their slots."""

@@ -37,17 +37,24 @@ def build_step(decode: Decode, config: OptimizationConfig, device: torch.device,
         with torch.enable_grad():
             loss, error, gradient, scale = evaluate(slots)
         with torch.no_grad():
-            gradient = gradient.contiguous()
+            gradient = slots.pull_back(gradient)
             norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float32) / scale
             improved = slots.active & torch.isfinite(loss) & (loss < slots.best_loss)
             _record(slots, loss, torch.where(improved, loss, slots.best_loss), config.iterations)
             stopped = _stops(slots, loss, error, norm, config)
             slots.active.logical_and_(~stopped)
+            beta = _first_beta(slots.step, config)
+            correction = torch.lerp(torch.ones_like(beta), slots.correction, beta)
+            factor = _factor(norm, scale, config)
             adam(
                 slots.latents, gradient, slots.exp_avg, slots.exp_avg_sq, slots.best_latents, slots.low,
                 slots.best_loss, loss=loss, improved=improved, active=slots.active, step=slots.step + 1,
-                rate=slots.rate * _schedule(slots.step, config), factor=_factor(norm, scale, config), betas=config.betas, eps=config.eps,
+                rate=slots.rate * _schedule(slots.step, config), factor=factor, beta1=beta, correction1=correction,
+                eps=_epsilon(norm * scale * factor, gradient[0].numel(), config), beta2=config.betas[1],
             )  # fmt: skip
+            slots.correction.copy_(torch.where(slots.active, correction, slots.correction))
+            if slots.preconditioner is not None:
+                slots.low.copy_(slots.decodable(slots.latents))
             slots.step.add_(slots.active)
             slots.active.logical_and_(slots.step < slots.limit)
 
@@ -82,7 +89,7 @@ def _evaluation(
             loss = each.detach()
             error = mean_squared_error(decoded.detach(), slots.targets, slots.weights)
         if penalty is not None:  # of the fp32 latents, not of their rounded copy
-            latents = slots.latents.detach().requires_grad_(True)
+            latents = slots.decodable(slots.latents.detach()).requires_grad_(True)
             extra = penalty(latents, slots.initial)
             (pull,) = torch.autograd.grad(extra.sum(), latents)
             loss, gradient = loss + extra.detach(), gradient.float() + scale * pull
@@ -130,6 +137,18 @@ def target_error(start: torch.Tensor, config: OptimizationConfig) -> torch.Tenso
     if config.target_psnr is not None:
         goal = goal.clamp_min(4.0 / 10.0 ** (config.target_psnr / 10.0))  # the peak to peak of [-1, 1], squared
     return goal
+
+
+def _first_beta(step: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
+    """(B,) fp32, Adam's β₁ at each image's own step: early gradients are soon out of date."""
+    last = config.betas[0]
+    missing = max(last - config.initial_beta, 0.0) if config.beta_rise else 0.0
+    return last - missing * (1.0 - step / max(config.beta_rise, 1)).clamp_min(0.0)
+
+
+def _epsilon(norm: torch.Tensor, values: int, config: OptimizationConfig) -> torch.Tensor:
+    """(B,), Adam's ε: what is added to the RMS of each value's gradient, by `relative_eps` in units of the RMS of all."""
+    return config.eps + norm * (config.relative_eps / math.sqrt(values))
 
 
 def _schedule(step: torch.Tensor, config: OptimizationConfig) -> torch.Tensor | float:

@@ -1,8 +1,10 @@
 """One Adam step for a batch of independent latents: the whole update in one kernel, driven by device tensors.
 
-Kingma & Ba, "Adam", 2015, algorithm 1, per image b with its own step count t, rate and flags:
+Kingma & Ba, "Adam", 2015, algorithm 1, per image b with its own step count t, rate, first decay rate and flags:
 
-    m ← β₁m + (1−β₁)fg    v ← β₂v + (1−β₂)(fg)²    z ← z − rate · (m/(1−β₁ᵗ)) / (√(v/(1−β₂ᵗ)) + ε)
+    m ← β₁m + (1−β₁)fg    v ← β₂v + (1−β₂)(fg)²    z ← z − rate · (m/c) / (√(v/(1−β₂ᵗ)) + ε)
+
+c, the weight that m has gathered, is 1−β₁ᵗ for a constant β₁, and the caller's for one that changes.
 
 f, the gradient's factor, undoes the scaling the gradient came with and carries a norm clip. Where `improved`, z as it
 was before the step is kept as the best latent, with its loss. `low` receives z in the decoder's precision. An image
@@ -23,7 +25,7 @@ BLOCK = 1024  # values per program
 @jit
 def _fused_adam_kernel(
     latents, gradient, exp_avg, exp_avg_sq, best_latents, low, best_loss,
-    loss, improved, active, correction1, correction2, rate, factor, values, beta1, beta2, eps,
+    loss, improved, active, beta1, correction1, correction2, rate, factor, eps, values, beta2,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(1).to(tl.int64)
@@ -39,11 +41,12 @@ def _fused_adam_kernel(
         g = tl.load(gradient + offsets, mask=inside, other=0.0).to(tl.float32) * tl.load(factor + image)
         m = tl.load(exp_avg + offsets, mask=inside, other=0.0)
         v = tl.load(exp_avg_sq + offsets, mask=inside, other=0.0)
-        m = beta1 * m + (1.0 - beta1) * g
+        b = tl.load(beta1 + image)
+        m = b * m + (1.0 - b) * g
         v = beta2 * v + (1.0 - beta2) * g * g
         mean = m / tl.load(correction1 + image)
         spread = tl.sqrt(v / tl.load(correction2 + image))
-        z = z - tl.load(rate + image) * mean / (spread + eps)
+        z = z - tl.load(rate + image) * mean / (spread + tl.load(eps + image))
         tl.store(exp_avg + offsets, m, mask=inside)
         tl.store(exp_avg_sq + offsets, v, mask=inside)
         tl.store(latents + offsets, z, mask=inside)
@@ -55,15 +58,15 @@ def _fused_adam(
     latents: torch.Tensor, gradient: torch.Tensor, exp_avg: torch.Tensor, exp_avg_sq: torch.Tensor,
     best_latents: torch.Tensor, low: torch.Tensor, best_loss: torch.Tensor,
     loss: torch.Tensor, improved: torch.Tensor, active: torch.Tensor, step: torch.Tensor, rate: torch.Tensor,
-    factor: torch.Tensor, beta1: float, beta2: float, eps: float,
+    factor: torch.Tensor, beta1: torch.Tensor, correction1: torch.Tensor, eps: torch.Tensor, beta2: float,
 ) -> None:  # fmt: skip
     values = latents[0].numel()
     # 1 − βᵗ, from the device's own step count; expm1 keeps the digits that 1 − 0.999 loses
-    correction1, correction2 = (-torch.expm1(step * _log(beta)) for beta in (beta1, beta2))
+    correction2 = -torch.expm1(step * _log(beta2))
     launch(
         _fused_adam_kernel, (blocks(values, BLOCK), latents.shape[0]),
         latents, gradient, exp_avg, exp_avg_sq, best_latents, low, best_loss,
-        loss, improved, active, correction1, correction2, rate, factor, values, beta1, beta2, eps,
+        loss, improved, active, beta1, correction1, correction2, rate, factor, eps, values, beta2,
         BLOCK=BLOCK,
     )  # fmt: skip
 
@@ -87,14 +90,16 @@ def fused_adam(
     step: torch.Tensor,
     rate: torch.Tensor,
     factor: torch.Tensor,
-    betas: tuple[float, float],
-    eps: float,
+    beta1: torch.Tensor,
+    correction1: torch.Tensor,
+    eps: torch.Tensor,
+    beta2: float,
 ) -> None:
     """Mutates latents, both moments, best_latents, low and best_loss; nothing is returned.
 
     latents, exp_avg, exp_avg_sq, best_latents: (B, ...) fp32 contiguous; gradient, low: the same shape, fp32, bf16 or
-    fp16. Of shape (B,): best_loss, loss, rate (in the latent's unit), factor fp32; improved, active bool; step int32,
-    the number of this step, from 1. Raises `ValueError` for anything else.
+    fp16. Of shape (B,): best_loss, loss, rate (in the latent's unit), factor, beta1 and correction1 (β₁ and c of this
+    step), eps (in the unit of the gradient times factor) fp32; improved, active bool; step int32, the number of this step, from 1. Raises `ValueError` for anything else.
     """
     require_device(latents, "fused_adam")
     require(latents.is_contiguous(), f"fused_adam: latents must be contiguous, found strides {latents.stride()}")
@@ -105,7 +110,8 @@ def fused_adam(
     for name, tensor, dtype in (
         ("best_loss", best_loss, torch.float32), ("loss", loss, torch.float32), ("rate", rate, torch.float32),
         ("factor", factor, torch.float32), ("improved", improved, torch.bool), ("active", active, torch.bool),
-        ("step", step, torch.int32),
+        ("step", step, torch.int32), ("beta1", beta1, torch.float32), ("correction1", correction1, torch.float32),
+        ("eps", eps, torch.float32),
     ):  # fmt: skip
         require(
             tensor.dtype == dtype and tuple(tensor.shape) == (latents.shape[0],) and tensor.is_contiguous(),
@@ -114,5 +120,5 @@ def fused_adam(
         )
     _fused_adam(
         latents, gradient, exp_avg, exp_avg_sq, best_latents, low, best_loss,
-        loss, improved, active, step, rate, factor, *betas, eps,
+        loss, improved, active, step, rate, factor, beta1, correction1, eps, beta2,
     )  # fmt: skip

@@ -51,19 +51,23 @@ def fused_adam_reference(
     step: torch.Tensor,
     rate: torch.Tensor,
     factor: torch.Tensor,
-    betas: tuple[float, float],
-    eps: float,
+    beta1: torch.Tensor,
+    correction1: torch.Tensor,
+    eps: torch.Tensor,
+    beta2: float,
 ) -> None:
     """Arguments, effects and maths of `fused_adam`."""
     shape = (-1,) + (1,) * (latents.ndim - 1)
     best_latents.copy_(torch.where(improved.view(shape), latents, best_latents))
     best_loss.copy_(torch.where(improved, loss, best_loss))
     g = gradient.float() * factor.view(shape)
-    new_avg = torch.lerp(g, exp_avg, betas[0])
-    new_avg_sq = torch.lerp(g.square(), exp_avg_sq, betas[1])
+    new_avg = torch.lerp(g, exp_avg, beta1.view(shape))
+    new_avg_sq = torch.lerp(g.square(), exp_avg_sq, beta2)
     # fp64: 1 − 0.999ᵗ loses four digits in fp32
-    correction1, correction2 = ((1.0 - beta ** step.double()).float().view(shape) for beta in betas)
-    update = rate.view(shape) * (new_avg / correction1) / ((new_avg_sq / correction2).sqrt() + eps)
+    correction2 = (1.0 - beta2 ** step.double()).float().view(shape)
+    update = (
+        rate.view(shape) * (new_avg / correction1.view(shape)) / ((new_avg_sq / correction2).sqrt() + eps.view(shape))
+    )
     # where, not a product with the flag: a stopped image's gradient may be NaN, and 0 · NaN is NaN
     keep = active.view(shape)
     latents.copy_(torch.where(keep, latents - update, latents))

@@ -29,7 +29,7 @@ VARIANTS = {
     ),
     "fused_adam": Variant(
         fused_adam._fused_adam_kernel,
-        ("*fp32", "*bf16", "*fp32", "*fp32", "*fp32", "*bf16", "*fp32", "*fp32", "*i1", "*i1", "*fp32", "*fp32", "*fp32", "*fp32", "i32", "fp32", "fp32", "fp32"),
+        ("*fp32", "*bf16", "*fp32", "*fp32", "*fp32", "*bf16", "*fp32", "*fp32", "*i1", "*i1", "*fp32", "*fp32", "*fp32", "*fp32", "*fp32", "*fp32", "i32", "fp32"),
         dict(BLOCK=fused_adam.BLOCK),
     ),
     "group_norm_silu, statistics": Variant(

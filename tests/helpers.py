@@ -4,6 +4,9 @@ import numpy as np
 import torch
 from relatent.engine.loop import Loop
 
+# torch.optim.Adam on the latents themselves
+PLAIN = {"precondition": False, "beta_rise": 0, "relative_eps": 0.0}
+
 
 def run_loop(decode, latents, targets, config, dtype):
     """`latents` against `targets` until all images are done; the slots as they then are."""

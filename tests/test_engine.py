@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import run_loop, small_kl
+from helpers import PLAIN, run_loop, small_kl
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder
 from relatent.engine import loop as loops
 from relatent.engine.device import DTYPES
@@ -187,7 +187,7 @@ def test_idle_slots_stay_as_they_are(small_vae, targets):
 def test_schedule_follows_each_images_own_step(small_vae, targets, schedule, expected):
     """With β = 0 a step is the rate times the gradient's sign, whatever the gradient."""
     config = OptimizationConfig(
-        iterations=4, schedule=schedule, precision="fp32", betas=(0.0, 0.0), learning_rate=0.01, convergence_threshold=0.0
+        iterations=4, schedule=schedule, precision="fp32", betas=(0.0, 0.0), learning_rate=0.01, convergence_threshold=0.0, **PLAIN
     )  # fmt: skip
     slots = started(small_vae, targets, config)
     slots.step[1] = 1
@@ -219,7 +219,7 @@ def test_batches_are_bucketed_to_powers_of_two_when_compiled(targets, monkeypatc
 def test_gradient_clip(small_vae, targets):
     """The first moment after one step holds (1 − β₁) times the clipped gradient."""
     free, clipped = (
-        OptimizationConfig(iterations=1, precision="fp32", max_gradient_norm=limit) for limit in (None, 1e-3)
+        OptimizationConfig(iterations=1, precision="fp32", max_gradient_norm=limit, **PLAIN) for limit in (None, 1e-3)
     )
     norms = []
     for config in (free, clipped):

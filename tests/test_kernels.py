@@ -162,13 +162,24 @@ def adam_state(shape, low=torch.float32, gradient=torch.float32):
     return tensors, flags
 
 
+def decay(flags, betas):
+    """Constant decay rates, and ε."""
+    step = flags["step"]
+    return {
+        "beta1": torch.full_like(flags["rate"], betas[0]),
+        "correction1": (1.0 - betas[0] ** step.double()).float(),
+        "eps": torch.full_like(flags["rate"], 1e-8),
+        "beta2": betas[1],
+    }
+
+
 @pytest.mark.parametrize("shape", [(4, 4, 32, 32), (5, 4, 7, 3), (1, 1, 1, 1)])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5)])
 def test_fused_adam_equals_torch_adam(shape, betas):
     """Each image against torch.optim.Adam in fp64, with its own step count, rate and flags."""
     tensors, flags = adam_state(shape)
     before = {name: tensor.clone() for name, tensor in tensors.items()}
-    fused_adam(*tensors.values(), **flags, betas=betas, eps=1e-8)
+    fused_adam(*tensors.values(), **flags, **decay(flags, betas))
     for i in range(shape[0]):
         parameter = before["latents"][i].double().clone().requires_grad_(True)
         optimizer = torch.optim.Adam([parameter], lr=flags["rate"][i].item(), betas=betas, eps=1e-8)
@@ -197,8 +208,8 @@ def test_fused_adam_writes_the_decoders_copy(dtype):
     expected = {name: tensor.clone() for name, tensor in tensors.items()}
     expected["low"].copy_(tensors["latents"])  # where an image is not active its copy stays
     tensors["low"].copy_(tensors["latents"])
-    fused_adam(*tensors.values(), **flags, betas=(0.8, 0.95), eps=1e-8)
-    reference.fused_adam_reference(*expected.values(), **flags, betas=(0.8, 0.95), eps=1e-8)
+    fused_adam(*tensors.values(), **flags, **decay(flags, (0.8, 0.95)))
+    reference.fused_adam_reference(*expected.values(), **flags, **decay(flags, (0.8, 0.95)))
     for name, tensor in tensors.items():
         close(tensor, expected[name])
 
@@ -208,7 +219,7 @@ def test_fused_adam_leaves_a_stopped_image_alone():
     flags["active"] = torch.tensor([True, False, True], device=DEVICE)
     tensors["gradient"][1] = torch.nan
     before = {name: tensor[1].clone() for name, tensor in tensors.items() if name not in ("best_latents", "best_loss")}
-    fused_adam(*tensors.values(), **flags, betas=(0.9, 0.999), eps=1e-8)
+    fused_adam(*tensors.values(), **flags, **decay(flags, (0.9, 0.999)))
     for name, tensor in before.items():
         assert torch.equal(tensors[name][1].nan_to_num(7.0), tensor.nan_to_num(7.0)), name
     assert torch.isfinite(tensors["latents"]).all()
@@ -222,9 +233,9 @@ def test_fused_adam_refuses():
         ({"exp_avg": tensors["exp_avg"].half()}, "exp_avg must be fp32"),
     ):
         with pytest.raises(ValueError, match=words):
-            fused_adam(*(tensors | change).values(), **flags, betas=(0.9, 0.999), eps=1e-8)
+            fused_adam(*(tensors | change).values(), **flags, **decay(flags, (0.9, 0.999)))
     with pytest.raises(ValueError, match=r"step must be contiguous torch\.int32"):
-        fused_adam(*tensors.values(), **(flags | {"step": flags["step"].long()}), betas=(0.9, 0.999), eps=1e-8)
+        fused_adam(*tensors.values(), **(flags | {"step": flags["step"].long()}), **decay(flags, (0.9, 0.999)))
 
 
 # group_norm_silu
@@ -344,7 +355,7 @@ def test_opcheck():
         _fused_loss, (x, x.float(), mean_one(torch.rand(2, 1, 9, 6, device=DEVICE) + 0.1), 2, 0.1, 4.0, True)
     )
     tensors, flags = adam_state((2, 4, 5, 3), low=torch.bfloat16)
-    torch.library.opcheck(_fused_adam, (*tensors.values(), *flags.values(), 0.9, 0.999, 1e-8))
+    torch.library.opcheck(_fused_adam, (*tensors.values(), *(flags | decay(flags, (0.9, 0.999))).values()))
     x = images((2, 8, 5, 3), last=True).requires_grad_(True)
     w, b = images((8,), seed=1), images((8,), seed=2)
     torch.library.opcheck(_group_norm_silu, (x, w, b, 2, 1e-6))

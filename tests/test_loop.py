@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import run_loop
+from helpers import PLAIN, run_loop
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder
 from relatent.engine.metrics import psnr
 from relatent.engine.slots import CONVERGED, NON_FINITE
@@ -26,7 +26,7 @@ def adam_reference(decode, latents, target, steps, rate, betas, eps=1e-8):
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.7, 0.9)])
 def test_equals_torch_adam_image_by_image(small_vae, targets, betas):
-    config = OptimizationConfig(iterations=12, learning_rate=0.05, betas=betas, convergence_threshold=0.0)
+    config = OptimizationConfig(iterations=12, learning_rate=0.05, betas=betas, convergence_threshold=0.0, **PLAIN)
     latents = small_vae.encode(targets)
     state = run_loop(small_vae.decode, latents, targets, config, torch.float32)
     for i in range(len(targets)):
@@ -166,7 +166,9 @@ class Poisoned(torch.nn.Module):
 
 def test_nan_in_one_image_leaves_its_neighbours_alone(small_vae, targets):
     latents = small_vae.encode(targets)
-    config = OptimizationConfig(iterations=10, learning_rate=0.05, convergence_threshold=0.0, precision="fp32")
+    config = OptimizationConfig(
+        iterations=10, learning_rate=0.05, convergence_threshold=0.0, precision="fp32", precondition=False
+    )
     clean = LatentOptimizer(config).optimize_batch(small_vae, latents, targets)
     trajectory = clean[1].optimized_latents[0, 0, 0, 0] - latents[1, 0, 0, 0]
     sign = 1.0 if trajectory > 0 else -1.0

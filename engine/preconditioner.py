@@ -1,0 +1,142 @@
+"""Coordinates in which the decoder is about equally sensitive to every direction.
+
+Near a solution the squared error's curvature is H = JᵀJ, J the decoder's derivative. It is far from a multiple of the
+identity: some mixtures of channels, at some spatial frequencies, change the picture a thousand times as much as others,
+and a gradient method crawls along the weak ones. A convolutional decoder treats all places nearly alike, so averaged
+over places H is a convolution, at each spatial frequency a C × C matrix S(f). It is measured once per decoder: JᵀN of
+white noise N has the power spectrum S. Then z = origin + P w with P = (S + λ)^-½ makes the curvature in w about the
+identity, and Adam runs in w.
+
+The noise of the measurement is averaged over random latents and probes; λ, the mean of S's eigenvalues, keeps directions
+that change nothing from being followed far. P's filter is cut to a few taps, so that one measurement on a small latent
+serves every size.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+from .autoencoder import Autoencoder
+
+logger = logging.getLogger(__name__)
+
+GRID = 16  # side of the latents measured on
+LATENTS, PROBES = 4, 8  # random latents, noises for each: 4 decodings and 32 gradients of a small picture, once
+TAPS = 15  # side of P's filter
+SEED = 0
+VERSION = 1  # of what is computed here; part of the stored file's name
+
+
+def preconditioner(autoencoder: Autoencoder, shape: tuple[int, ...]) -> torch.Tensor | None:
+    """The filter (C, C, k, k) fp32 of P for latents of `shape` (C, h, w), on the autoencoder's device.
+
+    None where latents are not pictures of at least 3 × 3. Kept with the autoencoder, and on disk where its weights have
+    a name (`$XDG_CACHE_HOME/relatent`).
+    """
+    if len(shape) != 3 or min(shape[1:]) < 3:
+        return None
+    grid = (min(shape[1], GRID), min(shape[2], GRID))
+    kept = autoencoder.preconditioners
+    if grid not in kept:
+        path = _path(autoencoder, grid)
+        found = _read(path, shape[0])
+        if found is None:
+            try:
+                found = measure(autoencoder, shape[0], grid)
+            except RuntimeError as error:  # a decoder of one size only
+                if grid == shape[1:]:
+                    raise
+                logger.info("the decoder does not take latents of %s: %s", grid, error)
+                found = measure(autoencoder, shape[0], (shape[1], shape[2]))
+            _write(path, found)
+        kept[grid] = found.to(autoencoder.device)
+    return kept[grid]
+
+
+def measure(autoencoder: Autoencoder, channels: int, grid: tuple[int, int]) -> torch.Tensor:
+    """The filter (C, C, k, k), on the CPU, measured on latents of `grid` (h, w)."""
+    spectrum = torch.zeros(*grid, channels, channels, dtype=torch.complex64)
+    generator = torch.Generator().manual_seed(SEED)
+    device, spread = autoencoder.device, _spread(autoencoder, grid)
+    for _ in range(LATENTS):
+        latents = torch.randn(1, channels, *grid, generator=generator).to(device) * spread
+        with torch.enable_grad():
+            picture = autoencoder.decode(latents.requires_grad_(True))
+            for probe in range(PROBES):
+                noise = torch.randn(picture.shape, generator=generator).to(device)
+                (pulled,) = torch.autograd.grad(picture, latents, noise, retain_graph=probe < PROBES - 1)
+                waves = torch.fft.fft2(pulled[0].float().cpu(), norm="ortho").permute(1, 2, 0)
+                spectrum += waves.unsqueeze(-1) * waves.conj().unsqueeze(-2)
+    return whiten(spectrum / (LATENTS * PROBES))
+
+
+def whiten(spectrum: torch.Tensor) -> torch.Tensor:
+    """(h, w, C, C) complex Hermitian power spectrum -> the real filter (C, C, k, k) of (S + λ)^-½.
+
+    Scaled so that white noise of variance 1 keeps that variance on average. The identity for a spectrum that is zero
+    or not finite.
+    """
+    height, width, channels, _ = spectrum.shape
+    side = min(TAPS, height - 1 + height % 2, width - 1 + width % 2)
+    centre = side // 2
+    values, vectors = torch.linalg.eigh(torch.nan_to_num(spectrum))
+    mean = values.mean()
+    if not (torch.isfinite(spectrum).all() and mean > 0):
+        filter_ = torch.zeros(channels, channels, side, side)
+        filter_[:, :, centre, centre] = torch.eye(channels)
+        return filter_
+    roots = (values.clamp_min(0.0) / mean + 1.0).rsqrt().to(vectors.dtype)
+    response = (vectors * roots.unsqueeze(-2)) @ vectors.mH
+    # the real part: S of a real signal has S(−f) = conj S(f), which sampling keeps; only rounding goes
+    impulse = torch.fft.ifft2(response, dim=(0, 1)).real
+    impulse = torch.roll(impulse, (centre, centre), (0, 1))[:side, :side]
+    filter_ = impulse.permute(2, 3, 0, 1).flip(-1, -2)  # conv2d correlates
+    return (filter_ / filter_.square().sum((1, 2, 3)).mean().sqrt()).contiguous()
+
+
+def _spread(autoencoder: Autoencoder, grid: tuple[int, int]) -> float:
+    """About σ of the decoder's latents: of an encoded random picture with a photograph's spectrum, or 1 / scaling."""
+    if autoencoder.encoder is None:
+        return 1.0 / autoencoder.scaling_factor
+    factor = autoencoder.downscale_factor or 8
+    height, width = (side * factor for side in grid)
+    generator = torch.Generator().manual_seed(SEED)
+    waves = torch.fft.fft2(torch.randn(1, 3, height, width, generator=generator))
+    frequency = torch.hypot(torch.fft.fftfreq(height).unsqueeze(1), torch.fft.fftfreq(width).unsqueeze(0))
+    picture = torch.fft.ifft2(waves / frequency.clamp_min(1.0 / max(height, width))).real
+    picture = (picture * (0.45 / picture.std())).clamp(-1.0, 1.0)
+    return autoencoder.encode(picture.to(autoencoder.device)).std().item()
+
+
+def _path(autoencoder: Autoencoder, grid: tuple[int, int]) -> Path | None:
+    identity = autoencoder.weights_sha256
+    if identity is None:
+        return None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relatent" / "preconditioners"
+    return cache / f"{identity}-{grid[0]}x{grid[1]}-{VERSION}.pt"
+
+
+def _read(path: Path | None, channels: int) -> torch.Tensor | None:
+    if path is None or not path.is_file():
+        return None
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file is measured again, whatever torch makes of it
+        logger.info("measuring the preconditioner anew, %s is damaged: %s", path, error)
+        return None
+    fits = isinstance(found, torch.Tensor) and found.shape[:2] == (channels, channels) and found.isfinite().all()
+    return found if fits else None
+
+
+def _write(path: Path | None, filter_: torch.Tensor) -> None:
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        torch.save(filter_, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        logger.info("the preconditioner is not stored: %s", error)

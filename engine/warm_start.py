@@ -1,0 +1,35 @@
+"""Steps of the encoder's own correction before the first iteration: no gradient, one decoding and one encoding each.
+
+z ← z − ρ (E(D(z)) − E(x)): where the decoder's picture encodes to something else than the target does, the latent moves
+by the difference. Hong et al., "Gradient-free Decoder Inversion in Latent Diffusion Models", NeurIPS 2024.
+"""
+
+import torch
+
+from .autoencoder import Autoencoder
+from .config import OptimizationConfig
+from .device import resolve_precision
+
+
+@torch.no_grad()
+def warm_start(
+    autoencoder: Autoencoder,
+    config: OptimizationConfig,
+    latents: torch.Tensor,
+    targets: torch.Tensor,
+    encoded: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """(B, C, h, w) latents and (B, 3, H, W) targets in [-1, 1] -> latents after `config.warm_start` steps.
+
+    encoded: E(targets), where it is known. The latents themselves for 0 steps; non-finite values of a step are left
+    out. Raises `UsageError` for an autoencoder without an encoder.
+    """
+    if config.warm_start == 0:
+        return latents
+    decode, dtype = autoencoder.loop_decoder(resolve_precision(config.precision, autoencoder.device))
+    wanted = autoencoder.encode(targets) if encoded is None else encoded
+    for _ in range(config.warm_start):
+        picture = decode(latents.to(dtype)).float()
+        moved = latents - config.warm_start_rate * (autoencoder.encode(picture) - wanted)
+        latents = torch.where(torch.isfinite(moved), moved, latents)
+    return latents

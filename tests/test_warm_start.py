@@ -1,0 +1,44 @@
+"""Steps of the encoder's own correction before the first iteration."""
+
+import pytest
+import torch
+from helpers import small_kl
+from relatent.engine.autoencoder import Autoencoder
+from relatent.engine.config import OptimizationConfig
+from relatent.engine.errors import UsageError
+from relatent.engine.load import load_autoencoder
+from relatent.engine.optimizer import LatentOptimizer
+from relatent.engine.warm_start import warm_start
+
+
+def test_follows_the_formula(small_vae, targets):
+    config = OptimizationConfig(warm_start=2, warm_start_rate=0.3, precision="fp32")
+    start = small_vae.encode(targets)
+    expected = start
+    for _ in range(2):
+        expected = expected - 0.3 * (small_vae.encode(small_vae.decode(expected)) - start)
+    torch.testing.assert_close(warm_start(small_vae, config, start, targets), expected, rtol=1e-4, atol=1e-4)
+    assert warm_start(small_vae, OptimizationConfig(), start, targets) is start
+
+
+def test_takes_a_linear_autoencoder_to_its_fixed_point():
+    """D(z) = 2z, E(x) = x: E(D(z)) = E(x) at z = x/2, approached by |1 − 2ρ| a step."""
+    vae = Autoencoder(lambda z: 2.0 * z, lambda x: x.float(), name="linear")
+    targets = torch.rand(1, 3, 8, 8) * 2 - 1
+    config = OptimizationConfig(warm_start=3, warm_start_rate=0.4)
+    found = warm_start(vae, config, targets.clone(), targets)
+    torch.testing.assert_close(found, targets / 2 + targets / 2 * 0.2**3)
+
+
+def test_needs_an_encoder(targets):
+    vae = load_autoencoder(small_kl().decoder, latent_channels=4, downscale_factor=8)
+    with pytest.raises(UsageError, match="no encoder"):
+        LatentOptimizer(OptimizationConfig(warm_start=1)).optimize_batch(vae, torch.zeros(3, 4, 4, 4), targets)
+
+
+def test_a_warm_start_that_loses_is_not_returned(small_vae, targets):
+    start = small_vae.encode(targets)
+    config = OptimizationConfig(iterations=1, warm_start=1, warm_start_rate=50.0, relative_learning_rate=1e-6)
+    for i, result in enumerate(LatentOptimizer(config).optimize_batch(small_vae, start, targets)):
+        torch.testing.assert_close(result.initial_latents, start[i : i + 1])
+        assert result.metrics["final_psnr"] >= result.metrics["initial_psnr"]
