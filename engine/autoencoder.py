@@ -105,14 +105,21 @@ class Autoencoder:
         return image if (low, high) == (-1.0, 1.0) else (image.float() - low) * (2.0 / (high - low)) - 1.0
 
     @torch.no_grad()
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, C, h, w) fp32: the posterior's mode, unscaled."""
+    def encode(self, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
+        """(B, 3, H, W) in [-1, 1] -> (B, C, h, w) fp32: the posterior's mode, unscaled, computed in `precision`."""
         if self.encoder is None:
             raise UsageError(
                 f"the autoencoder {self.name!r} has no encoder; give initial latents, or load it with encoder=…"
             )
         low, high = self.value_range
-        return self.encoder((images.float() + 1.0) * ((high - low) / 2.0) + low).float()
+        encoder, images = self.encoder, (images.float() + 1.0) * ((high - low) / 2.0) + low
+        if precision != "fp32" and isinstance(encoder, nn.Module):
+            key = (precision, ("encoder",))
+            if key not in self._copies:
+                self._copies[key] = prepare(encoder, DTYPES[precision], ())
+            encoder = self._copies[key]
+            images = images.to(DTYPES[precision]).contiguous(memory_format=torch.channels_last)
+        return encoder(images).float()
 
     @property
     def weights_sha256(self) -> str | None:

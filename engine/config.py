@@ -36,7 +36,7 @@ class OptimizationConfig:
     relative_eps: float = (
         0.2  # added to it, in units of the RMS of the image's gradient: values that matter little rest
     )
-    warm_start: int = 0  # steps of the encoder's own correction before the first iteration; see engine/warm_start.py
+    warm_start: int = 1  # steps of the encoder's own correction before the first iteration; see engine/warm_start.py
     warm_start_rate: float = 0.6  # how much of that correction a step takes
     loss_function: str | Callable[..., Any] = (
         "mse"  # names and their weighted sum, "mse + 0.1*ssim(window=7)"; or (decoded, target) -> (B,)

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 GRID = 16  # side of the latents measured on
 LATENTS, PROBES = 4, 8  # random latents, noises for each: 4 decodings and 32 gradients of a small picture, once
 TAPS = 15  # side of P's filter
+WIDTH = 2.0  # the random latents' spread, in units of the encoder's: as optimised latents, which are wider, or more
 SEED = 0
 VERSION = 1  # of what is computed here; part of the stored file's name
 
@@ -59,7 +60,7 @@ def measure(autoencoder: Autoencoder, channels: int, grid: tuple[int, int]) -> t
     """The filter (C, C, k, k), on the CPU, measured on latents of `grid` (h, w)."""
     spectrum = torch.zeros(*grid, channels, channels, dtype=torch.complex64)
     generator = torch.Generator().manual_seed(SEED)
-    device, spread = autoencoder.device, _spread(autoencoder, grid)
+    device, spread = autoencoder.device, WIDTH * _spread(autoencoder, grid)
     for _ in range(LATENTS):
         latents = torch.randn(1, channels, *grid, generator=generator).to(device) * spread
         with torch.enable_grad():

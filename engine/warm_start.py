@@ -21,15 +21,16 @@ def warm_start(
 ) -> torch.Tensor:
     """(B, C, h, w) latents and (B, 3, H, W) targets in [-1, 1] -> latents after `config.warm_start` steps.
 
-    encoded: E(targets), where it is known. The latents themselves for 0 steps; non-finite values of a step are left
-    out. Raises `UsageError` for an autoencoder without an encoder.
+    encoded: E(targets), where it is known. The latents themselves for 0 steps, or without an encoder; non-finite values
+    of a step are left out. Decodes and encodes in the loop's precision.
     """
-    if config.warm_start == 0:
+    if config.warm_start == 0 or autoencoder.encoder is None:
         return latents
-    decode, dtype = autoencoder.loop_decoder(resolve_precision(config.precision, autoencoder.device))
+    precision = resolve_precision(config.precision, autoencoder.device)
+    decode, dtype = autoencoder.loop_decoder(precision)
     wanted = autoencoder.encode(targets) if encoded is None else encoded
     for _ in range(config.warm_start):
         picture = decode(latents.to(dtype)).float()
-        moved = latents - config.warm_start_rate * (autoencoder.encode(picture) - wanted)
+        moved = latents - config.warm_start_rate * (autoencoder.encode(picture, precision) - wanted)
         latents = torch.where(torch.isfinite(moved), moved, latents)
     return latents

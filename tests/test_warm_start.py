@@ -1,11 +1,9 @@
 """Steps of the encoder's own correction before the first iteration."""
 
-import pytest
 import torch
 from helpers import small_kl
 from relatent.engine.autoencoder import Autoencoder
 from relatent.engine.config import OptimizationConfig
-from relatent.engine.errors import UsageError
 from relatent.engine.load import load_autoencoder
 from relatent.engine.optimizer import LatentOptimizer
 from relatent.engine.warm_start import warm_start
@@ -18,7 +16,7 @@ def test_follows_the_formula(small_vae, targets):
     for _ in range(2):
         expected = expected - 0.3 * (small_vae.encode(small_vae.decode(expected)) - start)
     torch.testing.assert_close(warm_start(small_vae, config, start, targets), expected, rtol=1e-4, atol=1e-4)
-    assert warm_start(small_vae, OptimizationConfig(), start, targets) is start
+    assert warm_start(small_vae, OptimizationConfig(warm_start=0), start, targets) is start
 
 
 def test_takes_a_linear_autoencoder_to_its_fixed_point():
@@ -30,10 +28,16 @@ def test_takes_a_linear_autoencoder_to_its_fixed_point():
     torch.testing.assert_close(found, targets / 2 + targets / 2 * 0.2**3)
 
 
-def test_needs_an_encoder(targets):
+def test_without_an_encoder_there_is_none(targets):
     vae = load_autoencoder(small_kl().decoder, latent_channels=4, downscale_factor=8)
-    with pytest.raises(UsageError, match="no encoder"):
-        LatentOptimizer(OptimizationConfig(warm_start=1)).optimize_batch(vae, torch.zeros(3, 4, 4, 4), targets)
+    start = torch.randn(3, 4, 4, 4)
+    assert warm_start(vae, OptimizationConfig(warm_start=1), start, targets) is start
+
+
+def test_in_bf16_as_in_fp32(small_vae, targets):
+    start = small_vae.encode(targets)
+    exact, low = (warm_start(small_vae, OptimizationConfig(precision=p), start, targets) for p in ("fp32", "bf16"))
+    assert (low - exact).std() < 0.1 * (exact - start).std()
 
 
 def test_a_warm_start_that_loses_is_not_returned(small_vae, targets):
