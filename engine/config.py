@@ -13,7 +13,7 @@ from .errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 COMPILE = ("auto", "on", "off")
-SCHEDULES = ("constant", "cosine", "linear")
+SCHEDULES = ("constant", "cosine", "linear", "trapezoid")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class OptimizationConfig:
     relative_learning_rate: float = (
         0.12  # in units of σ, the spread of the image's initial latent; only without the above
     )
-    schedule: str = "constant"  # of the rate over the iterations: constant, cosine or linear, the last two down to 0
+    schedule: str = "constant"  # of the rate over the iterations: constant, or down to 0 by cosine, linear, or
+    # trapezoid: constant for 60 % of them, then linear
     precondition: bool = (
         True  # optimise in coordinates in which the decoder is equally sensitive; see preconditioner.py
     )

@@ -15,7 +15,8 @@ from .config import OptimizationConfig
 from .preconditioner import preconditioner
 from .runner import EagerRunner, Runner, build_runner, choose_mode, replay_length
 from .slots import RUNNING, Slots
-from .step import Decode, build_step
+from .step import Decode, build_step, target_error
+from .warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,17 @@ class Loop:
 
     def load(
         self, where: list[int], latents: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None,
-        origin: torch.Tensor | None = None,
+        warm: WarmStart | None = None,
     ) -> None:  # fmt: skip
-        """Start images in free slots; `origin` as in `Slots.load`."""
+        """Start images in free slots, their iterations at `warm` or else at `latents`."""
+        origin, goal = warm and warm.latents, None
+        if warm is not None and warm.error is not None and self.config.has_target:
+            goal = target_error(warm.error, self.config)
+            there = (warm.error <= goal).view((-1,) + (1,) * (latents.ndim - 1))
+            origin = torch.where(there, latents, warm.latents)  # done before it began
         self.slots.load(where, latents, targets, self.config, self.limit, weights, origin)
+        if goal is not None:
+            self.slots.target_error[torch.tensor(where, device=goal.device)] = goal
         self.busy.update(where)
 
     def advance(self) -> list[int]:

@@ -26,7 +26,7 @@ class OptimizationResult:
 
     initial_latents: torch.Tensor  # (1, C, h, w)
     optimized_latents: torch.Tensor  # (1, C, h, w), the best seen, never worse than the initial ones
-    losses: list[float]  # one per iteration, the first at the initial latents
+    losses: list[float]  # one per iteration, the first where the iterations start
     metrics: dict[str, float]  # initial_psnr, final_psnr, psnr_improvement (dB), …; see `summarise`
     convergence_iteration: int | None  # the iteration at which the image converged or reached its target
     stop_reason: str  # one of STOP_REASONS; "non-finite" marks an image that fell back to its best finite latent
@@ -86,7 +86,9 @@ class LatentOptimizer:
             weights = check_weights(weights, targets)
         loop = start_loop(autoencoder, self.config, latents, targets, bucket=True, weighted=weights is not None)
         everything = list(range(latents.shape[0]))
-        loop.load(everything, latents, targets, weights, warm_start(autoencoder, loop.config, latents, targets))
+        loop.load(
+            everything, latents, targets, weights, warm_start(autoencoder, self.config, latents, targets, weights)
+        )
         loop.complete(on_checkpoint)
         return finish(autoencoder, loop, everything, home)
 

@@ -134,9 +134,9 @@ class ImageRun:
                 )  # fmt: skip
                 self._lap("compile", begin)
             begin = time.perf_counter()
-            origin = warm_start(self.autoencoder, self.config, latents, targets, encoded=latents)
+            warm = warm_start(self.autoencoder, self.config, latents, targets, weights, encoded=latents)
             self._lap("optimize", begin)
-            self._loop.load(where, latents, targets, weights, origin)
+            self._loop.load(where, latents, targets, weights, warm)
 
     def _advance(self) -> None:
         """One chunk of iterations; pictures that are done leave their slots."""

@@ -111,7 +111,8 @@ def _stops(
     """Which active images end here; writes why and when."""
     reasons = [(NON_FINITE, ~(torch.isfinite(loss) & torch.isfinite(norm)))]
     if config.has_target:
-        slots.target_error.copy_(torch.where(slots.step == 0, target_error(error, config), slots.target_error))
+        unknown = (slots.step == 0) & (slots.target_error < 0.0)
+        slots.target_error.copy_(torch.where(unknown, target_error(error, config), slots.target_error))
         reasons.append((TARGET_REACHED, error <= slots.target_error))
     if config.convergence_threshold > 0.0:
         window = config.convergence_window
@@ -156,6 +157,8 @@ def _schedule(step: torch.Tensor, config: OptimizationConfig) -> torch.Tensor | 
     progress = step / config.iterations
     if config.schedule == "cosine":
         return 0.5 * (1.0 + torch.cos(math.pi * progress))
+    if config.schedule == "trapezoid":
+        return (2.5 * (1.0 - progress)).clamp_max(1.0)
     return 1.0 - progress if config.schedule == "linear" else 1.0
 
 

@@ -182,7 +182,8 @@ def test_idle_slots_stay_as_they_are(small_vae, targets):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"), [("constant", [1, 1, 1]), ("linear", [1, 0.75, 0.5]), ("cosine", [1, 0.853553, 0.5])]
+    ("schedule", "expected"),
+    [("constant", [1, 1, 1]), ("linear", [1, 0.75, 0.5]), ("cosine", [1, 0.853553, 0.5]), ("trapezoid", [1, 1, 1])],
 )
 def test_schedule_follows_each_images_own_step(small_vae, targets, schedule, expected):
     """With β = 0 a step is the rate times the gradient's sign, whatever the gradient."""

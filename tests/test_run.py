@@ -18,6 +18,7 @@ from relatent.exporters.run_folder import RunFolder
 from test_images import bad_files
 
 QUICK = OptimizationConfig(iterations=3)
+ENCODES_ONCE = OptimizationConfig(iterations=3, warm_start=0, precondition=False)
 
 
 def run(source, out, vae, **options):
@@ -202,7 +203,7 @@ def test_an_interruption_keeps_what_was_finished(photographs, tmp_path, small_va
 
     vae = load_autoencoder(small_vae.decoder, encoder=encode, latent_channels=4, downscale_factor=8, name="interrupted")
     with pytest.raises(KeyboardInterrupt):
-        run(photographs, tmp_path / "out", vae, batch_size=1)
+        run(photographs, tmp_path / "out", vae, batch_size=1, config=ENCODES_ONCE)
     folder = RunFolder.open(tmp_path / "out")
     assert folder.record["status"] == "interrupted"
     assert folder.record["counts"]["done"] == 2
@@ -309,7 +310,7 @@ def test_an_interruption_keeps_whole_pairs(photographs, tmp_path, small_vae):
 
     vae = load_autoencoder(small_vae.decoder, encoder=encode, latent_channels=4, downscale_factor=8, name="interrupted")
     with pytest.raises(KeyboardInterrupt):
-        run(photographs, tmp_path / "out", vae, batch_size=1, flip=True)
+        run(photographs, tmp_path / "out", vae, batch_size=1, flip=True, config=ENCODES_ONCE)
     folder = RunFolder.open(tmp_path / "out")
     assert folder.record["counts"]["done"] == 1
     assert folder.record["statistics_flipped"]
