@@ -43,6 +43,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "quality.md"
 
 PRESETS = ("fast", "balanced", "best")
 POINTS = (1, 2, 2.5, 3, 5, 6.25, 8, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150)  # work at which gains are listed
+CURVE_DENSITY = 12  # points of a drawn curve per factor of ten in work, about
 TEACHERS = 4  # photographs of the train split that methods may learn from, its last ones
 CANDIDATES = 3  # settings of each method that a tuning hands on
 # the original's points that presets are measured by: claim -> method, iterations
@@ -126,12 +127,19 @@ def measure(
 
 
 def describe(runs: Sequence[Run]) -> dict[str, Any]:
-    """Means over photographs. work, gain_db, seconds: at each of `POINTS` within the longest run, and at its end.
+    """Means over photographs. work, gain_db: at each of `POINTS` within the longest run, and at its end; curve: at the
+    iterates' own work, thinned, with the seconds by which they were there.
 
     final_db, least_db: mean and least gain at the end in PSNR of the clamped picture.
     """
-    longest = max(run.work for run in runs)
-    points = [point for point in POINTS if point < longest - 1e-6] + [longest]
+    works = sorted({round(row[0], 6) for run in runs for row in run.rows})
+    points = [point for point in POINTS if point < works[-1]] + [works[-1]]
+    apart = 10.0 ** (1.0 / CURVE_DENSITY)
+    own = [works[-1]]
+    for work in reversed(works[1:-1]):
+        if own[-1] >= min(work * apart, work + 5.0):
+            own.append(work)
+    own.reverse()
     return {
         "final_work": round(statistics.mean(run.work for run in runs), 2),
         "final_db": round(statistics.mean(run.gain_db for run in runs), 2),
@@ -139,7 +147,11 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
         "seconds_per_image": round(statistics.median(run.seconds for run in runs), 3),
         "work": [round(point, 3) for point in points],
         "gain_db": [round(gain, 3) for gain in mean_gains(runs, points)],
-        "seconds": [round(statistics.mean(each), 3) for each in zip(*(run.seconds_at(points) for run in runs), strict=True)],
+        "curve": {
+            "work": [round(work, 3) for work in own],
+            "gain_db": [round(gain, 3) for gain in mean_gains(runs, own)],
+            "seconds": [round(statistics.mean(each), 3) for each in zip(*(run.seconds_at(own) for run in runs), strict=True)],
+        },
     }  # fmt: skip
 
 
@@ -305,7 +317,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, help="at most so much work for each rival, which is else its own")
     parser.add_argument("--tune", action="store_true", help="each method at its grid's points, instead of measuring")
     parser.add_argument("--settings", type=Path, help="JSON file of the tuning, or of the choice on val")
-    parser.add_argument("--plot", type=Path, help="where to draw gain against work and seconds")
+    parser.add_argument(
+        "--plot", type=Path, help="where to draw gain against work and seconds; from a test run, in docs/images/"
+    )
     parser.add_argument("--out", type=Path, help="for trials: write there, and leave the pages as they are")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)
@@ -354,6 +368,8 @@ def publish(options: argparse.Namespace, results: dict[str, Any]) -> None:
 
         quality_plot(results, options.plot)
     if options.out is None and options.split == "test":
+        if options.plot:
+            replace_table("quality plot", f"![gain against work and against seconds](docs/images/{options.plot.name})")
         replace_table("presets", preset_table(results))
         replace_table("claims", claim_table(results), PAGE)
     if options.out is None and options.split == "val":
