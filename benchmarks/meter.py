@@ -1,10 +1,11 @@
 """Work, seconds and quality of a search on one photograph, whatever the method: it decodes and encodes through a meter.
 
-The unit of work is one gradient iteration: the decoder forward and backward to the latents, in floating-point operations.
-A decoder or an encoder forward alone counts by its own operations.
+The unit of work is one gradient iteration, the decoder forward and backward to the latents, in floating-point
+operations. A decoder or an encoder forward alone counts by its own.
 """
 
 import math
+import statistics
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..engine.autoencoder import Autoencoder
 from ..engine.metrics import psnr
 from .learned import Learned
+
+POINTS = (1, 2, 2.5, 3, 5, 6.25, 8, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150)  # work at which gains are listed
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,25 @@ class Run:
         return [max(0, bisect_right(works, point + 1e-6) - 1) for point in points]
 
 
+def mean_gains(runs: Sequence[Run], points: Sequence[float]) -> list[float]:
+    """dB at each of the points of work, mean over photographs."""
+    return means([run.gains(points) for run in runs])
+
+
+def means(rows: Sequence[Sequence[float]]) -> list[float]:
+    """Of each column."""
+    return [statistics.mean(each) for each in zip(*rows, strict=True)]
+
+
 class Meter:
-    """A method's only way to the autoencoder. Its clock runs from its making to `finish`, and stands while it records."""
+    """A method's only way to the autoencoder. Its clock runs from its making to `finish`, but not while it records."""
 
     def __init__(
         self, autoencoder: Autoencoder, target: torch.Tensor, costs: Costs, budget: float,
         learned: Learned | None = None,
     ):  # fmt: skip
-        """target: (1, 3, H, W) in [-1, 1]. budget: the work a method may spend. learned: what it may know of the decoder
-        from other photographs. The encoder's own latents, where every method starts, cost nothing."""
+        """target: (1, 3, H, W) in [-1, 1]. budget: the work a method may spend. learned: what it may know of the
+        decoder from other photographs. The encoder's own latents, where every method starts, cost nothing."""
         self.autoencoder, self.target, self.costs, self.budget = autoencoder, target, costs, budget
         self._learned = learned
         self.start = autoencoder.encode(target)  # (1, C, h, w)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..engine.autoencoder import Autoencoder
 from .encoder_methods import (
     encoder_adam,
     encoder_anderson,
@@ -23,8 +24,8 @@ from .encoder_methods import (
     encoder_nesterov,
     encoder_steps,
 )
-from .learned import Filter
-from .meter import Meter
+from .learned import Filter, Learned
+from .meter import Costs, Meter, Run
 from .peers import ORIGINAL, original_loop
 
 
@@ -36,6 +37,12 @@ class Method:
     budget: float  # work
     settings: dict[str, Any] = field(default_factory=dict)
     grid: dict[str, Sequence[Any]] = field(default_factory=dict)
+
+
+def rival_rows(autoencoder: Autoencoder, costs: Costs, learned: Learned, method: Method, target: torch.Tensor) -> Run:
+    """A rival on one photograph."""
+    meter = Meter(autoencoder, target, costs, method.budget, learned)
+    return meter.finish(method.search(meter, **method.settings))
 
 
 def original(meter: Meter, rate: float) -> torch.Tensor:

@@ -24,7 +24,7 @@ def original_loop(
     """
     latents = latents.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([latents], lr=rate, betas=betas)
-    losses = []
+    losses: list[float] = []
     for _ in range(iterations):
         optimizer.zero_grad()
         loss = torch.nn.functional.mse_loss(decode(latents), target)

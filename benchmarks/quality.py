@@ -4,15 +4,13 @@
         [--methods NAME ... | all] [--settings FILE] [--plot docs/images/quality.png]
     python -m relatent.benchmarks.quality --bsds500 FOLDER --split train --tune --limit 4 ...
 
-Work is counted in gradient iterations, see `meter.py`; the rivals are in `methods.py`, the engine enters by its presets.
+Work is counted in gradient iterations, see `meter.py`; rivals are in `methods.py`, the engine enters by its presets.
 Settings are tuned on train, chosen on val, and reported once on test: `--settings` takes the JSON file of the stage
 before. Writes benchmarks/results/quality-*.json (quality_val, quality_train), the README's tables from a test run, the
 table of docs/quality.md from a val run, and a plot. --out FOLDER is for trials: all of it goes there, no page changes.
 """
 
 import argparse
-import itertools
-import json
 import statistics
 import sys
 import time
@@ -34,18 +32,17 @@ from ..engine.optimizer import LatentOptimizer
 from ..engine.presets import preset
 from .bench_loop import load_targets
 from .learned import Learned
-from .meter import Costs, Meter, Run, count_costs
-from .methods import METHODS, STANDARD, Method
+from .meter import POINTS, Costs, Run, count_costs, mean_gains, means
+from .methods import METHODS, STANDARD, Method, rival_rows
 from .peers import ORIGINAL
 from .results import FOLDER, replace_table, write_result
+from .tuning import chosen_methods, ranking, tune
 
 PAGE = Path(__file__).parent.parent / "docs" / "quality.md"
 
 PRESETS = ("fast", "balanced", "best")
-POINTS = (1, 2, 2.5, 3, 5, 6.25, 8, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150)  # work at which gains are listed
 CURVE_DENSITY = 12  # points of a drawn curve per factor of ten in work, about
 TEACHERS = 4  # photographs of the train split that methods may learn from, its last ones
-CANDIDATES = 3  # settings of each method that a tuning hands on
 # the original's points that presets are measured by: claim -> method, iterations
 GOALS = {
     "published, final": ("original, published", 50),
@@ -53,8 +50,6 @@ GOALS = {
     "default, 50": ("original, default", 50),
     "default, final": ("original, default", 150),
 }
-
-Search = Callable[[torch.Tensor, float], Run]  # target (1, 3, H, W), least work of a budget -> its run
 
 
 def preset_rows(autoencoder: Autoencoder, costs: Costs, config: OptimizationConfig, target: torch.Tensor) -> Run:
@@ -81,12 +76,6 @@ def _error(picture: torch.Tensor, target: torch.Tensor) -> float:
     return (picture - target).square().mean().item()
 
 
-def rival_rows(autoencoder: Autoencoder, costs: Costs, learned: Learned, method: Method, target: torch.Tensor) -> Run:
-    """A rival on one photograph."""
-    meter = Meter(autoencoder, target, costs, method.budget, learned)
-    return meter.finish(method.search(meter, **method.settings))
-
-
 def preset_configs(device: torch.device) -> dict[str, OptimizationConfig]:
     """Each preset, and in fp32 where the default precision is another."""
     found = {name: preset(name) for name in PRESETS}
@@ -99,7 +88,7 @@ def measure(
     autoencoder: Autoencoder, targets: Sequence[torch.Tensor], teachers: Sequence[torch.Tensor],
     methods: dict[str, Method], configs: dict[str, OptimizationConfig],
 ) -> dict[str, Any]:  # fmt: skip
-    """Costs, a row per method, and claims; on each photograph all methods in turn. Raises where a preset loses quality."""
+    """Costs, a row per method, claims; on each photograph all methods in turn. Raises where a preset loses quality."""
     costs, learned = count_costs(autoencoder, targets[0]), Learned(autoencoder, teachers)
     searches: dict[str, Callable[[torch.Tensor], Run]] = {}
     for name, method in methods.items():
@@ -121,7 +110,10 @@ def measure(
     return {
         "flops": asdict(costs),
         "encoder_step_work": round(costs.encoder_step, 4),
-        "rows": [{"method": name, "preset": name in configs, **describe(runs[name]), "settings": settings[name]} for name in runs],
+        "rows": [
+            {"method": name, "preset": name in configs, **describe(each), "settings": settings[name]}
+            for name, each in runs.items()
+        ],
         "claims": claims(runs, list(configs)),
     }  # fmt: skip
 
@@ -150,14 +142,9 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
         "curve": {
             "work": [round(work, 3) for work in own],
             "gain_db": [round(gain, 3) for gain in mean_gains(runs, own)],
-            "seconds": [round(statistics.mean(each), 3) for each in zip(*(run.seconds_at(own) for run in runs), strict=True)],
+            "seconds": [round(each, 3) for each in means([run.seconds_at(own) for run in runs])],
         },
-    }  # fmt: skip
-
-
-def mean_gains(runs: Sequence[Run], points: Sequence[float]) -> list[float]:
-    """dB at each of the points of work, mean over photographs."""
-    return [statistics.mean(each) for each in zip(*(run.gains(points) for run in runs), strict=True)]
+    }
 
 
 def first_work(runs: Sequence[Run], gain: float) -> float | None:
@@ -167,7 +154,7 @@ def first_work(runs: Sequence[Run], gain: float) -> float | None:
 
 
 def claims(runs: dict[str, list[Run]], presets: Sequence[str]) -> list[dict[str, Any]]:
-    """For each goal and preset: the work by which the preset's mean gain reaches the goal's, and how many times less."""
+    """For each goal and preset: the work by which the preset's mean gain is the goal's, and how many times less."""
     found = []
     for claim, (method, iterations) in GOALS.items():
         if method not in runs or max(run.work for run in runs[method]) < iterations - 1e-6:
@@ -188,71 +175,6 @@ def claims(runs: dict[str, list[Run]], presets: Sequence[str]) -> list[dict[str,
     return found
 
 
-def variants(name: str, method: Method) -> list[Method]:
-    """The method at every point of its grid."""
-    combinations = itertools.product(*method.grid.values())
-    return [replace(method, settings=method.settings | dict(zip(method.grid, values, strict=True))) for values in combinations]  # fmt: skip
-
-
-def score(runs: Sequence[Run], budget: float) -> float:
-    """What tuning maximises: the gain averaged over the points of work within the budget, which are denser below."""
-    points = [point for point in POINTS if point <= budget]
-    return statistics.mean(mean_gains(runs, points or [budget]))
-
-
-def tune(
-    decoders: dict[str, Autoencoder], targets: Sequence[torch.Tensor], teachers: Sequence[torch.Tensor],
-    methods: dict[str, Method],
-) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
-    """method -> its grid's points, best first: settings, score (dB) on average over decoders and on each."""
-    tools = {name: (count_costs(each, targets[0]), Learned(each, teachers)) for name, each in decoders.items()}
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, method in methods.items():
-        rows = []
-        for variant in variants(name, method) if method.grid else [method]:
-            scores = {
-                decoder: score(
-                    [rival_rows(autoencoder, *tools[decoder], variant, target) for target in targets], method.budget
-                )
-                for decoder, autoencoder in decoders.items()
-            }
-            mean = statistics.mean(scores.values())
-            rows.append({"settings": variant.settings, "score_db": round(mean, 3)} | {"each": scores})
-            print(f"{name} {variant.settings}: {mean:.3f} dB", file=sys.stderr)
-        found[name] = sorted(rows, key=lambda row: -row["score_db"])
-    return found
-
-
-def chosen_methods(names: Sequence[str], budget: float | None, settings: Path | None, split: str) -> dict[str, Method]:
-    """The methods asked for. On val each comes with the best settings of a tuning, numbered; on test with val's best."""
-    methods = {name: METHODS[name] for name in names if name in METHODS}
-    if budget is not None:
-        methods = {name: replace(method, budget=min(budget, method.budget)) for name, method in methods.items()}
-    if settings is None:
-        return methods
-    ranked = json.loads(settings.read_text(encoding="utf-8"))["ranked"]
-    found: dict[str, Method] = {}
-    for name, method in methods.items():
-        kept = ranked.get(name, [{"settings": method.settings}])[: CANDIDATES if split == "val" else 1]
-        for number, row in enumerate(kept):
-            found[f"{name} #{number + 1}" if number else name] = replace(method, settings=row["settings"])
-    return found
-
-
-def ranking(results: dict[str, Any], methods: dict[str, Method]) -> dict[str, list[dict[str, Any]]]:
-    """method -> its candidates in a run, best first, by the gains at `POINTS`, on average over decoders."""
-    scores: dict[str, list[float]] = {name: [] for name in methods}
-    for result in results.values():
-        for row in result["rows"]:
-            if row["method"] in scores:
-                scores[row["method"]].append(statistics.mean(row["gain_db"]))
-    ranked: dict[str, list[dict[str, Any]]] = {}
-    for name in sorted(scores, key=lambda name: -statistics.mean(scores[name])):
-        row = {"settings": methods[name].settings, "score_db": round(statistics.mean(scores[name]), 3)}
-        ranked.setdefault(name.split(" #")[0], []).append(row)
-    return ranked
-
-
 def preset_table(results: dict[str, Any]) -> str:
     """Markdown: the presets at their default precision, below the original's settings."""
     lines = ["| decoder | method | iterations | encoder steps | work | gain | least | s / image |", "| --- " * 8 + "|"]
@@ -270,17 +192,22 @@ def preset_table(results: dict[str, Any]) -> str:
 
 
 def claim_table(results: dict[str, Any]) -> str:
-    """Markdown: how much less work each preset needs for the original's gains."""
-    lines = ["| decoder | the original's | gain | work | preset | its work | times less |", "| --- " * 7 + "|"]
+    """Markdown: the work a preset, at its default precision, needs for the original's gains; how many times less."""
+    heads = " | ".join(f"`{name}`" for name in PRESETS)
+    lines = [f"| decoder | the original's | gain | work | {heads} |", "| --- " * (len(PRESETS) + 4) + "|"]
     for decoder, result in results.items():
-        for row in result["claims"]:
-            if row["preset"] not in PRESETS:
+        for goal in GOALS:
+            found = {row["preset"]: row for row in result["claims"] if row["goal"] == goal}
+            if not found:
                 continue
-            reached = "not reached | –" if row["work"] is None else f"{row['work']:.1f} | {row['times_less'] or 0:.1f}"
-            lines.append(
-                f"| {decoder} | {row['goal']} | {row['goal_db']:+.2f} dB | {row['goal_work']} | `{row['preset']}` | {reached} |"
-            )
+            any_row = next(iter(found.values()))
+            cells = " | ".join(_reached(found.get(name)) for name in PRESETS)
+            lines.append(f"| {decoder} | {goal} | {any_row['goal_db']:+.2f} dB | {any_row['goal_work']} | {cells} |")
     return "\n".join(lines)
+
+
+def _reached(claim: dict[str, Any] | None) -> str:
+    return "–" if claim is None or not claim["work"] else f"{claim['work']:.1f}, {claim['times_less']:.1f} × less"
 
 
 def rival_table(results: dict[str, Any], points: Sequence[float] = (2.5, 5, 10, 20, 50)) -> str:
@@ -346,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     methods = chosen_methods(options.methods, options.budget, options.settings, options.split)
     content: dict[str, Any] = {"split": options.split, "size": options.size, "images": len(targets)}
     if options.tune:
-        content |= {"ranked": tune(decoders, targets, teachers, {name: METHODS[name] for name in methods})}
+        content |= {"ranked": tune(decoders, targets, teachers, methods)}
     else:
         configs = {name: config for name, config in preset_configs(device).items() if name in options.methods}
         results = {name: measure(each, targets, teachers, methods, configs) for name, each in decoders.items()}

@@ -66,5 +66,5 @@ def _draw(axes: Any, row: dict[str, Any], key: str, style: dict[str, Any]) -> No
     axes.plot(*zip(*points, strict=True), label=row["method"], solid_capstyle="round", **style)
     axes.plot(*points[-1], marker="o", markersize=3 + style["linewidth"], color=style["color"], zorder=4)
     if row["preset"]:
-        place = {"xytext": (4, -13), "textcoords": "offset points", "fontsize": 9, "color": style["color"]}
-        axes.annotate(row["method"], points[-1], **place)
+        place = {"xytext": (-5, 6), "textcoords": "offset points", "ha": "right", "fontsize": 9}
+        axes.annotate(row["method"], points[-1], color=style["color"], **place)

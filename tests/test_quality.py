@@ -9,7 +9,7 @@ import torch
 from helpers import picture
 from PIL import Image
 from relatent import Autoencoder, load_autoencoder
-from relatent.benchmarks import peers, quality, race
+from relatent.benchmarks import peers, quality, race, tuning
 from relatent.benchmarks.learned import Learned
 from relatent.benchmarks.meter import Meter, Run, count_costs
 from relatent.benchmarks.methods import METHODS, STANDARD, Method
@@ -152,7 +152,7 @@ def test_a_method_gains_and_counts_all_it_does(tiny, costs, learned, name):
 def test_grids_are_around_the_settings():
     for name, method in METHODS.items():
         assert set(method.grid) <= set(method.settings), name
-        assert len(quality.variants(name, method)) == math.prod(len(values) for values in method.grid.values())
+        assert len(tuning.variants(method)) == math.prod(len(values) for values in method.grid.values())
     assert set(STANDARD) <= set(METHODS)
 
 
@@ -181,23 +181,23 @@ def test_what_is_learned_is_of_the_decoder(tiny):
 
 def test_tuning_ranks_and_hands_on(tiny, tmp_path):
     method = Method(METHODS["Adam (0.7, 0.9)"].search, 3.0, {"rate": 0.06, "betas": [0.7, 0.9]}, {"rate": (1e-4, 0.05)})
-    ranked = quality.tune({"tiny": tiny}, [photograph(0)], [photograph(1)], {"Adam (0.7, 0.9)": method})
+    ranked = tuning.tune({"tiny": tiny}, [photograph(0)], [photograph(1)], {"Adam (0.7, 0.9)": method})
     (rows,) = ranked.values()
     assert [row["settings"]["rate"] for row in rows] == [0.05, 1e-4]
     assert rows[0]["score_db"] > rows[1]["score_db"] > 0
     path = tmp_path / "tuned.json"
     path.write_text(json.dumps({"ranked": ranked}))
     names = ["Adam (0.7, 0.9)", "encoder iteration"]
-    val = quality.chosen_methods(names, None, path, "val")
+    val = tuning.chosen_methods(names, None, path, "val")
     assert list(val) == ["Adam (0.7, 0.9)", "Adam (0.7, 0.9) #2", "encoder iteration"]
     assert val["Adam (0.7, 0.9) #2"].settings["rate"] == 1e-4
-    test = quality.chosen_methods(names, 2.0, path, "test")
+    test = tuning.chosen_methods(names, 2.0, path, "test")
     assert {name: each.budget for name, each in test.items()} == {"Adam (0.7, 0.9)": 2.0, "encoder iteration": 2.0}
     assert test["Adam (0.7, 0.9)"].settings["rate"] == 0.05
     results = {
         "tiny": {"rows": [{"method": name, "gain_db": [gain]} for name, gain in zip(val, (1.0, 2.0, 1.5), strict=True)]}
     }
-    again = quality.ranking(results, val)
+    again = tuning.ranking(results, val)
     assert [row["settings"]["rate"] for row in again["Adam (0.7, 0.9)"]] == [1e-4, 0.05]
 
 
