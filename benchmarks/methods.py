@@ -236,11 +236,11 @@ METHODS: dict[str, Method] = {
     "L-BFGS": Method(lbfgs, 50, {"first": 0.03}, {"first": (0.01, 0.03, 0.1)}),
     "encoder and gradient plane": Method(subspace, 30, {"rate": 0.06}, {"rate": (0.03, 0.06, 0.12)}),
     "linear surrogate": Method(
-        surrogate, 15, {"rate": 0.3, "inner": 4, "damping": 0.3},
-        {"rate": (0.15, 0.3, 0.6), "inner": (2, 4), "damping": (0.1, 0.3, 1.0)},
+        surrogate, 15, {"rate": 0.6, "inner": 4, "damping": 0.1},
+        {"rate": (0.3, 0.6, 1.0), "inner": (4, 8), "damping": (0.03, 0.1, 0.3)},
     ),
     "Anderson, preconditioned gradient": Method(
-        gradient_anderson, 50, {"rate": 0.5, "damping": 0.5, "memory": 4, "window": 1},
+        gradient_anderson, 50, {"rate": 0.5, "damping": 2.0, "memory": 4, "window": 1},
         {"rate": (0.5, 1.0), "damping": (0.5, 2.0), "window": (None, 1, 2)},
     ),
 }  # fmt: skip

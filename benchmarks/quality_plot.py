@@ -61,10 +61,13 @@ def line_styles(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _draw(axes: Any, row: dict[str, Any], key: str, style: dict[str, Any]) -> None:
+    from matplotlib.patheffects import withStroke
+
     curve = row["curve"]
     points = [(x, y) for x, y in zip(curve[key], curve["gain_db"], strict=True) if x > 0]
     axes.plot(*zip(*points, strict=True), label=row["method"], solid_capstyle="round", **style)
     axes.plot(*points[-1], marker="o", markersize=3 + style["linewidth"], color=style["color"], zorder=4)
     if row["preset"]:
-        place = {"xytext": (-5, 6), "textcoords": "offset points", "ha": "right", "fontsize": 9}
-        axes.annotate(row["method"], points[-1], color=style["color"], **place)
+        place = {"xytext": (-5, 6), "textcoords": "offset points", "ha": "right", "fontsize": 9, "zorder": 5}
+        halo = withStroke(linewidth=3, foreground="white")
+        axes.annotate(row["method"], points[-1], color=style["color"], path_effects=[halo], **place)
