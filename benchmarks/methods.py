@@ -245,5 +245,5 @@ METHODS: dict[str, Method] = {
     ),
 }  # fmt: skip
 
-# what a test run measures by default: the rest lost on other photographs
+# what a test run measures by default beside the presets; among the others is chosen on val
 STANDARD = (*ORIGINAL, "encoder iteration", "two encoder steps, Adam (0.7, 0.9)")
