@@ -1,0 +1,73 @@
+"""The picture of a quality run: gain against work and against seconds, a row of panels per decoder."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+OURS = ("#d62728", "#2ca02c", "#1f77b4")  # from the longest run to the shortest, which lies on top
+REFERENCE = ("#000000", "#8a8a8a")  # the original's settings
+OTHERS = ("#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")  # so many rivals, more would be clutter
+
+
+def quality_plot(results: dict[str, Any], path: Path) -> None:
+    """results: decoder -> `rows` as `quality.measure` gives them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 1.0 + 3.8 * len(results)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(results), 2, squeeze=False, sharey="row")
+    styles = line_styles(results)
+    for row, (decoder, result) in zip(panels, results.items(), strict=True):
+        drawn = {method["method"]: method for method in result["rows"]}
+        for axes, key, label in zip(row, ("work", "seconds"), ("work, in gradient iterations", "seconds"), strict=True):
+            for name, style in styles.items():
+                _draw(axes, drawn[name], key, style)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.set_xlabel(label)
+            axes.set_ylim(bottom=0)
+            axes.grid(True, alpha=0.25)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+        row[0].set_ylabel("gain over the encoder's, dB")
+        row[0].set_title(decoder, fontsize=11, loc="left")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    columns = min(4, -(-len(labels) // 2))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def line_styles(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is drawn, in order: the best rivals, the original's settings, the presets at their default precision."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for result in results.values():
+        for row in result["rows"]:
+            rows.setdefault(row["method"], []).append(row)
+    ours = [name for name, each in rows.items() if each[0]["preset"] and not name.endswith(", fp32")]
+    ours.sort(key=lambda name: -max(row["final_work"] for row in rows[name]))
+    reference = [name for name in rows if name.startswith("original")]
+    rivals = [name for name, each in rows.items() if not each[0]["preset"] and name not in reference]
+    rivals.sort(key=lambda name: -statistics.mean(max(row["gain_db"]) for row in rows[name]))
+    found: dict[str, dict[str, Any]] = {}
+    for names, colours, style in (
+        (rivals, OTHERS, {"linewidth": 1.1}),
+        (reference, REFERENCE, {"linewidth": 1.4}),
+        (ours, OURS, {"linewidth": 2.8, "zorder": 3}),
+    ):
+        found |= {name: {"color": colour, **style} for name, colour in zip(names, colours, strict=False)}
+    return found
+
+
+def _draw(axes: Any, row: dict[str, Any], key: str, style: dict[str, Any]) -> None:
+    from matplotlib.patheffects import withStroke
+
+    curve = row["curve"]
+    points = [(x, y) for x, y in zip(curve[key], curve["gain_db"], strict=True) if x > 0]
+    axes.plot(*zip(*points, strict=True), label=row["method"], solid_capstyle="round", **style)
+    axes.plot(*points[-1], marker="o", markersize=3 + style["linewidth"], color=style["color"], zorder=4)
+    if row["preset"]:
+        place = {"xytext": (-5, 6), "textcoords": "offset points", "ha": "right", "fontsize": 9, "zorder": 5}
+        halo = withStroke(linewidth=3, foreground="white")
+        axes.annotate(row["method"], points[-1], color=style["color"], path_effects=[halo], **place)

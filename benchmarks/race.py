@@ -1,0 +1,146 @@
+"""Seconds per picture until a gain is reached: the original's loop beside the engine, on the same photographs.
+
+    python -m relatent.benchmarks.race --bsds500 FOLDER [--split test] [--size 256] [--limit 8] [--taef2 FOLDER]
+        [--target-gain 4.29]
+
+4.29 dB is what the original reports of its default setting. Its loop ends at nothing but its number of iterations; here
+it is given a perfect stop: its own loss, which it reads in every iteration anyway, shows the gain. All in turn on each
+photograph; what was reached is measured in fp32, in PSNR of the clamped picture. With --taef2 only on that decoder: few
+pictures gain so much on the bundled one. Writes benchmarks/results/race-*.json and the README's table.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..engine.autoencoder import Autoencoder
+from ..engine.config import OptimizationConfig
+from ..engine.discovery import bsds500_folder
+from ..engine.load import load_autoencoder
+from ..engine.metrics import psnr
+from ..engine.optimizer import LatentOptimizer
+from .bench_loop import load_targets
+from .peers import ORIGINAL, original_loop
+from .results import FOLDER, replace_table, write_result
+
+LIMIT = 200  # iterations, for all alike
+SHORT = 0.1  # dB below the target that still count as reached: the original's loss is of the picture unclamped
+
+Racer = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # start, target -> latents
+
+
+def racers(autoencoder: Autoencoder, gain: float) -> dict[str, Racer]:
+    """name -> method."""
+    found: dict[str, Racer] = {
+        name: partial(_original, autoencoder, rate, gain) for name, (rate, _) in reversed(ORIGINAL.items())
+    }
+    optimizer = LatentOptimizer(OptimizationConfig(target_gain=gain, iterations=LIMIT))
+    return found | {"relatent": partial(_ours, autoencoder, optimizer)}
+
+
+def _original(
+    autoencoder: Autoencoder, relative: float, gain: float, start: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    rate = relative * start.std().item()
+    return original_loop(autoencoder.decode, start, target, rate, LIMIT, gain=gain)
+
+
+def _ours(
+    autoencoder: Autoencoder, optimizer: LatentOptimizer, start: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    return optimizer.optimize_batch(autoencoder, start, target, check_range=False)[0].optimized_latents
+
+
+def measure(autoencoder: Autoencoder, targets: Sequence[torch.Tensor], gain: float) -> list[dict[str, Any]]:
+    """One row per method: mean, median and longest seconds, how many pictures reached the gain, mean and least gain."""
+    methods = racers(autoencoder, gain)
+    for method in racers(autoencoder, 1e-3).values():  # first calls choose algorithms and allocate
+        method(autoencoder.encode(targets[0]), targets[0])
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    gains: dict[str, list[float]] = {name: [] for name in methods}
+    for target in targets:
+        start = autoencoder.encode(target)
+        before = _quality(autoencoder, start, target)
+        for name, method in methods.items():
+            begun = _now(target.device)
+            latents = method(start, target)
+            seconds[name].append(_now(target.device) - begun)
+            gains[name].append(_quality(autoencoder, latents, target) - before)
+    return [
+        {
+            "method": name,
+            "reached": sum(each >= gain - SHORT for each in gains[name]),
+            "images": len(targets),
+            "mean_seconds": round(statistics.mean(seconds[name]), 3),
+            "median_seconds": round(statistics.median(seconds[name]), 3),
+            "most_seconds": round(max(seconds[name]), 3),
+            "gain_db": round(statistics.mean(gains[name]), 2),
+            "least_db": round(min(gains[name]), 2),
+        }
+        for name in methods
+    ]
+
+
+@torch.no_grad()
+def _quality(autoencoder: Autoencoder, latents: torch.Tensor, target: torch.Tensor) -> float:
+    return psnr(autoencoder.decode(latents), target).item()
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """The rows as Markdown, times less beside the engine's mean."""
+    lines = ["| decoder | method | reached | gain, least | s / image, mean | relatent is faster |", "| --- " * 6 + "|"]
+    for decoder, rows in results.items():
+        ours = next(row for row in rows if row["method"] == "relatent")["mean_seconds"]
+        for row in rows:
+            faster = "" if row["method"] == "relatent" else f"{row['mean_seconds'] / ours:.1f} ×"
+            lines.append(
+                f"| {decoder} | {row['method']} | {row['reached']} of {row['images']} | {row['gain_db']:+.2f} dB, "
+                f"{row['least_db']:+.2f} dB | {row['mean_seconds']:.2f} | {faster} |"
+            )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bsds500", type=Path, help="folder with train/, val/ and test/ (default: $BSDS500_PATH)")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--limit", type=int, default=8, help="photographs")
+    parser.add_argument("--taef2", type=Path, help="folder with TAEF2's weights (default: the bundled decoder)")
+    parser.add_argument("--target-gain", type=float, default=4.29, help="dB")
+    parser.add_argument("--out", type=Path, help="for trials: write there, and leave the README as it is")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(arguments)
+    name = "taef2" if options.taef2 else "tiny"
+    autoencoder = load_autoencoder(name, weights=options.taef2, device=options.device)
+    folder = bsds500_folder(options.bsds500) / options.split
+    targets = load_targets(folder, options.size, options.limit, autoencoder.device)
+    results = {name: measure(autoencoder, targets, options.target_gain)}
+    print(table(results))
+    words = [Path(word).name if "/" in word else word for word in (sys.argv[1:] if arguments is None else arguments)]
+    command = " ".join(["python -m relatent.benchmarks.race", *words])
+    content = {
+        "split": options.split, "size": options.size, "images": len(targets), "target_gain": options.target_gain,
+        "iteration_limit": LIMIT, "results": results,
+    }  # fmt: skip
+    print(write_result("race", autoencoder.device, command, content, options.out or FOLDER), file=sys.stderr)
+    if options.out is None:
+        replace_table("race", table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
