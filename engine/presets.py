@@ -8,7 +8,10 @@ from .errors import UsageError
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"iterations": 2, "warm_start": 0},
     "balanced": {},  # the defaults of `OptimizationConfig`
-    "best": {"iterations": 100, "betas": (0.9, 0.95), "convergence_threshold": 2e-4},
+    "best": {
+        "iterations": 100, "betas": (0.9, 0.95), "schedule": "trapezoid", "polish_iterations": 60,
+        "convergence_threshold": 0.0,
+    },
     # the settings of Generative Latent Optimization, lr 0.4 on Stable Diffusion's latents of spread 5.5: torch's Adam
     "original": {
         "iterations": 150, "relative_learning_rate": 0.073, "betas": (0.9, 0.999), "convergence_threshold": 0.0,

@@ -166,9 +166,7 @@ class Poisoned(torch.nn.Module):
 
 def test_nan_in_one_image_leaves_its_neighbours_alone(small_vae, targets):
     latents = small_vae.encode(targets)
-    config = OptimizationConfig(
-        iterations=10, learning_rate=0.05, convergence_threshold=0.0, precision="fp32", **PLAIN
-    )
+    config = OptimizationConfig(iterations=10, learning_rate=0.05, convergence_threshold=0.0, precision="fp32", **PLAIN)
     clean = LatentOptimizer(config).optimize_batch(small_vae, latents, targets)
     trajectory = clean[1].optimized_latents[0, 0, 0, 0] - latents[1, 0, 0, 0]
     sign = 1.0 if trajectory > 0 else -1.0
