@@ -3,7 +3,7 @@
     python -m relatent.benchmarks.bench_loop [--images FOLDER] [--size 256] [--limit 4] [--taef2 FOLDER]
 
 Without --images it uses scikit-image's photographs, which the bundled autoencoder has seen in training: then only the
-ratios count. Writes benchmarks/results/loop-*.json and the README's table.
+ratios count. Writes benchmarks/results/loop-*.json and the table in docs/quality.md.
 """
 
 import argparse
@@ -27,8 +27,11 @@ from ..engine.images import load_image
 from ..engine.load import load_autoencoder
 from ..engine.metrics import psnr
 from ..engine.optimizer import LatentOptimizer
+from ..engine.presets import preset
 from .peers import ORIGINAL, original_loop
 from .results import replace_table, write_result
+
+PAGE = Path(__file__).parent.parent / "docs" / "quality.md"
 
 Method = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -50,7 +53,7 @@ def methods(autoencoder: Autoencoder) -> dict[str, tuple[int, Method]]:
     found: dict[str, tuple[int, Method]] = {}
     for name, (relative, iterations) in ORIGINAL.items():
         found[name] = iterations, partial(_plain, autoencoder, relative, iterations, (0.9, 0.999))
-    config = OptimizationConfig(convergence_threshold=0.0)  # equal iterations for the three that follow
+    config = preset("original", iterations=50, betas=(0.8, 0.95))  # equal settings for those that follow
     rate, steps = config.relative_learning_rate, config.iterations
     found["the original's loop, relatent's settings"] = steps, partial(_plain, autoencoder, rate, steps, config.betas)
     precisions = ["fp32"]
@@ -145,7 +148,7 @@ def main() -> int:
         decoders["taef2"] = load_autoencoder("taef2", weights=options.taef2, device=options.device)
     device = decoders["tiny"].device
     targets = load_targets(options.images, options.size, options.limit, device)
-    config = OptimizationConfig()
+    config = preset("original")
     results = {name: measure(autoencoder, targets) for name, autoencoder in decoders.items()}
     print(table(results))
     content = {"size": options.size, "images": len(targets), "config": config.to_dict(), "results": results}
@@ -153,7 +156,7 @@ def main() -> int:
         Path(word).name if "/" in word else word for word in sys.argv[1:]
     )
     print(write_result("loop", device, command.strip(), content), file=sys.stderr)
-    replace_table("loop", table(results))
+    replace_table("loop", table(results), PAGE)
     return 0
 
 
