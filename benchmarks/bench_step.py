@@ -14,6 +14,8 @@ from relatent.benchmarks.timing import measure
 from relatent.engine.autoencoder import Autoencoder
 from relatent.engine.config import OptimizationConfig
 from relatent.engine.metrics import psnr
+from relatent.engine.preconditioner import preconditioner
+from relatent.engine.presets import preset
 from relatent.engine.rewrite import DEFAULT_REWRITES
 from relatent.engine.runner import CapturedRunner, CompiledRunner, EagerRunner, Runner, make_runner
 from relatent.engine.slots import Slots
@@ -59,7 +61,8 @@ class Problem:
         self.autoencoder.rewrites, recompute = DECODERS[decoder]
         decode, dtype = self.autoencoder.loop_decoder(precision, recompute)
         latents, targets = self.batch(batch, size)
-        slots = Slots.empty(latents, targets, config, dtype)
+        filter_ = preconditioner(self.autoencoder, tuple(latents.shape[1:])) if config.precondition else None
+        slots = Slots.empty(latents, targets, config, dtype, preconditioner=filter_)
         slots.load(list(range(batch)), latents, targets, config)
         return slots, build_step(decode, config, self.device)
 
@@ -102,9 +105,7 @@ def original_seconds(problem: Problem, size: int, iterations: int = 5) -> float:
 def equal_quality(problem: Problem, size: int, iterations: int, form: str) -> dict[str, float]:
     """Gain in dB of the original loop and of the engine's bf16 loop, same images, rate, betas and iterations."""
     count, rate = 2, 0.05
-    config = OptimizationConfig(
-        iterations=iterations, learning_rate=rate, betas=(0.9, 0.999), convergence_threshold=0.0, checkpoint_interval=10
-    )
+    config = preset("original", iterations=iterations, learning_rate=rate, checkpoint_interval=10)
     slots, step = problem.slots("rewritten", "bf16", count, size, config)
     latents, targets = slots.initial, slots.targets
     make_runner(step, slots, form, PER_REPLAY).run(iterations)

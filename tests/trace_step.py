@@ -32,7 +32,7 @@ with FakeTensorMode():
         REWRITES[name](decoder)
     latents, targets = torch.empty(2, 4, 8, 8), torch.empty(2, 3, 64, 64)
     config = OptimizationConfig(iterations=10, target_gain=3.0)
-    slots = Slots.empty(latents, targets, config, torch.float32)
+    slots = Slots.empty(latents, targets, config, torch.float32, preconditioner=torch.empty(4, 4, 15, 15))
     step = build_step(
         lambda z: decoder(z.contiguous(memory_format=torch.channels_last)), config, latents.device, triton=True
     )
