@@ -9,6 +9,7 @@ from helpers import small_kl
 from relatent.engine import preconditioner as module
 from relatent.engine.config import OptimizationConfig
 from relatent.engine.load import load_autoencoder
+from relatent.engine.metrics import psnr
 from relatent.engine.optimizer import LatentOptimizer
 from relatent.engine.preconditioner import measure, preconditioner, whiten
 from relatent.engine.slots import Slots
@@ -124,6 +125,8 @@ def test_more_decibels_for_the_same_iterations(precision, warm, targets):
     assert sum(gains[0]) > sum(gains[1])
     for i, result in enumerate(ours):
         torch.testing.assert_close(result.initial_latents, start[i : i + 1])
+        stored = vae.decode(result.optimized_latents.half().float())
+        assert psnr(stored, pictures[i : i + 1]).item() > result.metrics["final_psnr"] - 0.02, "breaks in fp16"
         torch.testing.assert_close(
             vae.decode(result.optimized_latents).clamp(-1, 1), result.optimized_image, atol=1e-3, rtol=0
         )
