@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ..engine.autoencoder import Autoencoder
+from ..engine.preconditioner import curvature, power_filter, whiten
 
 Filter = Callable[[torch.Tensor], torch.Tensor]  # (1, C, h, w) -> the same, linear and symmetric
 
@@ -39,45 +40,21 @@ class Learned:
 
     @cached_property
     def curvature(self) -> torch.Tensor:
-        """(h, w, C, C) complex: the decoder's JᵀJ as if it were the same everywhere, for each frequency.
-
-        The cross-spectrum between channels of Jᵀv for white noise v, whose covariance is JᵀJ, over `PROBES` draws.
-        """
-        generator = torch.Generator().manual_seed(0)
-        spectra = []
-        for latents in self.latents:
-            latents = latents.clone().requires_grad_(True)
-            picture = self.autoencoder.decode(latents)
-            for _ in range(PROBES):
-                noise = torch.randn(picture.shape, generator=generator).to(picture)
-                (pulled,) = torch.autograd.grad(picture, latents, noise, retain_graph=True)
-                waves = torch.fft.fft2(pulled[0], norm="ortho").permute(1, 2, 0)
-                spectra.append(waves.unsqueeze(-1) * waves.conj().unsqueeze(-2))
-        spectrum = torch.stack(spectra).mean(0)
-        mirrored = torch.flip(torch.roll(spectrum, (-1, -1), (0, 1)), (0, 1)).conj()  # a real filter's other half
-        return (spectrum + mirrored) / 2
+        """(h, w, C, C) complex: the decoder's JᵀJ as if it were the same everywhere, for each frequency."""
+        return curvature(self.autoencoder, self.latents, PROBES, torch.Generator().manual_seed(0))
 
     def whitener(self, damping: float, side: int = 11) -> Filter:
         """(JᵀJ / mean + damping)^(-1/2), which keeps the root mean square of white noise, as a convolution."""
-        kernel = self._kernel(damping, -0.5, side)
-        return _convolution(kernel / kernel.square().sum((1, 2, 3)).mean().sqrt())
+        return self._convolution(whiten(self.curvature, damping, side))
 
     def inverse(self, damping: float, side: int = 11) -> Filter:
         """(JᵀJ + damping · mean)^(-1), as a convolution."""
-        return _convolution(self._kernel(damping, -1.0, side) / self._mean_curvature)
+        mean = self.curvature.diagonal(dim1=-2, dim2=-1).real.mean()
+        return self._convolution(power_filter(self.curvature, -1.0, damping, side) / mean)
 
-    @property
-    def _mean_curvature(self) -> torch.Tensor:
-        return self.curvature.diagonal(dim1=-2, dim2=-1).real.mean()
-
-    def _kernel(self, damping: float, power: float, side: int) -> torch.Tensor:
-        """(C, C, side, side): (curvature / mean + damping)^power; side: at most the latents' own, made odd."""
-        values, vectors = torch.linalg.eigh(self.curvature / self._mean_curvature)
-        scaled = vectors * (values.clamp_min(0) + damping).pow(power).unsqueeze(-2)
-        response = torch.fft.ifft2(scaled @ vectors.mH, dim=(0, 1)).real  # (h, w, C, C)
-        side = min(side, *(length - 1 + length % 2 for length in response.shape[:2]))
-        around = torch.roll(response, (side // 2, side // 2), (0, 1))[:side, :side]
-        return around.permute(2, 3, 0, 1).flip(-1, -2).contiguous()
+    def _convolution(self, kernel: torch.Tensor) -> Filter:
+        kernel = kernel.to(self.autoencoder.device)
+        return lambda latents: F.conv2d(latents, kernel, padding="same")
 
     @cached_property
     def surrogate(self) -> torch.Tensor:
@@ -98,10 +75,3 @@ class Learned:
         ridge = 1e-3 * normal.diagonal().mean() * torch.eye(len(normal), dtype=normal.dtype, device=normal.device)
         solution = torch.linalg.solve(normal + ridge, equations.T @ pixels)[:-1].float()
         return solution.T.reshape(pixels.shape[1], -1, 3, 3).contiguous()
-
-
-def _convolution(kernel: torch.Tensor) -> Filter:
-    def apply(latents: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(latents, kernel, padding=kernel.shape[-1] // 2)
-
-    return apply

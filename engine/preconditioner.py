@@ -14,6 +14,7 @@ serves every size.
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -58,43 +59,56 @@ def preconditioner(autoencoder: Autoencoder, shape: tuple[int, ...]) -> torch.Te
 
 def measure(autoencoder: Autoencoder, channels: int, grid: tuple[int, int]) -> torch.Tensor:
     """The filter (C, C, k, k), on the CPU, measured on latents of `grid` (h, w)."""
-    spectrum = torch.zeros(*grid, channels, channels, dtype=torch.complex64)
     generator = torch.Generator().manual_seed(SEED)
-    device, spread = autoencoder.device, WIDTH * _spread(autoencoder, grid)
-    for _ in range(LATENTS):
-        latents = torch.randn(1, channels, *grid, generator=generator).to(device) * spread
-        with torch.enable_grad():
-            picture = autoencoder.decode(latents.requires_grad_(True))
-            for probe in range(PROBES):
-                noise = torch.randn(picture.shape, generator=generator).to(device)
-                (pulled,) = torch.autograd.grad(picture, latents, noise, retain_graph=probe < PROBES - 1)
-                waves = torch.fft.fft2(pulled[0].float().cpu(), norm="ortho").permute(1, 2, 0)
-                spectrum += waves.unsqueeze(-1) * waves.conj().unsqueeze(-2)
-    return whiten(spectrum / (LATENTS * PROBES))
+    spread = WIDTH * _spread(autoencoder, grid)
+    latents = (
+        (torch.randn(1, channels, *grid, generator=generator) * spread).to(autoencoder.device) for _ in range(LATENTS)
+    )
+    return whiten(curvature(autoencoder, latents, PROBES, generator))
 
 
-def whiten(spectrum: torch.Tensor) -> torch.Tensor:
-    """(h, w, C, C) complex Hermitian power spectrum -> the real filter (C, C, k, k) of (S + λ)^-½.
+@torch.enable_grad()
+def curvature(
+    autoencoder: Autoencoder, latents: Iterable[torch.Tensor], probes: int, generator: torch.Generator
+) -> torch.Tensor:
+    """(h, w, C, C) complex, on the CPU: JᵀJ as if it were the same everywhere, for each spatial frequency.
 
-    Scaled so that white noise of variance 1 keeps that variance on average. The identity for a spectrum that is zero
-    or not finite.
+    The mean cross-spectrum between channels of Jᵀn for white noise n, whose covariance is JᵀJ; `probes` draws at each
+    (1, C, h, w) of `latents`, all of one shape.
     """
-    height, width, channels, _ = spectrum.shape
-    side = min(TAPS, height - 1 + height % 2, width - 1 + width % 2)
-    centre = side // 2
-    values, vectors = torch.linalg.eigh(torch.nan_to_num(spectrum))
-    mean = values.mean()
-    if not (torch.isfinite(spectrum).all() and mean > 0):
-        filter_ = torch.zeros(channels, channels, side, side)
-        filter_[:, :, centre, centre] = torch.eye(channels)
-        return filter_
-    roots = (values.clamp_min(0.0) / mean + 1.0).rsqrt().to(vectors.dtype)
-    response = (vectors * roots.unsqueeze(-2)) @ vectors.mH
+    spectra = []
+    for each in latents:
+        each = each.detach().requires_grad_(True)
+        picture = autoencoder.decode(each)
+        for probe in range(probes):
+            noise = torch.randn(picture.shape, generator=generator).to(picture)
+            (pulled,) = torch.autograd.grad(picture, each, noise, retain_graph=probe < probes - 1)
+            waves = torch.fft.fft2(pulled[0].float().cpu(), norm="ortho").permute(1, 2, 0)
+            spectra.append(waves.unsqueeze(-1) * waves.conj().unsqueeze(-2))
+    return torch.stack(spectra).mean(0)
+
+
+def power_filter(spectrum: torch.Tensor, power: float, damping: float = 1.0, taps: int = TAPS) -> torch.Tensor:
+    """(h, w, C, C) complex Hermitian spectrum S -> the real filter (C, C, k, k) of (S / mean + damping)^power.
+
+    mean: of S's eigenvalues. k: `taps`, or the odd number that fits.
+    """
+    values, vectors = torch.linalg.eigh(spectrum)
+    scaled = (values.clamp_min(0.0) / values.mean() + damping).pow(power).to(vectors.dtype)
     # the real part: S of a real signal has S(−f) = conj S(f), which sampling keeps; only rounding goes
-    impulse = torch.fft.ifft2(response, dim=(0, 1)).real
-    impulse = torch.roll(impulse, (centre, centre), (0, 1))[:side, :side]
-    filter_ = impulse.permute(2, 3, 0, 1).flip(-1, -2)  # conv2d correlates
-    return (filter_ / filter_.square().sum((1, 2, 3)).mean().sqrt()).contiguous()
+    impulse = torch.fft.ifft2((vectors * scaled.unsqueeze(-2)) @ vectors.mH, dim=(0, 1)).real
+    side = min(taps, *(length - 1 + length % 2 for length in spectrum.shape[:2]))
+    impulse = torch.roll(impulse, (side // 2, side // 2), (0, 1))[:side, :side]
+    return impulse.permute(2, 3, 0, 1).flip(-1, -2).contiguous()  # conv2d correlates
+
+
+def whiten(spectrum: torch.Tensor, damping: float = 1.0, taps: int = TAPS) -> torch.Tensor:
+    """(h, w, C, C) -> the filter (C, C, k, k) of (S / mean + damping)^-½, scaled so that white noise of variance 1 keeps
+    that variance on average. The identity for a spectrum that is zero or not finite."""
+    if not (torch.isfinite(spectrum).all() and (spectrum != 0).any()):
+        return torch.eye(spectrum.shape[-1]).view(*spectrum.shape[2:], 1, 1)
+    found = power_filter(spectrum, -0.5, damping, taps)
+    return found / found.square().sum((1, 2, 3)).mean().sqrt()
 
 
 def _spread(autoencoder: Autoencoder, grid: tuple[int, int]) -> float:
