@@ -66,7 +66,7 @@ class Loop:
         warm: WarmStart | None = None,
     ) -> None:  # fmt: skip
         """Start images in free slots, their iterations at `warm` or else at `latents`."""
-        origin, goal = warm and warm.latents, None
+        origin, goal = None if warm is None else warm.latents, None
         if warm is not None and warm.error is not None and self.config.has_target:
             goal = target_error(warm.error, self.config)
             there = (warm.error <= goal).view((-1,) + (1,) * (latents.ndim - 1))
