@@ -63,7 +63,12 @@ def test_the_loop_follows_the_total(small_vae, targets, loss, precision):
     """Losses are those of loss and penalties; the result is no worse than its start in that sum, in fp32."""
     latents = small_vae.encode(targets)
     config = OptimizationConfig(
-        iterations=10, regularisers=EVERYTHING, loss_function=loss, precision=precision, convergence_threshold=0.0
+        iterations=10,
+        regularisers=EVERYTHING,
+        loss_function=loss,
+        precision=precision,
+        convergence_threshold=0.0,
+        warm_start=0,
     )
     objective, penalty = build_objective(loss), build_penalty(EVERYTHING)
 
