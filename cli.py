@@ -22,11 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.dest = Path(rest[0])  # argparse fills an optional positional before it sees one behind an option
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    from .engine.cache import cache_folder
     from .engine.errors import RelatentError
 
     # compiled code outlives the process; torch's own default is a temporary folder
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relatent" / "inductor"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("inductor")))
     # SIGTERM ends a run as Ctrl-C does: what is finished is written
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -29,7 +29,7 @@ from ..engine.metrics import psnr
 from ..engine.optimizer import LatentOptimizer
 from ..engine.presets import preset
 from .peers import ORIGINAL, original_loop
-from .results import replace_table, write_result
+from .results import command_line, replace_table, write_result
 
 PAGE = Path(__file__).parent.parent / "docs" / "quality.md"
 
@@ -37,7 +37,7 @@ Method = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def load_targets(folder: Path | None, size: int, limit: int, device: torch.device) -> list[torch.Tensor]:
-    """Photographs as (1, 3, size, size) targets."""
+    """Photographs as (1, 3, size, size) targets; of None, scikit-image's."""
     if folder is None:
         import skimage.data
 
@@ -46,6 +46,22 @@ def load_targets(folder: Path | None, size: int, limit: int, device: torch.devic
     else:
         paths = [source.path for source in discover(folder)][:limit]
     return [load_image(path, size).tensor().to(device) for path in paths]
+
+
+def load_decoders(taef2: Path | None, device: str) -> dict[str, Autoencoder]:
+    """`tiny`, and `taef2` where the folder with its weights is given."""
+    decoders = {"tiny": load_autoencoder("tiny", device=device)}
+    if taef2:
+        decoders["taef2"] = load_autoencoder("taef2", weights=taef2, device=device)
+    return decoders
+
+
+def photograph_options(parser: argparse.ArgumentParser) -> None:
+    """What of BSDS500 is measured."""
+    parser.add_argument("--bsds500", type=Path, help="folder with train/, val/ and test/ (default: $BSDS500_PATH)")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--limit", type=int, default=8, help="photographs")
 
 
 def methods(autoencoder: Autoencoder) -> dict[str, tuple[int, Method]]:
@@ -92,19 +108,20 @@ def measure(autoencoder: Autoencoder, targets: list[torch.Tensor]) -> list[dict[
     LatentOptimizer(OptimizationConfig(iterations=2)).optimize_batch(autoencoder, start, targets[0], check_range=False)
     for target in targets:
         start = autoencoder.encode(target)
-        before.append(_quality(autoencoder, start, target))
+        before.append(decoded_psnr(autoencoder, start, target))
         for name, (_, method) in rivals.items():
             begin = time.perf_counter()
             latents = method(start, target)
             seconds[name].append(time.perf_counter() - begin)
-            gains[name].append(_quality(autoencoder, latents, target) - before[-1])
+            gains[name].append(decoded_psnr(autoencoder, latents, target) - before[-1])
             if name.startswith("relatent") and gains[name][-1] < 0:
                 raise SystemExit(f"{name} lost quality on a picture: gains {gains[name]}")
     return [_row(name, rivals[name][0], before, gains[name], seconds[name]) for name in rivals]
 
 
 @torch.no_grad()
-def _quality(autoencoder: Autoencoder, latents: torch.Tensor, target: torch.Tensor) -> float:
+def decoded_psnr(autoencoder: Autoencoder, latents: torch.Tensor, target: torch.Tensor) -> float:
+    """dB of one picture, decoded in fp32 and clamped."""
     return psnr(autoencoder.decode(latents), target).item()
 
 
@@ -143,19 +160,14 @@ def main() -> int:
     parser.add_argument("--taef2", type=Path, help="folder with TAEF2's weights, to measure on it too")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    decoders = {"tiny": load_autoencoder("tiny", device=options.device)}
-    if options.taef2:
-        decoders["taef2"] = load_autoencoder("taef2", weights=options.taef2, device=options.device)
+    decoders = load_decoders(options.taef2, options.device)
     device = decoders["tiny"].device
     targets = load_targets(options.images, options.size, options.limit, device)
     config = preset("original")
     results = {name: measure(autoencoder, targets) for name, autoencoder in decoders.items()}
     print(table(results))
     content = {"size": options.size, "images": len(targets), "config": config.to_dict(), "results": results}
-    command = "python -m relatent.benchmarks.bench_loop " + " ".join(
-        Path(word).name if "/" in word else word for word in sys.argv[1:]
-    )
-    print(write_result("loop", device, command.strip(), content), file=sys.stderr)
+    print(write_result("loop", device, command_line("bench_loop"), content), file=sys.stderr)
     replace_table("loop", table(results), PAGE)
     return 0
 

@@ -6,7 +6,6 @@ operations. A decoder or an encoder forward alone counts by its own.
 
 import math
 import statistics
-import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..engine.autoencoder import Autoencoder
 from ..engine.metrics import psnr
 from .learned import Learned
+from .timing import now
 
 POINTS = (1, 2, 2.5, 3, 5, 6.25, 8, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150)  # work at which gains are listed
 
@@ -178,6 +178,4 @@ class Meter:
         self._begun += self._now() - paused
 
     def _now(self) -> float:
-        if self.target.device.type == "cuda":
-            torch.cuda.synchronize(self.target.device)
-        return time.perf_counter()
+        return now(self.target.device)

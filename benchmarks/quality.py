@@ -13,7 +13,6 @@ table of docs/quality.md from a val run, and a plot. --out FOLDER is for trials:
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -26,16 +25,16 @@ from ..engine.autoencoder import Autoencoder
 from ..engine.config import OptimizationConfig
 from ..engine.device import resolve_precision
 from ..engine.discovery import bsds500_folder
-from ..engine.load import load_autoencoder
 from ..engine.metrics import psnr
 from ..engine.optimizer import LatentOptimizer
 from ..engine.presets import preset
-from .bench_loop import load_targets
+from .bench_loop import load_decoders, load_targets, photograph_options
 from .learned import Learned
 from .meter import POINTS, Costs, Run, count_costs, mean_gains, means
 from .methods import METHODS, STANDARD, Method, rival_rows
 from .peers import ORIGINAL
-from .results import FOLDER, replace_table, write_result
+from .results import FOLDER, command_line, replace_table, write_result
+from .timing import now
 from .tuning import chosen_methods, ranking, tune
 
 PAGE = Path(__file__).parent.parent / "docs" / "quality.md"
@@ -59,11 +58,9 @@ def preset_rows(autoencoder: Autoencoder, costs: Costs, config: OptimizationConf
     over the iterations.
     """
     start = autoencoder.encode(target)
-    begun = time.perf_counter()
+    begun = now(target.device)
     result = LatentOptimizer(config).optimize_batch(autoencoder, start, target, check_range=False)[0]
-    if target.device.type == "cuda":
-        torch.cuda.synchronize(target.device)
-    seconds = time.perf_counter() - begun
+    seconds = now(target.device) - begun
     warm, count = getattr(config, "warm_start", 0) * costs.encoder_step, len(result.losses)
     rows = [(warm + index, seconds * index / count, loss) for index, loss in enumerate(result.losses)]
     with torch.no_grad():
@@ -234,10 +231,7 @@ def _gain_by(row: dict[str, Any], work: float) -> float:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bsds500", type=Path, help="folder with train/, val/ and test/ (default: $BSDS500_PATH)")
-    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--limit", type=int, default=8, help="photographs")
+    photograph_options(parser)
     parser.add_argument("--taef2", type=Path, help="folder with TAEF2's weights, to measure on it too")
     names = [*METHODS, *PRESETS, *(f"{name}, fp32" for name in PRESETS)]
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="names, or all (default: all but on test)")
@@ -264,9 +258,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     folder = bsds500_folder(options.bsds500)
-    decoders = {"tiny": load_autoencoder("tiny", device=options.device)}
-    if options.taef2:
-        decoders["taef2"] = load_autoencoder("taef2", weights=options.taef2, device=options.device)
+    decoders = load_decoders(options.taef2, options.device)
     device = decoders["tiny"].device
     targets = load_targets(folder / options.split, options.size, options.limit, device)
     teachers = load_targets(folder / "train", options.size, 10**6, device)[-TEACHERS:]
@@ -279,8 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = {name: measure(each, targets, teachers, methods, configs) for name, each in decoders.items()}
         content |= {"ranked": ranking(results, methods), "results": results}
         print(rival_table(results))
-    words = [Path(word).name if "/" in word else word for word in (sys.argv[1:] if arguments is None else arguments)]
-    command = " ".join(["python -m relatent.benchmarks.quality", *words])
+    command = command_line("quality", arguments)
     name = "quality" if options.split == "test" else f"quality_{options.split}"
     print(write_result(name, device, command, content, options.out or FOLDER), file=sys.stderr)
     if not options.tune:

@@ -12,7 +12,6 @@ pictures gain so much on the bundled one. Writes benchmarks/results/race-*.json 
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,11 +23,11 @@ from ..engine.autoencoder import Autoencoder
 from ..engine.config import OptimizationConfig
 from ..engine.discovery import bsds500_folder
 from ..engine.load import load_autoencoder
-from ..engine.metrics import psnr
 from ..engine.optimizer import LatentOptimizer
-from .bench_loop import load_targets
+from .bench_loop import decoded_psnr, load_targets, photograph_options
 from .peers import ORIGINAL, original_loop
-from .results import FOLDER, replace_table, write_result
+from .results import FOLDER, command_line, replace_table, write_result
+from .timing import now
 
 LIMIT = 200  # iterations, for all alike
 SHORT = 0.1  # dB below the target that still count as reached: the original's loss is of the picture unclamped
@@ -67,12 +66,12 @@ def measure(autoencoder: Autoencoder, targets: Sequence[torch.Tensor], gain: flo
     gains: dict[str, list[float]] = {name: [] for name in methods}
     for target in targets:
         start = autoencoder.encode(target)
-        before = _quality(autoencoder, start, target)
+        before = decoded_psnr(autoencoder, start, target)
         for name, method in methods.items():
-            begun = _now(target.device)
+            begun = now(target.device)
             latents = method(start, target)
-            seconds[name].append(_now(target.device) - begun)
-            gains[name].append(_quality(autoencoder, latents, target) - before)
+            seconds[name].append(now(target.device) - begun)
+            gains[name].append(decoded_psnr(autoencoder, latents, target) - before)
     return [
         {
             "method": name,
@@ -86,17 +85,6 @@ def measure(autoencoder: Autoencoder, targets: Sequence[torch.Tensor], gain: flo
         }
         for name in methods
     ]
-
-
-@torch.no_grad()
-def _quality(autoencoder: Autoencoder, latents: torch.Tensor, target: torch.Tensor) -> float:
-    return psnr(autoencoder.decode(latents), target).item()
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
@@ -115,10 +103,7 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bsds500", type=Path, help="folder with train/, val/ and test/ (default: $BSDS500_PATH)")
-    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--limit", type=int, default=8, help="photographs")
+    photograph_options(parser)
     parser.add_argument("--taef2", type=Path, help="folder with TAEF2's weights (default: the bundled decoder)")
     parser.add_argument("--target-gain", type=float, default=4.29, help="dB")
     parser.add_argument("--out", type=Path, help="for trials: write there, and leave the README as it is")
@@ -130,8 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     targets = load_targets(folder, options.size, options.limit, autoencoder.device)
     results = {name: measure(autoencoder, targets, options.target_gain)}
     print(table(results))
-    words = [Path(word).name if "/" in word else word for word in (sys.argv[1:] if arguments is None else arguments)]
-    command = " ".join(["python -m relatent.benchmarks.race", *words])
+    command = command_line("race", arguments)
     content = {
         "split": options.split, "size": options.size, "images": len(targets), "target_gain": options.target_gain,
         "iteration_limit": LIMIT, "results": results,

@@ -20,7 +20,7 @@ from ..engine.load import load_autoencoder
 from ..engine.optimizer import LatentOptimizer, OptimizationResult
 from ..engine.regularisers import spread, tv
 from .bench_loop import load_targets
-from .results import replace_table, write_result
+from .results import command_line, replace_table, write_result
 
 PAGE = Path(__file__).parent.parent / "docs" / "objective.md"
 
@@ -89,7 +89,7 @@ def main() -> int:
         "size": options.size, "images": options.limit, "iterations": options.iterations, "decoder": "tiny",
         "results": rows,
     }  # fmt: skip
-    command = " ".join(["python -m relatent.benchmarks.regularisers", *sys.argv[1:]])
+    command = command_line("regularisers")
     print(write_result("regularisers", autoencoder.device, command, content), file=sys.stderr)
     replace_table("regularisers", table(rows), PAGE)
     return 0

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +33,13 @@ def write_result(name: str, device: torch.device, command: str, content: dict[st
     path = folder / f"{name}-{machine}-{device.type}.json"
     path.write_text(json.dumps(stamp | content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     return path
+
+
+def command_line(module: str, arguments: Sequence[str] | None = None) -> str:
+    """The command that ran `relatent.benchmarks.<module>`, without this machine's folders. arguments: None for sys.argv."""
+    given = sys.argv[1:] if arguments is None else arguments
+    words = (Path(word).name if "/" in word else word for word in given)
+    return " ".join([f"python -m relatent.benchmarks.{module}", *words])
 
 
 def replace_table(marker: str, table: str, readme: Path = README) -> None:

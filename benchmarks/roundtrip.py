@@ -21,12 +21,11 @@ import numpy as np
 import torch
 
 from ..engine.autoencoder import Autoencoder
-from ..engine.load import load_autoencoder
 from ..engine.metrics import from_uint8, psnr, to_uint8
 from ..engine.optimizer import LatentOptimizer
 from ..engine.presets import PRESETS, preset
-from .bench_loop import load_targets
-from .results import replace_table, write_result
+from .bench_loop import load_decoders, load_targets
+from .results import command_line, replace_table, write_result
 from .strip import Row, strip
 
 Pass = Callable[[torch.Tensor], torch.Tensor]  # (1, 3, H, W) in [-1, 1] -> the same, through the autoencoder
@@ -133,9 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.cycles < 1:
         parser.error(f"--cycles: expected at least 1, found {options.cycles}")
-    decoders = {"tiny": load_autoencoder("tiny", device=options.device)}
-    if options.taef2:
-        decoders["taef2"] = load_autoencoder("taef2", weights=options.taef2, device=options.device)
+    decoders = load_decoders(options.taef2, options.device)
     device = decoders["tiny"].device
     targets = load_targets(options.images, options.size, options.limit, device)
     results: dict[str, list[dict[str, Any]]] = {}
@@ -154,8 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "presets": {name: preset(name).to_dict() for name in options.presets},
         "results": results,
     }
-    words = [Path(word).name if "/" in word else word for word in (sys.argv[1:] if arguments is None else arguments)]
-    command = " ".join(["python -m relatent.benchmarks.roundtrip", *words])
+    command = command_line("roundtrip", arguments)
     print(write_result("roundtrip", device, command, content), file=sys.stderr)
     replace_table("roundtrip", table(results))
     return 0

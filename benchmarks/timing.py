@@ -6,6 +6,13 @@ from collections.abc import Callable
 import torch
 
 
+def now(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def measure(
     function: Callable[[], object], device: torch.device, repeats: int = 20, warm_up: int = 3
 ) -> dict[str, float]:

@@ -27,5 +27,7 @@ def encode(
     if check_range:
         check_images(images)
     initial = autoencoder.encode(images.to(autoencoder.device))
-    results = LatentOptimizer(config).optimize_batch(autoencoder, initial, images, weights=weights, check_range=False)
+    results = LatentOptimizer(config).optimize_batch(
+        autoencoder, initial, images, weights=weights, encoded=initial, check_range=False
+    )
     return torch.cat([result.optimized_latents for result in results])

@@ -61,6 +61,7 @@ class LatentOptimizer:
         targets_batch: torch.Tensor,
         *,
         weights: torch.Tensor | None = None,
+        encoded: torch.Tensor | None = None,
         check_range: bool = True,
         on_checkpoint: Callable[[int], None] | None = None,
     ) -> list[OptimizationResult]:
@@ -68,8 +69,9 @@ class LatentOptimizer:
 
         vae: an `Autoencoder` or anything `load_autoencoder` takes. latents_batch: (B, C, h, w), unscaled.
         targets_batch: (B, 3, H, W) in [-1, 1]. weights: (B, 1, H, W) ≥ 0, how much each pixel counts, in the loss, the
-        target gain and the metrics; only ratios within an image matter; a bool mask will do. check_range: refuse
-        targets that look like [0, 1] or [0, 255]; turn it off for pictures known to be without dark pixels.
+        target gain and the metrics; only ratios within an image matter; a bool mask will do. encoded: E(targets)
+        (B, C, h, w) where it is known, which saves a warm start one encoding. check_range: refuse targets that look like
+        [0, 1] or [0, 255]; turn it off for pictures known to be without dark pixels.
         on_checkpoint: called with the iterations done.
         Raises `UsageError` (a ValueError) for shapes, channels or ranges that do not fit, or an image whose weights are
         all 0, and `WeightsUnavailableError` where the loss needs a network that is not here.
@@ -86,9 +88,8 @@ class LatentOptimizer:
             weights = check_weights(weights, targets)
         loop = start_loop(autoencoder, self.config, latents, targets, bucket=True, weighted=weights is not None)
         everything = list(range(latents.shape[0]))
-        loop.load(
-            everything, latents, targets, weights, warm_start(autoencoder, self.config, latents, targets, weights)
-        )
+        warm = warm_start(autoencoder, self.config, latents, targets, weights, encoded)
+        loop.load(everything, latents, targets, weights, warm)
         loop.complete(on_checkpoint)
         return finish(autoencoder, loop, everything, home)
 

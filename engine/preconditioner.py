@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from .autoencoder import Autoencoder
+from .cache import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -129,8 +130,7 @@ def _path(autoencoder: Autoencoder, grid: tuple[int, int]) -> Path | None:
     identity = autoencoder.weights_sha256
     if identity is None:
         return None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relatent" / "preconditioners"
-    return cache / f"{identity}-{grid[0]}x{grid[1]}-{VERSION}.pt"
+    return cache_folder("preconditioners") / f"{identity}-{grid[0]}x{grid[1]}-{VERSION}.pt"
 
 
 def _read(path: Path | None, channels: int) -> torch.Tensor | None:

@@ -108,10 +108,10 @@ def optimize_directory(
         run.seconds["export"] = time.perf_counter() - begin
         folder.record["status"] = "done"
     except BaseException as error:
+        folder.record["latents"] = report.summary()
         folder.record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         raise
     finally:
-        folder.record["latents"] = report.summary()
         _finish(folder, run, metrics, flipped, failures, time.perf_counter() - started)
     return folder.record
 
