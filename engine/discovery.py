@@ -38,14 +38,15 @@ SUFFIXES = frozenset(
 MAX_NAME_BYTES = 160  # leaves room for suffixes under the 255 bytes of file systems
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One picture of the plan."""
 
-    path: Path  # to open
+    path: str  # to open
     relative: str  # to record: relative to the input, "/" between parts
     name: str  # unique in the run, safe as a file name
     split: str
+    sha256: str | None = None  # of the file when the run was planned; None: not known
 
 
 def discover(given: str | Path, limit: int | None = None, exclude: Sequence[Path] = ()) -> list[Source]:
@@ -63,7 +64,7 @@ def discover(given: str | Path, limit: int | None = None, exclude: Sequence[Path
     elif root.suffix.lower() in (".txt", ".lst", ".list"):
         found = _read_list(root)
     elif root.is_file():
-        found = [(root, root.name, DEFAULT_SPLIT)]
+        found = [(str(root), _text(root.name), DEFAULT_SPLIT)]
     else:
         raise UsageError(f"input {root}: no such image, folder or text file of paths")
     if limit is not None:
@@ -72,23 +73,23 @@ def discover(given: str | Path, limit: int | None = None, exclude: Sequence[Path
     return [Source(path, relative, name, split) for (path, relative, split), name in zip(found, names, strict=True)]
 
 
-def _walk(root: Path, exclude: set[Path]) -> list[tuple[Path, str, str]]:
-    found = []
+def _walk(root: Path, exclude: set[Path]) -> list[tuple[str, str, str]]:
+    found = []  # of text, not of Paths: a million of those are a gigabyte
     for folder, subfolders, files in os.walk(root):
-        here = Path(folder)
         subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and (here / name).resolve() not in exclude
+            name for name in subfolders if not name.startswith(".") and Path(folder, name).resolve() not in exclude
         )
+        here = Path(folder).relative_to(root)
+        split, prefix = _split(here), "" if here == Path() else f"{here.as_posix()}/"
         for file in sorted(files):
             if Path(file).suffix.lower() in SUFFIXES and not file.startswith("._"):  # "._": macOS's shadows
-                relative = (here / file).relative_to(root)
-                found.append((here / file, _text(relative.as_posix()), _split(relative)))
+                found.append((os.path.join(folder, file), _text(prefix + file), split))
     # by split, then by path: a run's order does not depend on the file system's
     order = {name: rank for rank, name in enumerate((*SPLITS, DEFAULT_SPLIT))}
     return sorted(found, key=lambda item: (order[item[2]], item[1]))
 
 
-def _read_list(file: Path) -> list[tuple[Path, str, str]]:
+def _read_list(file: Path) -> list[tuple[str, str, str]]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -98,17 +99,17 @@ def _read_list(file: Path) -> list[tuple[Path, str, str]]:
         if line.strip() and not line.startswith("#"):
             path = file.parent / line.strip()
             relative = Path(os.path.relpath(path, file.parent))
-            found.append((path, _text(relative.as_posix()), _split(relative)))
+            found.append((str(path), _text(relative.as_posix()), _split(relative.parent)))
     if not found:
         raise UsageError(f"the list {file} names no image: expected one path a line")
     return found
 
 
-def _split(relative: Path) -> str:
-    return next((part for part in relative.parts[:-1] if part in SPLITS), DEFAULT_SPLIT)
+def _split(folder: Path) -> str:
+    return next((part for part in folder.parts if part in SPLITS), DEFAULT_SPLIT)
 
 
-def _limit(found: list[tuple[Path, str, str]], limit: int) -> list[tuple[Path, str, str]]:
+def _limit(found: list[tuple[str, str, str]], limit: int) -> list[tuple[str, str, str]]:
     kept: Counter[str] = Counter()
     result = []
     for item in found:

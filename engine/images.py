@@ -1,5 +1,6 @@
 """Pictures in: any file Pillow reads, to 8-bit RGB of one square size, with every conversion recorded."""
 
+import hashlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -50,16 +51,22 @@ def check_fit(fit: str, background: str) -> None:
 
 
 def load_image(
-    path: str | Path, size: int, fit: str = "crop", background: str = BACKGROUND, cell: int = 8
+    path: str | Path,
+    size: int,
+    fit: str = "crop",
+    background: str = BACKGROUND,
+    cell: int = 8,
+    sha256: str | None = None,
 ) -> LoadedImage:
     """Read, convert to 8-bit RGB, turn upright, and fit to `size` × `size` pixels.
 
     fit: `crop` scales the shorter side to `size` and cuts the middle, `pad` scales the longer side and fills with
     `background`, `none` demands the exact size. cell: pixels of one latent cell, the least a side may have.
+    sha256: of the file as it must be still.
     Raises `ImageError`, which names the file's fault.
     """
     conversions: list[str] = []
-    image = _open(Path(path))
+    image = _open(Path(path), sha256)
     try:
         image = _to_rgb(_upright(image, conversions), background, conversions)
     except ImageError:
@@ -93,11 +100,14 @@ def load_grey(path: Path, original_size: tuple[int, int], size: int, fit: str) -
     return np.asarray(_fit(image, size, fit, "black", conversions), np.uint8).copy()
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, sha256: str | None = None) -> Image.Image:
     try:
+        content = path.read_bytes()
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise ImageError("changed since the run was planned")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below, against the same limit
-            image = Image.open(path)
+            image = Image.open(io.BytesIO(content))
         if image.width * image.height > MAX_PIXELS:
             raise ImageError(f"too large: {image.width}×{image.height} pixels, over the limit of {MAX_PIXELS}")
         image.load()

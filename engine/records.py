@@ -42,6 +42,7 @@ class Record(Outcome):
     split: str
     source_path: str
     original_size: tuple[int, int]  # height, width before fitting
+    source_sha256: str = ""  # of the file the picture was read from, "" where it is not known
     conversions: tuple[str, ...] = ()
     images: dict[str, np.ndarray] = field(default_factory=dict)  # by IMAGES, empty where they are not kept
     flipped: Outcome | None = None  # of the picture mirrored left-right, where the run had that

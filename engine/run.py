@@ -1,9 +1,9 @@
-"""Pictures through the engine: load, encode, optimise, a slot each. Yields records and failures; writes nothing."""
+"""Pictures through the engine: encode, optimise, a slot each. Yields records and failures; writes nothing."""
 
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,12 +13,13 @@ import torch
 from .autoencoder import Autoencoder
 from .config import OptimizationConfig
 from .discovery import Source
-from .errors import ImageError, UsageError
-from .images import BACKGROUND, LoadedImage, load_image
+from .errors import UsageError
+from .images import BACKGROUND, LoadedImage
+from .loading import Reader, failure
 from .loop import Loop
 from .masks import Masks
 from .memory import largest_that_pays, peak_memory
-from .metrics import to_uint8
+from .metrics import from_uint8, to_uint8
 from .optimizer import OptimizationResult, finish, start_loop
 from .records import Failure, Outcome, Record
 from .warm_start import warm_start
@@ -37,10 +38,10 @@ class View:
     image: LoadedImage
     mirrored: bool = False
 
-    def tensor(self) -> torch.Tensor:
-        """(1, 3, H, W) fp32 in [-1, 1]."""
-        target = self.image.tensor()
-        return target.flip(-1) if self.mirrored else target
+    def pixels(self) -> torch.Tensor:
+        """(1, H, W, 3) uint8."""
+        pixels = torch.from_numpy(self.image.pixels).unsqueeze(0)
+        return pixels.flip(2) if self.mirrored else pixels
 
     def weight(self) -> torch.Tensor:
         """(1, 1, H, W) fp32, how much each pixel counts."""
@@ -50,7 +51,7 @@ class View:
 
 @dataclass
 class ImageRun:
-    """A pass over `sources`; iterate over `batches()` once."""
+    """Passes over pictures, with one engine: slots, batch size and compiled code are kept between them."""
 
     autoencoder: Autoencoder
     config: OptimizationConfig
@@ -61,12 +62,15 @@ class ImageRun:
     keep_images: bool = True  # hand on the pictures too, uint8: before, encoder's and optimised reconstruction
     flip: bool = False  # optimise each picture mirrored too, as a target of its own; both go into one record
     masks: Masks | None = None  # which pixels of each picture count; None: all
+    capacity: int | None = None  # pictures of the largest pass; None: those of the first
     on_progress: Callable[[float], None] | None = None  # called with how many images' worth is in work
     seconds: defaultdict[str, float] = field(
         default_factory=lambda: defaultdict(float)
-    )  # by phase: load, encode, compile, optimize
+    )  # by phase: load (waiting for pictures), encode, compile, optimize
     engine: dict[str, Any] = field(default_factory=dict)  # how it ran: mode, batch size, peak memory
     _loop: Loop | None = None
+    _limit: int | None = None  # targets at once
+    _images: Iterator[LoadedImage | Failure] = field(default_factory=lambda: iter(()))  # of the pass
     _queue: deque[View] = field(default_factory=deque)  # loaded, waiting for a slot
     _flight: dict[int, View] = field(default_factory=dict)  # by slot
     _halves: defaultdict[int, dict[bool, OptimizationResult]] = field(
@@ -74,26 +78,39 @@ class ImageRun:
     )  # by position: the finished views of a picture, by `mirrored`, until both are there
     _outcomes: dict[int, Record | Failure] = field(default_factory=dict)  # by position, until those before are there
 
-    def batches(self, sources: list[Source]) -> Iterator[list[Record | Failure]]:
+    @property
+    def reader(self) -> Reader:
+        """How its pictures are read."""
+        cell = self.autoencoder.downscale_factor or 1
+        return Reader(self.size, self.fit, self.background, cell, self.masks)
+
+    def batches(
+        self, sources: Iterable[Source], images: Iterator[LoadedImage | Failure] | None = None
+    ) -> Iterator[list[Record | Failure]]:
         """Records and failures as they come, in the order of `sources`.
 
+        images: of the sources, one by one, as `loading.read_ahead` gives them; left out, they are read here.
         A picture that is done leaves its slot to the next one. Raises `UsageError` where a fixed batch size, or even
         one picture, does not fit in memory.
         """
         self.autoencoder.check_size(self.size)
         if self.autoencoder.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.autoencoder.device)
-        waiting = deque(enumerate(sources))
-        limit, emitted = self.batch_size or self._auto_batch(len(sources) * self._views), 0
+        waiting, emitted = deque(enumerate(sources)), 0
+        reader = self.reader
+        self._images = images if images is not None else (reader.read(source) for _, source in list(waiting))
+        self.capacity = self.capacity or len(waiting)
+        if self._limit is None:
+            self._limit = self.batch_size or self._auto_batch(self.capacity * self._views)
         while waiting or self._queue or self._flight:
             full = False
             try:
-                self._fill(waiting, limit)
+                self._fill(waiting, self._limit)
                 self._advance()
             except torch.OutOfMemoryError:
                 full = True
             if full:  # not in the handler: its traceback would keep the failed batch in memory
-                limit = self._smaller(self._give_up())
+                self._limit = self._smaller(self._give_up())
             ready = []
             while emitted in self._outcomes:
                 ready.append(self._outcomes.pop(emitted))
@@ -102,23 +119,31 @@ class ImageRun:
                 yield ready
         self._describe()
 
+    def finished(self) -> list[Record | Failure]:
+        """What an interrupted pass has finished and not yielded, in the order of its sources."""
+        outcomes = [self._outcomes[position] for position in sorted(self._outcomes)]
+        self._outcomes.clear()
+        return outcomes
+
     def _fill(self, waiting: deque[tuple[int, Source]], limit: int) -> None:
-        """Load, encode and start pictures until no slot is free."""
-        most = len(self._queue) + len(waiting) * self._views
+        """Encode and start pictures until no slot is free."""
+        most = (self.capacity or 1) * self._views
         free = self._loop.free if self._loop is not None else list(range(min(limit, most)))
+        begin = time.perf_counter()
         while waiting and len(self._queue) < len(free):
             position, source = waiting.popleft()
-            image = self._load(source)
+            image = next(self._images)
             if isinstance(image, Failure):
                 self._outcomes[position] = image
             else:
                 self._queue += [View(position, source, image, bool(i)) for i in range(self._views)]
+        self._lap("load", begin)
         where = free[: len(self._queue)]
         if where:
             views = [self._queue.popleft() for _ in where]
             self._flight |= dict(zip(where, views, strict=True))  # before anything can run out of memory
             begin = time.perf_counter()
-            targets = torch.cat([view.tensor() for view in views]).to(self.autoencoder.device)
+            targets = self._on_device(views)
             latents = self.autoencoder.encode(targets)
             weights = None
             if self.masks is not None:
@@ -235,23 +260,19 @@ class ImageRun:
         loop.advance()
         return time.perf_counter() - begin
 
-    def _load(self, source: Source) -> LoadedImage | Failure:
-        start = time.perf_counter()
-        try:
-            cell = self.autoencoder.downscale_factor or 1
-            image = load_image(source.path, self.size, self.fit, self.background, cell)
-            return image if self.masks is None else self.masks.apply(source, image, self.size, self.fit)
-        except ImageError as error:
-            return _failure(source, "load", str(error))
-        finally:
-            self.seconds["load"] += time.perf_counter() - start
+    def _on_device(self, views: list[View]) -> torch.Tensor:
+        """(B, 3, H, W) fp32 in [-1, 1]. They travel as bytes, from pinned memory."""
+        pixels = torch.cat([view.pixels() for view in views])
+        if self.autoencoder.device.type == "cuda":
+            pixels = pixels.pin_memory().to(self.autoencoder.device, non_blocking=True)
+        return from_uint8(pixels.to(self.autoencoder.device)).permute(0, 3, 1, 2).contiguous()
 
     def _record(self, source: Source, image: LoadedImage, results: dict[bool, OptimizationResult]) -> Record | Failure:
         """`results`: of the picture, False, and of its mirror image, True, where that was optimised too."""
         for mirrored, result in sorted(results.items()):
             if not torch.isfinite(result.optimized_latents).all() or not np.isfinite([*result.metrics.values()]).all():
                 reason = "NaN or infinity from the start: the encoder's latent does not decode"
-                return _failure(source, "optimize", f"mirrored: {reason}" if mirrored else reason)
+                return failure(source, "optimize", f"mirrored: {reason}" if mirrored else reason)
         result = results[False]
         images = {}
         if self.keep_images:
@@ -263,6 +284,7 @@ class ImageRun:
             name=source.name,
             split=source.split,
             source_path=source.relative,
+            source_sha256=source.sha256 or "",
             original_size=image.original_size,
             conversions=image.conversions,
             images=images,
@@ -280,7 +302,3 @@ def _outcome(result: OptimizationResult) -> Outcome:
         stop_reason=result.stop_reason,
         metrics=result.metrics,
     )
-
-
-def _failure(source: Source, stage: str, reason: str) -> Failure:
-    return Failure(source.name, source.split, source.relative, stage, reason)

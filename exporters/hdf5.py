@@ -11,8 +11,9 @@ import numpy as np
 from ..engine.errors import DatasetError, UsageError
 from ..engine.records import IMAGES, METRICS, Outcome, Record, flipped_outcomes
 from .exporter import FLIPPED, SCHEMA, Exporter
+from .guarded_file import GuardedFile
 
-TEXT_COLUMNS = ("image_name", "split", "source_path", "conversions")
+TEXT_COLUMNS = ("image_name", "split", "source_path", "source_sha256", "conversions")
 
 
 class HDF5Exporter(Exporter):
@@ -21,12 +22,14 @@ class HDF5Exporter(Exporter):
     def open(self) -> None:
         self.file: h5py.File | None = None
         self.count = 0
+        self.attributes: dict[str, Any] = {}  # more of them, as JSON
 
     def write(self, records: list[Record]) -> None:
         if not records:
             return
         if self.file is None:
-            self.file = h5py.File(self.temporary, "w")
+            self.guarded = GuardedFile(self.temporary)
+            self.file = h5py.File(self.guarded, "w")
             self._create(self.file, records[0])
         file, start = self.file, self.count
         stop = start + len(records)
@@ -36,6 +39,7 @@ class HDF5Exporter(Exporter):
         file["image_name"][rows] = [record.name for record in records]
         file["split"][rows] = [record.split for record in records]
         file["source_path"][rows] = [record.source_path for record in records]
+        file["source_sha256"][rows] = [record.source_sha256 for record in records]
         file["conversions"][rows] = ["; ".join(record.conversions) for record in records]
         file["original_size"][rows] = np.array([record.original_size for record in records], np.int32)
         _write_outcomes(file, rows, records)
@@ -47,6 +51,7 @@ class HDF5Exporter(Exporter):
             if f"images/{name}" in file:
                 file[f"images/{name}"][rows] = np.stack([record.images[name] for record in records])
         self.count = stop
+        self.guarded.check()
 
     def close(self) -> None:
         if self.file is None:
@@ -56,17 +61,19 @@ class HDF5Exporter(Exporter):
             prefix = "latents" if key == "optimized_latents" else "initial_latents"
             self.file.attrs[f"{prefix}_mean"] = mean.astype(np.float32)
             self.file.attrs[f"{prefix}_std"] = np.sqrt(np.maximum(squares / n - mean**2, 0)).astype(np.float32)
-        self.file.close()
-        self.file = None
+        for key, value in self.attributes.items():
+            self.file.attrs[key] = json.dumps(value)
+        self.abort()
+        self.guarded.check()
         with open_file(self.temporary) as written:
             if len(written["image_name"]) != self.count or len(written["optimized_latents"]) != self.count:
-                raise DatasetError(
-                    f"{self.destination.name}: wrote {self.count} samples, found fewer; is the disk full?"
-                )
+                raise DatasetError(f"{self.destination.name}: wrote {self.count} samples, found fewer")
 
     def abort(self) -> None:
         if self.file is not None:
             self.file.close()
+            self.guarded.close()
+            self.file = None
 
     def _create(self, file: h5py.File, first: Record) -> None:
         header = self.header
@@ -176,6 +183,7 @@ def _read_rows(file: h5py.File, rows: slice) -> list[Record]:
             name=text["image_name"][i],
             split=text["split"][i],
             source_path=text["source_path"][i],
+            source_sha256=text["source_sha256"][i],
             original_size=(int(sizes[i, 0]), int(sizes[i, 1])),
             conversions=tuple(text["conversions"][i].split("; ")) if text["conversions"][i] else (),
             images={name: values[i] for name, values in images.items()},
