@@ -2,11 +2,13 @@
 
 What makes a latent hard for a diffusion model beside its decibels: strong high frequencies (Skorokhodov et al.,
 "Improving the Diffusability of Autoencoders", 2025, arXiv 2502.14831), outliers, and a decoder that magnifies small
-errors. All of it is collected picture by picture, so a run of any length costs the same memory.
+errors. All of it is collected picture by picture, so a run of any length costs the same memory, and reports of parts of
+a run merge into the whole's.
 """
 
 import logging
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,10 @@ NOISE = (0.01, 0.03, 0.1)  # standard deviations, relative to σ
 SEED = 0  # of that noise: the same for every run, and for both latents of a picture
 OUTLIER = 4.0  # σ: beyond it are 6e-5 of a normal distribution's values
 LEAST_SPREAD = 1e-3  # of a flat latent, as in the loop
+
+SUMS = ("count", "sigmas", "distances")  # the numbers of a report that add up over parts of a run
+# the numbers of a side, and how those of two parts become the whole's
+LEAST, MOST, COUNTS = ("least", "least_sigma"), ("most", "most_sigma"), ("outliers", "values")
 
 ROUNDINGS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -55,11 +61,26 @@ class _Side:
         self.moments = moments if self.moments is None else self.moments.merge(moments)
         self.spectrum.add(latents - moments.mean.reshape(-1, *(1,) * (latents.ndim - 1)))
         relative = (latents - middle) / sigma
-        self.least, self.most = min(self.least, latents.min()), max(self.most, latents.max())
-        self.least_sigma = min(self.least_sigma, relative.min())
-        self.most_sigma = max(self.most_sigma, relative.max())
+        self.least, self.most = min(self.least, float(latents.min())), max(self.most, float(latents.max()))
+        self.least_sigma = min(self.least_sigma, float(relative.min()))
+        self.most_sigma = max(self.most_sigma, float(relative.max()))
         self.outliers += int((np.abs(relative) > OUTLIER).sum())
         self.values += latents.size
+
+    def state(self) -> dict[str, Any]:
+        moments = None if self.moments is None else self.moments.state()
+        numbers = {name: getattr(self, name) for name in (*LEAST, *MOST, *COUNTS)} if moments else {}
+        return {"moments": moments, "spectrum": self.spectrum.state(), **numbers}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        if state["moments"] is None:
+            return
+        moments = Moments.from_state(state["moments"])
+        self.moments = moments if self.moments is None else self.moments.merge(moments)
+        self.spectrum.merge(state["spectrum"])
+        for names, join in ((LEAST, min), (MOST, max), (COUNTS, operator.add)):
+            for name in names:
+                setattr(self, name, join(getattr(self, name), state[name]))
 
     def summary(self) -> dict[str, Any]:
         if self.moments is None:
@@ -83,14 +104,15 @@ class _Side:
 
 
 class LatentReport:
-    """Takes records as they come, then decodes a sample once, then gives its figures. It never raises: what went wrong
-    is logged and in the figures, under `error`."""
+    """Takes records as they come, then decodes a sample once, then gives its figures, or its state for another report
+    to merge. It never raises: what went wrong is logged and in the figures, under `error`."""
 
     def __init__(self) -> None:
         self.initial, self.optimized, self.change = _Side(), _Side(), Spectrum()
         self.count, self.sigmas = 0, 0.0
         self.distances, self.farthest = 0.0, 0.0
         self.sample: list[_Sample] = []
+        self.sampled = 0  # of these, as many as were decoded
         self.psnr: dict[str, dict[str, Any]] = {}
         self.error: str | None = None
 
@@ -124,9 +146,28 @@ class LatentReport:
             rows = [[_losses(decode, one, latents, autoencoder.device) for latents in (one.initial, one.optimized)]
                     for one in self.sample]  # fmt: skip
             for side, name in enumerate(("initial", "optimized")) if rows else ():
-                self.psnr[name] = {key: np.mean([row[side][key] for row in rows]) for key in rows[0][side]}
+                self.psnr[name] = {key: float(np.mean([row[side][key] for row in rows])) for key in rows[0][side]}
+            self.sampled = len(rows)
         except Exception as error:
             self._fail(error)
+
+    def state(self) -> dict[str, Any]:
+        """As plain numbers; those without a finite value are null."""
+        sums = {name: getattr(self, name) for name in SUMS}
+        sides = {name: getattr(self, name).state() for name in ("initial", "optimized", "change")}
+        return {**sums, **sides, "farthest": self.farthest, "sampled": self.sampled,
+                "psnr": _plain(self.psnr), "error": self.error}  # fmt: skip
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add another part of the run. The decoded sample is that of the first part that has one."""
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) + state[name])
+        for name in ("initial", "optimized", "change"):
+            getattr(self, name).merge(state[name])
+        self.farthest = max(self.farthest, state["farthest"])
+        self.error = self.error or state["error"]
+        if not self.psnr:
+            self.psnr, self.sampled = state["psnr"], state["sampled"]
 
     def summary(self) -> dict[str, Any]:
         """What `run.json` holds under `latents` (docs/files.md), in plain numbers; null where there is nothing to
@@ -141,7 +182,7 @@ class LatentReport:
                 found[name]["psnr_loss"] = self.psnr[name]
         found["change"] = {"spectrum": self.change.power, "high_frequency_share": self.change.high_share}
         if self.psnr:
-            found["sample"] = len(self.sample)
+            found["sample"] = self.sampled
         if self.error is not None:
             found["error"] = self.error
         return _plain(found)

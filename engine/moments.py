@@ -5,6 +5,7 @@ and arbitrary-order statistical moments", SAND2008-6212, 2008, equations 2.1 to 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,15 @@ class Moments:
         deviation = wide - mean[:, None]
         squares = deviation**2
         return cls(wide.shape[1], mean, squares.sum(1), (squares * deviation).sum(1), (squares**2).sum(1))
+
+    def state(self) -> list[Any]:
+        """As plain numbers."""
+        return [self.count, *(part.tolist() for part in (self.mean, self.m2, self.m3, self.m4))]
+
+    @classmethod
+    def from_state(cls, state: list[Any]) -> "Moments":
+        """The inverse of `state`."""
+        return cls(state[0], *(np.array(part) for part in state[1:]))
 
     def merge(self, other: "Moments") -> "Moments":
         """Of both parts together."""

@@ -21,6 +21,15 @@ class Spectrum:
         self.sums += np.bincount(bands, power.sum(0).ravel(), BANDS)
         self.counts += np.bincount(bands, minlength=BANDS) * latents.shape[0]
 
+    def state(self) -> list[list[float]]:
+        """As plain numbers, for `merge`."""
+        return [self.sums.tolist(), self.counts.tolist()]
+
+    def merge(self, state: list[list[float]]) -> None:
+        """Add another's latents."""
+        self.sums += state[0]
+        self.counts += state[1]
+
     @property
     def power(self) -> np.ndarray:
         """(BANDS,) mean power per coefficient, in the latents' unit squared: white noise has its variance in each band.

@@ -141,8 +141,8 @@ def test_without_flip_nothing_of_it_is_stored(finished):
     for path in (finished.record["outputs"]["hdf5"], *finished.out.glob("shards/*.h5")):
         with h5py.File(path) as file:
             assert set(file) == {
-                "image_name", "split", "source_path", "original_size", "conversions", "initial_latents",
-                "optimized_latents", "losses", "iterations", "convergence_iteration", "stop_reason", "metrics", "images",
+                "image_name", "split", "source_path", "source_sha256", "original_size", "conversions",
+                "initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration", "stop_reason", "metrics", "images",
             }  # fmt: skip
             assert set(file["metrics"]) == set(METRICS)
     content = torch.load(finished.record["outputs"]["pt"], weights_only=True)

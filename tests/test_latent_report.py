@@ -84,6 +84,25 @@ def test_streamed_figures_are_those_of_all_latents_at_once():
     assert found["distance"] == pytest.approx({"mean": distance.mean(), "max": distance.max()}, rel=1e-5)
 
 
+def test_reports_of_parts_merge_to_the_whole(small_vae, targets):
+    """Through JSON; the decoded sample is the first part's, and a part without pictures changes nothing."""
+    pairs = list(random_pairs(7, (4, 4, 4)))
+    parts = [LatentReport() for _ in range(4)]
+    for i, (initial, optimized) in enumerate(pairs):
+        parts[min(i // 3, 1)].add(
+            record(initial, optimized, target=((targets[0] + 1) * 127.5).byte().permute(1, 2, 0).numpy())
+        )
+    parts[0].decode(small_vae)
+    whole, merged = report_of(pairs), LatentReport()
+    for part in parts:
+        merged.merge(strict(part.state()))
+    found = strict(merged.summary())
+    assert found.pop("sample") == 1
+    for name in ("initial", "optimized"):
+        assert found[name].pop("psnr_loss").keys() == {"fp16", "bf16", "noise_0.01", "noise_0.03", "noise_0.1"}
+    assert json.dumps(found) == json.dumps(whole)
+
+
 def test_spectrum_keeps_all_power_and_finds_each_wave():
     latents = np.random.default_rng(2).standard_normal((4, 9, 12))
     spectrum = Spectrum()
