@@ -23,6 +23,7 @@ _HOMES = {
     "optimize_bsds500_test": "exporters.bsds500",
     "optimize_directory": "exporters.directory",
     "preset": "engine.presets",
+    "resume_directory": "exporters.directory",
 }
 
 __all__ = [*_HOMES, "__version__"]
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from .engine.optimizer import LatentOptimizer, OptimizationResult
     from .engine.presets import PRESETS, preset
     from .exporters.bsds500 import optimize_bsds500_full, optimize_bsds500_test
-    from .exporters.directory import optimize_directory
+    from .exporters.directory import optimize_directory, resume_directory
     from .exporters.reader import OptimizedLatentDataset, load_optimized_dataset
 
 

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     from .engine.cache import cache_folder
-    from .engine.errors import RelatentError
+    from .engine.errors import RelatentError, RunStoppedError
 
     # compiled code outlives the process; torch's own default is a temporary folder
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("inductor")))
@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return options.run(options)
+    except RunStoppedError as error:
+        print(f"relatent: {error}", file=sys.stderr)
+        return SOME_FAILED
     except RelatentError as error:
         print(f"relatent: {error}", file=sys.stderr)
         return USAGE
@@ -38,11 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # the reader of stdout has gone, and Python would complain of it at exit
         return SOME_FAILED
     except OSError as error:
-        print(f"relatent: {error}; shards that were finished are kept and valid", file=sys.stderr)
+        print(f"relatent: {error}; what was finished is kept{_how_to_resume(options)}", file=sys.stderr)
         return SOME_FAILED
     except KeyboardInterrupt:
-        print("relatent: interrupted; what was finished is kept in shards/", file=sys.stderr)
+        print(f"relatent: interrupted; what was finished is kept{_how_to_resume(options)}", file=sys.stderr)
         return INTERRUPTED
+
+
+def _how_to_resume(options: argparse.Namespace) -> str:
+    out = getattr(options, "out", None)
+    return f", and `relatent resume {out}` goes on" if out is not None and (out / "run.json").exists() else ""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,7 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
     optimize.add_argument(
         "input", metavar="INPUT", help="an image, a folder (train/ val/ test/ become splits), or a list of paths"
     )
-    optimize.add_argument("out", metavar="OUT", type=Path, help="folder for the dataset; must not hold another run")
+    optimize.add_argument(
+        "out", metavar="OUT", type=Path, help="folder for the dataset; goes on with this run if it is there"
+    )
     _vae_options(optimize)
     optimize.add_argument("--size", type=int, metavar="N", help="side of the square in pixels (default: the VAE's own)")
     optimize.add_argument(
@@ -112,7 +122,20 @@ def build_parser() -> argparse.ArgumentParser:
     optimize.add_argument("--no-images", action="store_true", help="keep latents only; png needs the pictures")
     optimize.add_argument("--flip", action="store_true", help="optimise each picture mirrored left-right too")
     optimize.add_argument("--seed", type=int, default=0, metavar="N", help="torch's seed, recorded")
+    optimize.add_argument(
+        "--shard-size", type=int, metavar="N", help="pictures that are finished together (default: 32 up)"
+    )
+    optimize.add_argument(
+        "--single-file", action="store_true", help="dataset.h5 with everything in it, without the shards"
+    )
+    _execution_options(optimize)
     optimize.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON of settings; options above win")
+
+    resume = _command(commands, "resume", _resume, "go on with a run that stopped, with its own recorded configuration")
+    resume.add_argument("out", metavar="OUT", type=Path)
+    resume.add_argument("--retry-failed", action="store_true", help="take up the pictures that failed, too")
+    resume.add_argument("--device", metavar="auto|cpu|cuda|cuda:1|mps", help="default: as the run began")
+    _execution_options(resume)
 
     info = _command(commands, "info", _info, "what is in a run's folder")
     info.add_argument("out", metavar="OUT", type=Path)
@@ -152,6 +175,28 @@ def _vae_options(parser: argparse.ArgumentParser) -> None:
         "--vae", default="sd15", metavar="NAME|PATH", help="`relatent models` lists the names (default: sd15)"
     )
     parser.add_argument("--weights", metavar="PATH", help="a folder with the named VAE's weights")
+
+
+def _execution_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read pictures ahead, for each device")
+    parser.add_argument("--devices", metavar="N|auto", help="one process per GPU over the same plan; on CPU, N of them")
+    parser.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS", help="on Ray: that cluster, or one on this machine"
+    )
+    parser.add_argument("--max-failures", type=int, metavar="N", help="stop when more pictures than that have failed")
+
+
+def _execution(options: argparse.Namespace) -> dict[str, Any]:
+    devices = options.devices
+    if devices is not None and devices != "auto":
+        devices = _whole_number("--devices", devices)
+    return {
+        "workers": options.workers,
+        "devices": devices,
+        "ray": options.ray,
+        "max_failures": options.max_failures,
+        "progress": True,
+    }
 
 
 def _preset_option(parser: argparse.ArgumentParser) -> None:
@@ -227,23 +272,32 @@ def _optimize(options: argparse.Namespace) -> int:
         fit=options.fit,
         background=options.background,
         masks=options.masks,
-        batch_size=_batch_size(options.batch_size),
+        batch_size=None if options.batch_size == "auto" else _whole_number("--batch-size", options.batch_size),
         limit=options.limit,
         keep_images=not options.no_images,
         flip=options.flip,
         seed=options.seed,
-        progress=True,
+        shard_size=options.shard_size,
+        single_file=options.single_file,
+        **_execution(options),
     )
     return _report(run, options)
 
 
-def _batch_size(text: str) -> int | None:
+def _resume(options: argparse.Namespace) -> int:
+    from .engine.device import limit_threads
+    from .exporters.directory import resume_directory
+
+    limit_threads()
+    run = resume_directory(options.out, retry_failed=options.retry_failed, device=options.device, **_execution(options))
+    return _report(run, options)
+
+
+def _whole_number(option: str, text: str) -> int:
     from .engine.errors import UsageError
 
-    if text == "auto":
-        return None
     if not text.isdecimal():
-        raise UsageError(f"--batch-size: expected a whole number or auto, found {text!r}")
+        raise UsageError(f"{option}: expected a whole number or auto, found {text!r}")
     return int(text)
 
 
@@ -326,7 +380,7 @@ def _latent_lines(report: dict[str, Any]) -> list[str]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from .exporters.directory import export_run
+    from .exporters.export import export_run
     from .exporters.exporter import check_formats
     from .exporters.run_folder import RunFolder
 

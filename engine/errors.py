@@ -19,3 +19,7 @@ class ImageError(RelatentError):
 
 class DatasetError(RelatentError):
     """A file that should hold a dataset is damaged, foreign or hostile."""
+
+
+class RunStoppedError(RelatentError):
+    """A run cannot or must not go on; what was finished is kept; exit status 1."""

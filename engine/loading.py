@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .device import usable_processors
 from .discovery import Source
-from .errors import ImageError, RelatentError
+from .errors import ImageError, RunStoppedError
 from .images import BACKGROUND, LoadedImage, load_image
 from .masks import Masks
 from .records import Failure
@@ -52,7 +52,7 @@ def read_ahead(
 ) -> Iterator[LoadedImage | Failure]:
     """The pictures `source(key)` of `keys`, in their order. workers: processes; 0 reads in this one, as asked for.
 
-    Raises `RelatentError` where a worker was killed.
+    Raises `RunStoppedError` where a worker was killed.
     """
     if workers == 0:
         for key in keys:
@@ -75,7 +75,7 @@ def read_ahead(
         if "DataLoader worker" not in str(error):
             raise
         reason = str(error).splitlines()[0]
-        raise RelatentError(
+        raise RunStoppedError(
             f"a process that reads pictures died: {reason}; out of memory? Go on with fewer: --workers 0 or 1"
         ) from error
 

@@ -13,7 +13,7 @@ class Progress:
     def __init__(self, total: int, enabled: bool = True):
         self.total, self.enabled = total, enabled
         self.done, self.gains = 0, 0.0
-        self.finished, self.failed = 0, 0
+        self.finished, self.failed, self.skipped = 0, 0, 0
         self._bar = None
         self._started = self._last_line = time.monotonic()
 
@@ -29,6 +29,13 @@ class Progress:
             )
         return self
 
+    def skip(self, images: int) -> None:
+        """So many are done already."""
+        self.skipped = self.done = images
+        if self._bar is not None:
+            self._bar.initial = images  # of the rate
+            self._show(float(images))
+
     def within(self, images: float) -> None:
         """So many pictures' worth of the current batch are done."""
         self._show(self.done + images)
@@ -38,7 +45,7 @@ class Progress:
         self.finished += len(gains)
         self.failed += failed
         self.gains += sum(gains)
-        self.done = self.finished + self.failed
+        self.done = self.skipped + self.finished + self.failed
         if self._bar is not None:
             self._bar.set_postfix_str(self._gain(), refresh=False)
         self._show(float(self.done))
@@ -55,7 +62,7 @@ class Progress:
             now = time.monotonic()
             if now - self._last_line >= self.SECONDS_BETWEEN_LINES or self.done >= self.total:
                 self._last_line = now
-                rate = position / max(now - self._started, 1e-9)
+                rate = (position - self.skipped) / max(now - self._started, 1e-9)
                 left = (self.total - position) / rate if rate else 0.0
                 print(
                     f"{position:.1f}/{self.total} images, {rate:.2f} images/s, {self._gain()}, {left:.0f} s left",

@@ -66,3 +66,8 @@ class Failure:
 
     def to_dict(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in ("name", "split", "source_path", "stage", "reason")}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Failure":
+        """Its inverse; what else is in `values` is passed over."""
+        return cls(*(values[key] for key in ("name", "split", "source_path", "stage", "reason")))

@@ -1,6 +1,7 @@
 """Nothing appears under its final name before it is whole and on the disk."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -55,12 +56,10 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def append_line(path: Path, value: Any) -> None:
-    """One line of strict JSON at the end of a log, on the disk before this returns."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def file_sha256(path: Path) -> str:
+    """Of its contents, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -1,30 +1,61 @@
 """The main job: a folder of pictures in, a dataset of optimised latents out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..engine.autoencoder import Autoencoder
 from ..engine.config import OptimizationConfig
 from ..engine.device import describe_device, resolve_precision
-from ..engine.discovery import Source, discover
+from ..engine.discovery import discover
 from ..engine.errors import UsageError
 from ..engine.images import BACKGROUND, check_fit
-from ..engine.latent_report import LatentReport
 from ..engine.load import load_autoencoder
 from ..engine.masks import Masks
 from ..engine.objective import check_loss
 from ..engine.presets import resolve_config
 from ..engine.progress import Progress
-from ..engine.records import Failure, Record, flipped_outcomes
-from ..engine.run import ImageRun
 from ..engine.version import VERSION
-from .exporter import FLIPPED, SCHEMA, check_formats, make_exporter
-from .run_folder import RunFolder, now
-from .statistics import metric_statistics
+from .export import export_run
+from .exporter import SCHEMA, check_formats
+from .ledger import now
+from .lock import RunLock
+from .run_folder import RunFolder, check_vacant
+from .tally import Tally, summarise
+from .workshop import Workshop, load_again
 
-SHARD_SIZE = 32  # pictures per shard: what an interruption can cost, and the unit of checking
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out; what comes out of it does not depend on that.
+
+    workers: processes that read pictures, for each device; None finds out. devices: processes that optimise, one per
+    GPU (or on CPU just so many), or `auto`; None: this one. ray: address of a cluster, `auto` for the one this machine
+    belongs to, `local` for one that is started for the run. max_failures: the run stops when more pictures than that have
+    failed. progress: a bar on stderr.
+    """
+
+    workers: int | None = None
+    devices: int | str | None = None
+    ray: str | None = None
+    max_failures: int | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "max_failures"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise UsageError(f"{name}: expected a whole number of at least 0, found {value}")
+        if self.devices is not None and self.ray is not None:
+            raise UsageError("devices and ray exclude each other: Ray finds its devices itself")
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other processes optimise."""
+        return self.devices is not None or self.ray is not None
 
 
 def optimize_directory(
@@ -46,120 +77,209 @@ def optimize_directory(
     keep_images: bool = True,
     flip: bool = False,
     seed: int = 0,
+    shard_size: int | None = None,
+    single_file: bool = False,
+    workers: int | None = None,
+    devices: int | str | None = None,
+    ray: str | None = None,
+    max_failures: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Optimise every picture of `source` (image, folder, or text file of paths) and write the formats to `out`.
 
+    Where `out` holds the same run, unfinished, it goes on with it; a finished one is left as it is, but for formats that
+    it does not have yet.
     vae: what `load_autoencoder` takes. preset: a preset's name, recorded; its settings are used where `config` is left
     out, else `config` was made from it. size: side in pixels, the autoencoder's native size if left out. fit,
     background: see `engine.images`. masks: a folder with a greyscale image per picture, under the same path, white where
     it counts: loss, targets and metrics are of that. batch_size: latents at once; None finds one that fits. limit:
     pictures per split. keep_images: keep the pictures beside the latents (needed by png). flip: optimise each picture
-    mirrored left-right too. seed: torch's, recorded.
+    mirrored left-right too. seed: torch's, recorded. shard_size: pictures that are finished together, what a killed run
+    repeats; None: 32, more for many thousands. single_file: dataset.h5 holds everything itself, instead of pointing to
+    the shards. workers, devices, ray, max_failures, progress: see `Execution`.
     Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
     Raises `UsageError` or `WeightsUnavailableError` before any work; a picture that fails is listed, not raised.
     """
     out, names, config = Path(out), check_formats(list(formats)), resolve_config(config or preset)
+    execution = Execution(workers, devices, ray, max_failures, progress)
     check_fit(fit, background)
-    for name, value in (("batch_size", batch_size), ("limit", limit), ("size", size)):
+    for name, value in (("batch_size", batch_size), ("limit", limit), ("size", size), ("shard_size", shard_size)):
         if value is not None and value < 1:
             raise UsageError(f"{name}: expected a whole number of at least 1, found {value}")
     if "png" in names and not keep_images:
         raise UsageError("png needs the pictures: leave out --no-images, or the format png")
     given = Masks(masks) if masks is not None else None
     sources = discover(source, limit, exclude=[out, given.folder] if given else [out])
+    named = str(vae) if isinstance(vae, str | Path) else None
+    if execution.elsewhere and (named is None or callable(config.loss_function)):
+        raise UsageError("devices and ray need an autoencoder and a loss that other processes can load: give names")
     started = time.perf_counter()
     autoencoder = load_autoencoder(vae, weights=weights, device=device)
+    loaded = time.perf_counter() - started
     size = size or autoencoder.native_size
     autoencoder.check_size(size)
     check_loss(config.loss_function, (size, size), autoencoder.device)
     settings = {
         "input": str(source),
+        "vae": named if named is None or not Path(named).is_dir() else str(Path(named).resolve()),
+        "weights": None if weights is None else str(Path(weights).resolve()),
+        "device": device,
         "size": size,
         "fit": fit,
         "background": background,
-        "masks": None if masks is None else str(masks),
+        "masks": None if masks is None else str(Path(masks).resolve()),
         "limit": limit,
         "keep_images": keep_images,
         "flip": flip,
         "seed": seed,
         "preset": preset,
+        "formats": names,
+        "single_file": single_file,
     }
-    folder = RunFolder.create(out, _new_record(settings, config, autoencoder, batch_size, len(sources)))
-    folder.record["seconds"]["load_autoencoder"] = round(time.perf_counter() - started, 3)
-    run = ImageRun(autoencoder, config, size, fit, background, batch_size, keep_images, flip, given)
-    _seed(seed)
-    metrics: list[dict[str, float]] = []
-    flipped: list[dict[str, float]] = []
-    failures: list[Failure] = []
-    report = LatentReport()
+    record = _new_record(settings, config, autoencoder, batch_size, len(sources))
+    with _locked(out):
+        folder = RunFolder.begin(out, record, sources, shard_size)
+        del sources  # the plan has them, on the disk
+        return _run(folder, autoencoder, config, execution, started, loaded)
+
+
+def resume_directory(
+    out: str | Path,
+    *,
+    retry_failed: bool = False,
+    device: str | None = None,
+    workers: int | None = None,
+    devices: int | str | None = None,
+    ray: str | None = None,
+    max_failures: int | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Go on with the run in `out`, with its own recorded configuration. Returns what `optimize_directory` returns.
+
+    retry_failed: take up the pictures that failed, too, with their files as they are now. The others: see `Execution`.
+    Raises `DatasetError` where there is no run, `UsageError` where its inputs or its autoencoder have changed.
+    """
+    out = Path(out)
+    execution = Execution(workers, devices, ray, max_failures, progress)
+    folder = RunFolder.open(out)
+    started = time.perf_counter()
+    autoencoder = load_again(folder, device)
+    loaded = time.perf_counter() - started
+    with _locked(out):
+        folder = RunFolder.open(out)  # again: nobody writes to it now
+        settings = folder.record["settings"]
+        if folder.planned:
+            folder.plan.check_inputs()
+        else:
+            masks = [] if settings["masks"] is None else [Path(settings["masks"])]
+            folder.make_plan(discover(settings["input"], settings["limit"], exclude=[out, *masks]), None)
+        if retry_failed:
+            folder.retry_failed()
+        config = OptimizationConfig.from_dict(folder.record["config"])
+        return _run(folder, autoencoder, config, execution, started, loaded)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    check_vacant(out)
     try:
-        with Progress(len(sources), progress) as bar:
-            run.on_progress = bar.within
-            _produce(run, sources, folder, bar, metrics, flipped, failures, report)
+        out.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(out).__enter__()
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error}") from error
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _run(
+    folder: RunFolder,
+    autoencoder: Autoencoder,
+    config: OptimizationConfig,
+    execution: Execution,
+    started: float,
+    loaded: float,
+) -> dict[str, Any]:
+    """Make the shards that are missing, then the outputs that are."""
+    folder.clean()
+    record, numbers = folder.record, folder.unfinished()
+    missing = [name for name in record["settings"]["formats"] if name not in record["outputs"] or numbers]
+    if not numbers and not missing and record["status"] == "done":
+        return record
+    seconds: dict[str, float] = {"load_autoencoder": loaded}
+    try:
+        if numbers:
+            record["status"] = "running"
+            folder.save()
+            with Progress(folder.plan.total, execution.progress) as bar:
+                _make_shards(folder, numbers, autoencoder, config, execution, bar, seconds)
         begin = time.perf_counter()
-        report.decode(autoencoder)
-        folder.record["latents"] = report.summary()
-        run.seconds["report"] = time.perf_counter() - begin
-        folder.record["status"] = "exporting"
+        record |= summarise(folder)
+        record["status"] = "exporting"
+        folder.save()
+        seconds["report"] = time.perf_counter() - begin
         begin = time.perf_counter()
-        if metrics:
-            folder.record["outputs"] = {name: str(export_run(folder, name)) for name in names}
-        run.seconds["export"] = time.perf_counter() - begin
-        folder.record["status"] = "done"
+        if record["counts"]["done"]:
+            for name in missing:
+                record["outputs"][name] = str(export_run(folder, name))
+        seconds["export"] = time.perf_counter() - begin
+        record["status"] = "done"
     except BaseException as error:
-        folder.record["latents"] = report.summary()
-        folder.record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        record |= summarise(folder)
+        record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         raise
     finally:
-        _finish(folder, run, metrics, flipped, failures, time.perf_counter() - started)
-    return folder.record
+        seconds["total"] = time.perf_counter() - started
+        _add_seconds(record, seconds)
+        folder.save()
+    return record
 
 
-def export_run(folder: RunFolder, name: str, destination: Path | None = None) -> Path:
-    """Write one format from the run's shards. Returns where it is. Raises `UsageError` where nothing is finished."""
-    with make_exporter(name, folder.out, folder.header, destination) as exporter:
-        for records in folder.records():
-            exporter.write(records)
-    return exporter.destination
-
-
-def _produce(
-    run: ImageRun,
-    sources: list[Source],
+def _make_shards(
     folder: RunFolder,
+    numbers: list[int],
+    autoencoder: Autoencoder,
+    config: OptimizationConfig,
+    execution: Execution,
     bar: Progress,
-    metrics: list[dict[str, float]],
-    flipped: list[dict[str, float]],
-    failures: list[Failure],
-    report: LatentReport,
+    seconds: dict[str, float],
 ) -> None:
-    waiting: list[Record] = []
-
-    def flush() -> None:
-        begin = time.perf_counter()
-        if waiting:
-            folder.write_shard(waiting)
-            flipped.extend(outcome.metrics for outcome in flipped_outcomes(waiting))
-            for record in waiting:
-                metrics.append(record.metrics)
-                report.add(record)
-            waiting.clear()
-        run.seconds["write"] += time.perf_counter() - begin
-
+    tally = Tally(folder, bar, execution.max_failures)
+    begin = time.perf_counter()
+    if execution.elsewhere:
+        for shard in _elsewhere(folder, numbers, execution):
+            folder.ledger.add_shard(shard)
+            tally.shard(shard)
+        return
+    workshop = Workshop(folder, autoencoder, config, execution.workers)
+    workshop.run.on_progress = bar.within
     try:
-        for outcome in run.batches(sources):
-            records = [item for item in outcome if isinstance(item, Record)]
-            failed = [item for item in outcome if isinstance(item, Failure)]
-            for failure in failed:
-                folder.log_failure(failure)
-            failures += failed
-            waiting += records
-            bar.add([record.metrics["psnr_improvement"] for record in records], len(failed))
-            if len(waiting) >= SHARD_SIZE:
-                flush()
+        workshop.make(numbers, folder.ledger.add_shard, tally.outcomes)
     finally:
-        flush()  # an interruption keeps what was finished
+        seconds |= workshop.run.seconds
+        busy = sum(workshop.run.seconds[phase] for phase in ("encode", "compile", "optimize"))
+        if workshop.run.engine:
+            idle = 1 - busy / (time.perf_counter() - begin)
+            folder.record["engine"] = workshop.run.engine | {"idle_share": round(max(idle, 0.0), 4)}
+
+
+def _elsewhere(folder: RunFolder, numbers: list[int], execution: Execution) -> Any:
+    if execution.ray is not None:
+        from .on_ray import on_ray
+
+        return on_ray(folder.out, numbers, None if execution.ray == "local" else execution.ray, execution.workers)
+    from .processes import in_processes, resolve_devices
+
+    devices = resolve_devices(execution.devices or "auto", folder.record["settings"]["device"])
+    return in_processes(folder.out, numbers, devices, execution.workers)
+
+
+def _add_seconds(record: dict[str, Any], seconds: dict[str, float]) -> None:
+    """Onto those of earlier attempts."""
+    total = record["seconds"]
+    for phase, value in seconds.items():
+        total[phase] = round(total.get(phase, 0.0) + value, 3)
 
 
 def _new_record(
@@ -202,30 +322,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _seed(seed: int) -> None:
-    import torch
-
-    torch.manual_seed(seed)
-
-
-def _finish(
-    folder: RunFolder,
-    run: ImageRun,
-    metrics: list[dict[str, float]],
-    flipped: list[dict[str, float]],
-    failures: list[Failure],
-    seconds: float,
-) -> None:
-    record = folder.record
-    total = record["counts"]["total"]
-    record["counts"] = {"total": total, "done": len(metrics), "failed": len(failures)}
-    record["statistics"] = metric_statistics(metrics)
-    if flipped:
-        record[f"statistics{FLIPPED}"] = metric_statistics(flipped)
-    record["failures"] = [failure.to_dict() for failure in failures]
-    if run.engine:
-        record["engine"] = run.engine
-    record["seconds"] |= {phase: round(value, 3) for phase, value in run.seconds.items()} | {"total": round(seconds, 3)}
-    folder.save()

@@ -1,16 +1,22 @@
-"""OUT as a run sees it: run.json, ledger.jsonl and the shards of finished pictures."""
+"""OUT as a run sees it: run.json, plan.jsonl, ledger.jsonl and the shards of finished pictures."""
 
 import json
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..engine.discovery import Source
 from ..engine.errors import DatasetError, UsageError
-from ..engine.records import Failure, Record
-from .atomic import append_line, write_json
+from ..engine.records import Record
+from .atomic import write_json
 from .exporter import FORMATS, SCHEMA, Header
-from .hdf5 import HDF5Exporter, read_records
+from .hdf5 import read_records
+from .ledger import Ledger
+from .plan import Plan, auto_shard_size
+
+OWN = ("shards", "ledger.jsonl", "plan.jsonl")
+# settings that say how a run goes on, not what comes out
+FREE_SETTINGS = ("input", "formats", "shard_size", "device")
 
 
 class RunFolder:
@@ -18,24 +24,30 @@ class RunFolder:
 
     def __init__(self, out: Path, record: dict[str, Any]):
         self.out, self.record = out, record
+        self.ledger = Ledger(out / "ledger.jsonl")
 
     @classmethod
-    def create(cls, out: Path, record: dict[str, Any]) -> "RunFolder":
-        """A new run in `out`. Raises `UsageError` where the folder holds another, naming what differs."""
+    def begin(cls, out: Path, record: dict[str, Any], sources: Sequence[Source], shard_size: int | None) -> "RunFolder":
+        """The run of that record over those sources: a new one, or the one that `out` holds, to go on with. Only for who
+        holds its lock. Raises `UsageError` where the folder holds another, naming what differs.
+        """
         if (out / "run.json").exists():
-            raise UsageError(_occupied(out, cls.open(out).record, record))
-        outputs = [place for _, _, place in FORMATS.values()]
-        taken = [name for name in ("shards", "ledger.jsonl", *outputs) if (out / name).exists()]
-        if taken:
-            raise UsageError(
-                f"{out} holds {', '.join(taken)} but no run.json: it is no run's folder; choose another OUT"
-            )
-        try:
-            (out / "shards").mkdir(parents=True)
-        except OSError as error:
-            raise UsageError(f"cannot write to {out}: {error}") from error
-        folder = cls(out, record)
-        folder.save()
+            folder = cls.open(out)
+            _check_same(out, folder.record, record)
+            formats = folder.record["settings"]["formats"]
+            folder.record["settings"]["formats"] = list(dict.fromkeys([*formats, *record["settings"]["formats"]]))
+        else:
+            folder = cls(out, record)
+            try:
+                (out / "shards").mkdir(exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"cannot write to {out}: {error}") from error
+            folder.save()
+        if folder.planned:
+            folder.plan.check_sources(sources)
+            folder.plan.check_inputs()
+        else:
+            folder.make_plan(sources, shard_size)
         return folder
 
     @classmethod
@@ -51,6 +63,32 @@ class RunFolder:
             raise DatasetError(f"{out / 'run.json'} is not of schema {SCHEMA}")
         return cls(out, record)
 
+    _plan: Plan | None = None
+
+    @property
+    def planned(self) -> bool:
+        """Whether the run came as far as its plan."""
+        return (self.out / "plan.jsonl").exists()
+
+    @property
+    def plan(self) -> Plan:
+        """Raises `DatasetError` where it is damaged."""
+        if self._plan is None:
+            self._plan = Plan(self.out / "plan.jsonl")
+        return self._plan
+
+    def make_plan(self, sources: Sequence[Source], shard_size: int | None) -> None:
+        """Write it. shard_size: pictures; None: by their number."""
+        size = shard_size or auto_shard_size(len(sources))
+        self._plan = Plan.write(self.out / "plan.jsonl", sources, size)
+
+    def retry_failed(self) -> None:
+        """Take the pictures that failed back into the plan, with their files as they are now."""
+        failed = {failure.name for shard in self.ledger.shards().values() for failure in shard.failures}
+        if failed:
+            self._plan = self.plan.renew(failed)
+            self.ledger.reopen()
+
     @property
     def header(self) -> Header:
         return Header.from_run(self.record)
@@ -59,50 +97,48 @@ class RunFolder:
         """Write run.json."""
         write_json(self.out / "run.json", self.record)
 
-    def write_shard(self, records: list[Record]) -> None:
-        """Finished pictures, as one verified file, then its line in the ledger."""
-        number = sum(1 for line in self.ledger() if line["kind"] == "shard")
-        name = f"shard-{number:06d}.h5"
-        with HDF5Exporter(self.out / "shards" / name, self.header) as exporter:
-            exporter.write(records)
-        self._log({"kind": "shard", "shard": name, "images": [record.name for record in records]})
+    def shard_path(self, number: int) -> Path:
+        """Where that shard is, or will be."""
+        return self.out / "shards" / f"shard-{number:06d}.h5"
 
-    def log_failure(self, failure: Failure) -> None:
-        """One line for a picture that could not be done."""
-        self._log({"kind": "failure", **failure.to_dict()})
-
-    def ledger(self) -> list[dict[str, Any]]:
-        """All its lines."""
-        path = self.out / "ledger.jsonl"
-        if not path.exists():
-            return []
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except ValueError as error:
-            raise DatasetError(f"{path} is damaged: {error}") from error
+    def unfinished(self) -> list[int]:
+        """Numbers of the shards to do, or to complete."""
+        finished = self.ledger.shards()
+        return [n for n in range(len(self.plan)) if n not in finished or not finished[n].whole]
 
     def records(self) -> Iterator[list[Record]]:
         """Finished pictures, shard by shard, in the run's order."""
-        for line in self.ledger():
-            if line["kind"] == "shard":
-                yield from read_records(self.out / "shards" / line["shard"])
+        for shard in self.ledger.shards().values():
+            if shard.file is not None:
+                yield from read_records(self.out / "shards" / shard.file)
 
-    def _log(self, line: dict[str, Any]) -> None:
-        append_line(self.out / "ledger.jsonl", {**line, "time": now()})
+    def clean(self) -> None:
+        """Remove what a killed process left half-written, and cut its last line. Only for who holds the lock."""
+        self.ledger.mend()
+        for folder in (self.out, self.out / "shards"):
+            for path in folder.glob(".*.partial-*"):
+                if path.is_file():
+                    path.unlink()
 
 
-def now() -> str:
-    """UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def check_vacant(out: Path) -> None:
+    """Raise `UsageError` for a folder that holds files of a run's names but no run.json."""
+    if (out / "run.json").exists():
+        return
+    outputs = [place for _, _, place in FORMATS.values()]
+    taken = [name for name in (*OWN, *outputs) if (out / name).exists()]
+    if taken:
+        raise UsageError(f"{out} holds {', '.join(taken)} but no run.json: it is no run's folder; choose another OUT")
 
 
-def _occupied(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> str:
+def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     differences = []
     for section in ("settings", "config", "vae"):
         old, new = found.get(section, {}), wanted[section]
-        differences += [
-            f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in new if old.get(key) != new.get(key)
-        ]
+        keys = [key for key in new if section != "settings" or key not in FREE_SETTINGS]
+        differences += [f"{key} was {old.get(key)!r}, now {new[key]!r}" for key in keys if old.get(key) != new[key]]
     if differences:
-        return f"{out} holds another run: {'; '.join(differences)}. Choose another OUT or delete this one"
-    return f"{out} holds this run already, {found.get('status')}; `relatent export {out} --to FORMAT` writes more formats from it"
+        raise UsageError(
+            f"{out} holds another run: {'; '.join(differences)}. `relatent resume {out}` goes on with its own "
+            "settings; for these choose another OUT"
+        )

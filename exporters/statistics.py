@@ -1,13 +1,17 @@
 """Summaries of per-image metrics."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 
 def metric_statistics(metrics: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """For each metric its `mean`, `std` (population), `min`, `max` and `median` over the images."""
-    if not metrics:
-        return {}
-    table = {name: np.array([row[name] for row in metrics], np.float64) for name in metrics[0]}
+    return column_statistics({name: np.array([row[name] for row in metrics]) for name in metrics[0]} if metrics else {})
+
+
+def column_statistics(table: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """The same of columns (N,)."""
     return {
         name: {
             "mean": float(values.mean()),
@@ -16,5 +20,5 @@ def metric_statistics(metrics: list[dict[str, float]]) -> dict[str, dict[str, fl
             "max": float(values.max()),
             "median": float(np.median(values)),
         }
-        for name, values in table.items()
+        for name, values in ((name, column.astype(np.float64)) for name, column in table.items())
     }

@@ -13,7 +13,7 @@ from PIL import Image
 from relatent.engine.errors import DatasetError, UsageError
 from relatent.engine.metrics import from_uint8, psnr
 from relatent.engine.records import METRICS
-from relatent.exporters.directory import export_run
+from relatent.exporters.export import export_run
 from relatent.exporters.exporter import FORMATS, make_exporter
 from relatent.exporters.hdf5 import read_records
 from relatent.exporters.run_folder import RunFolder

@@ -254,7 +254,7 @@ def test_a_run_without_pictures_or_without_records(photographs, tmp_path, small_
 def test_an_interrupted_run_reports_what_it_has(photographs, tmp_path, small_vae, monkeypatch):
     batches = ImageRun.batches
 
-    def interrupted(self, sources):
+    def interrupted(self, *pictures):
         for outcome in batches(self, sources):
             assert not any(isinstance(item, Failure) for item in outcome)
             yield outcome

@@ -13,7 +13,7 @@ from relatent.engine.errors import DatasetError, UsageError
 from relatent.engine.metrics import from_uint8, psnr
 from relatent.engine.records import Failure, Record
 from relatent.engine.run import AUTO_BATCH, ImageRun
-from relatent.exporters.directory import export_run
+from relatent.exporters.export import export_run
 from relatent.exporters.run_folder import RunFolder
 from test_images import bad_files
 
@@ -72,8 +72,7 @@ def test_an_occupied_folder_is_refused_naming_the_difference(photographs, tmp_pa
     out = tmp_path / "out"
     run(photographs, out, small_vae)
     before = (out / "run.json").read_text()
-    with pytest.raises(UsageError, match="holds this run already, done"):
-        run(photographs, out, small_vae)
+    assert run(photographs, out, small_vae) == json.loads(before)
     with pytest.raises(UsageError, match="iterations was 3, now 5"):
         run(photographs, out, small_vae, config=OptimizationConfig(iterations=5))
     with pytest.raises(UsageError, match="size was 32, now 64"):
@@ -82,7 +81,7 @@ def test_an_occupied_folder_is_refused_naming_the_difference(photographs, tmp_pa
         run(photographs, out, load_autoencoder("tiny", device="cpu"))
     assert (out / "run.json").read_text() == before
     (out / "run.json").unlink()
-    with pytest.raises(UsageError, match=r"shards, ledger.jsonl, dataset.h5 but no run\.json"):
+    with pytest.raises(UsageError, match=r"shards, ledger.jsonl, plan.jsonl, dataset.h5 but no run\.json"):
         run(photographs, out, small_vae)
 
 

@@ -1,0 +1,99 @@
+"""OUT/ledger.jsonl: what is finished, one line of JSON per event, only ever appended to."""
+
+import dataclasses
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..engine.errors import DatasetError
+from ..engine.records import Failure
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished part of the plan: a file in OUT/shards and the pictures that failed."""
+
+    number: int
+    file: str | None  # its name; None where every picture failed
+    sha256: str | None  # of the file
+    bytes: int
+    images: int
+    whole: bool = True  # False: interrupted, so it holds only some of its pictures
+    failures: tuple[Failure, ...] = ()
+    gains: tuple[float, ...] = field(default=(), compare=False)  # dB, for the eyes of who waits; not written
+
+
+class Ledger:
+    """Kinds of lines: `shard`, before it a `failure` for each picture that failed in it; `dropped`, a shard that is to be
+    done again; `export`, a finished output with its checksum. The last line on a shard or an export holds."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """All of them; a last one that a killed process left unfinished is passed over. Raises `DatasetError`."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise DatasetError(f"{self.path} is damaged in line {number}: {error}") from error
+
+    def shards(self) -> dict[int, Shard]:
+        """By number, those that count, in order."""
+        found: dict[int, Shard] = {}
+        failures: defaultdict[int, list[Failure]] = defaultdict(list)
+        for line in self.lines():
+            if line["kind"] == "failure":
+                failures[line["shard"]].append(Failure.from_dict(line))
+            elif line["kind"] == "shard":
+                facts = {name: line[name] for name in ("number", "file", "sha256", "bytes", "images", "whole")}
+                found[line["number"]] = Shard(**facts, failures=tuple(failures.pop(line["number"], ())))
+            elif line["kind"] == "dropped":
+                found.pop(line["number"], None)
+        return dict(sorted(found.items()))
+
+    def exports(self) -> dict[str, dict[str, Any]]:
+        """By path, the lines of what was exported last."""
+        return {line["path"]: line for line in self.lines() if line["kind"] == "export"}
+
+    def add_shard(self, shard: Shard) -> None:
+        """Its failures and itself, in one write."""
+        lines = [{"kind": "failure", "shard": shard.number, **failure.to_dict()} for failure in shard.failures]
+        facts = {name: getattr(shard, name) for name in ("number", "file", "sha256", "bytes", "images", "whole")}
+        self.append([*lines, {"kind": "shard", **facts, "failed": len(shard.failures)}])
+
+    def reopen(self) -> None:
+        """Count the shards that have failures as unfinished."""
+        shards = [dataclasses.replace(shard, whole=False) for shard in self.shards().values() if shard.failures]
+        for shard in shards:
+            self.add_shard(shard)
+
+    def append(self, lines: list[dict[str, Any]]) -> None:
+        """On the disk before this returns."""
+        text = "".join(json.dumps(line | {"time": now()}, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+        with self.path.open("ab") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def mend(self) -> None:
+        """Cut off a last line that a killed process left unfinished. Only for who holds the run's lock."""
+        if self.path.exists():
+            with self.path.open("r+b") as file:
+                whole = file.read().rfind(b"\n") + 1
+                file.truncate(whole)
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

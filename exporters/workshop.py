@@ -1,0 +1,156 @@
+"""Where shards are made: the engine with a run's settings, in one process."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..engine.autoencoder import Autoencoder
+from ..engine.config import OptimizationConfig
+from ..engine.discovery import Source
+from ..engine.errors import UsageError
+from ..engine.load import load_autoencoder
+from ..engine.loading import auto_workers, read_ahead
+from ..engine.masks import Masks
+from ..engine.records import Failure, Record
+from ..engine.run import ImageRun
+from .ledger import Shard
+from .run_folder import RunFolder
+from .shard_writer import ShardWriter, kept_names
+
+OnOutcomes = Callable[[list[Record | Failure]], None]
+
+
+class Workshop:
+    """Makes shards of `folder`'s plan, each from its pictures alone: whoever makes it, and whenever, it comes out the
+    same. A shard's first picture finds all slots of the engine empty, so that batches are the same too.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        autoencoder: Autoencoder,
+        config: OptimizationConfig,
+        workers: int | None = None,
+        processes: int = 1,
+    ):
+        """config: the run's own, in memory since a loss may be a function. workers: processes that read pictures; None
+        finds out, for a machine with `processes` workshops."""
+        record = folder.record
+        settings, masks = record["settings"], record["settings"]["masks"]
+        self.folder = folder
+        self.autoencoder = autoencoder
+        self.workers = auto_workers(autoencoder.device.type, processes) if workers is None else workers
+        self.run = ImageRun(
+            autoencoder,
+            # a run that goes on elsewhere computes as it began
+            dataclasses.replace(config, precision=record["precision"]),
+            settings["size"],
+            settings["fit"],
+            settings["background"],
+            None if record["batch_size"] == "auto" else record["batch_size"],
+            settings["keep_images"],
+            settings["flip"],
+            None if masks is None else Masks(masks),
+            capacity=min(folder.plan.shard_size, folder.plan.total),
+        )
+        torch.manual_seed(settings["seed"])
+
+    @classmethod
+    def open(cls, out: Path, device: str | None = None, workers: int | None = None, processes: int = 1) -> "Workshop":
+        """From what is on the disk alone, in any process on any machine that sees the files."""
+        folder = RunFolder.open(out)
+        config = OptimizationConfig.from_dict(folder.record["config"])
+        return cls(folder, load_again(folder, device), config, workers, processes)
+
+    def make(
+        self,
+        numbers: Sequence[int],
+        commit: Callable[[Shard], None],
+        on_outcomes: OnOutcomes = lambda _: None,
+    ) -> None:
+        """These shards, one after the other; pictures are read ahead, files written behind. commit: gets each when it is
+        on the disk, from another thread. on_outcomes: gets pictures as they are done; what it raises ends the work.
+
+        However it ends, what was finished is kept and committed.
+        """
+        work = _Work(self.folder, numbers)
+        images = read_ahead(self.run.reader, work.keys(), work.source, self.workers)
+        with ThreadPoolExecutor(1, "shards") as background:
+            last = None
+            for number in numbers:
+                shard = ShardWriter(self.folder, number, background, commit)
+                try:
+                    for outcomes in self.run.batches(work.sources(number), images):
+                        on_outcomes(outcomes)
+                        self._timed_write(shard.add, outcomes)
+                    self._timed_write(shard.wait)
+                    if number == 0:  # the report's sample is of the run's first pictures
+                        shard.report.decode(self.autoencoder)
+                    if last is not None:
+                        self._timed_write(last.result)
+                except BaseException:
+                    shard.cut_short(self.run.finished())
+                    raise
+                last = shard.finish()
+            if last is not None:
+                self._timed_write(last.result)
+
+    def make_one(self, number: int) -> Shard:
+        """That shard, made and on the disk."""
+        made: list[Shard] = []
+        self.make([number], made.append)
+        return made[0]
+
+    def _timed_write(self, act: Callable[..., Any], *arguments: Any) -> None:
+        begin = time.perf_counter()
+        act(*arguments)
+        self.run.seconds["write"] += time.perf_counter() - begin
+
+
+class _Work:
+    """The pictures to do, by shard and row; also for the processes that read them."""
+
+    def __init__(self, folder: RunFolder, numbers: Sequence[int]):
+        self.plan, self.numbers = folder.plan, numbers
+        begun = folder.ledger.shards()
+        self.kept = {number: kept_names(folder, number) for number in numbers if number in begun}
+
+    def keys(self) -> Iterator[tuple[int, int]]:
+        """In order; drawn as pictures are read."""
+        for number in self.numbers:
+            kept = self.kept.get(number, set())
+            rows = self.plan.rows(number)
+            yield from ((number, index) for index, row in enumerate(rows) if row.source.name not in kept)
+
+    def source(self, key: tuple[int, int]) -> Source:
+        """Of a key."""
+        number, index = key
+        return self.plan.rows(number)[index].source
+
+    def sources(self, number: int) -> list[Source]:
+        """Of a shard."""
+        kept = self.kept.get(number, set())
+        return [row.source for row in self.plan.rows(number) if row.source.name not in kept]
+
+
+def load_again(folder: RunFolder, device: str | None = None) -> Autoencoder:
+    """The run's autoencoder, by its recorded name. Raises `UsageError` where that is impossible or gives another one."""
+    settings, identity = folder.record["settings"], folder.record["vae"]
+    if settings["vae"] is None:
+        raise UsageError(
+            f"{folder.out} was made with an autoencoder from memory, {identity['name']!r}: go on with the same call of "
+            "optimize_directory, which continues what it finds"
+        )
+    autoencoder = load_autoencoder(settings["vae"], weights=settings["weights"], device=device or settings["device"])
+    found = autoencoder.identity()
+    differences = [
+        f"{key} was {identity.get(key)!r}, now {found[key]!r}" for key in found if identity.get(key) != found[key]
+    ]
+    if differences:
+        raise UsageError(f"the autoencoder is another than that of {folder.out}: {'; '.join(differences)}")
+    return autoencoder
