@@ -44,7 +44,7 @@ def load_targets(folder: Path | None, size: int, limit: int, device: torch.devic
         here = Path(skimage.data.__file__).parent
         paths = [here / name for name in DEMO_PHOTOGRAPHS[:limit]]
     else:
-        paths = [source.path for source in discover(folder)][:limit]
+        paths = [Path(source.path) for source in discover(folder)][:limit]
     return [load_image(path, size).tensor().to(device) for path in paths]
 
 

@@ -28,8 +28,8 @@ def on_ray(out: Path, numbers: Sequence[int], address: str | None, workers: int 
             ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
         except ConnectionError as error:
             raise UsageError(f"no Ray cluster at {address!r}: {error}") from error
-    resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU", 0) >= 1 else {"num_cpus": 1}
-    task = ray.remote(**resources, max_retries=-1)(process_shard)
+    resource = "num_gpus" if ray.cluster_resources().get("GPU", 0) >= 1 else "num_cpus"
+    task = ray.remote(process_shard).options(max_retries=-1, **{resource: 1})
     waiting = [task.remote(str(out.resolve()), number, workers) for number in numbers]
     try:
         while waiting:

@@ -255,7 +255,7 @@ def test_an_interrupted_run_reports_what_it_has(photographs, tmp_path, small_vae
     batches = ImageRun.batches
 
     def interrupted(self, *pictures):
-        for outcome in batches(self, sources):
+        for outcome in batches(self, *pictures):
             assert not any(isinstance(item, Failure) for item in outcome)
             yield outcome
             raise KeyboardInterrupt
