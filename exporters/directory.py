@@ -133,6 +133,7 @@ def optimize_directory(
         "flip": flip,
         "seed": seed,
         "preset": preset,
+        "shard_size": shard_size,
         "formats": names,
         "single_file": single_file,
     }
@@ -169,10 +170,11 @@ def resume_directory(
         folder = RunFolder.open(out)  # again: nobody writes to it now
         settings = folder.record["settings"]
         if folder.planned:
-            folder.plan.check_inputs()
+            folder.check_inputs()
         else:
             masks = [] if settings["masks"] is None else [Path(settings["masks"])]
-            folder.make_plan(discover(settings["input"], settings["limit"], exclude=[out, *masks]), None)
+            sources = discover(settings["input"], settings["limit"], exclude=[out, *masks])
+            folder.make_plan(sources, settings["shard_size"])
         if retry_failed:
             folder.retry_failed()
         config = OptimizationConfig.from_dict(folder.record["config"])

@@ -62,6 +62,10 @@ class Ledger:
                 found.pop(line["number"], None)
         return dict(sorted(found.items()))
 
+    def failed(self) -> set[str]:
+        """Names of the pictures that failed."""
+        return {failure.name for shard in self.shards().values() for failure in shard.failures}
+
     def exports(self) -> dict[str, dict[str, Any]]:
         """By path, the lines of what was exported last."""
         return {line["path"]: line for line in self.lines() if line["kind"] == "export"}

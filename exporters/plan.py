@@ -5,7 +5,7 @@ import json
 import os
 import stat
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -107,15 +107,15 @@ class Plan:
             next(file)
             yield from map(_parse, file)
 
-    def check_inputs(self) -> None:
-        """Raise `UsageError` naming files that are gone or were edited since."""
+    def check_inputs(self, failed: Collection[str]) -> None:
+        """Raise `UsageError` naming files that are gone or were edited since; `failed`: pictures that may be."""
         with ThreadPoolExecutor(THREADS) as pool:
             found = (
                 (row, what)
                 for rows in _batches(self.all_rows())
                 for row, what in zip(rows, pool.map(Planned.changed, rows), strict=True)
             )
-            named = [f"{row.source.path} {what}" for row, what in found if what]
+            named = [f"{row.source.path} {what}" for row, what in found if what and row.source.name not in failed]
         if named:
             raise UsageError(
                 f"inputs changed since the run began: {_some(named)}; put them back, or choose another OUT for a new run"

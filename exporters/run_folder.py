@@ -45,7 +45,7 @@ class RunFolder:
             folder.save()
         if folder.planned:
             folder.plan.check_sources(sources)
-            folder.plan.check_inputs()
+            folder.check_inputs()
         else:
             folder.make_plan(sources, shard_size)
         return folder
@@ -82,10 +82,13 @@ class RunFolder:
         size = shard_size or auto_shard_size(len(sources))
         self._plan = Plan.write(self.out / "plan.jsonl", sources, size)
 
+    def check_inputs(self) -> None:
+        """Raise `UsageError` naming files that have changed; those of pictures that failed may."""
+        self.plan.check_inputs(self.ledger.failed())
+
     def retry_failed(self) -> None:
         """Take the pictures that failed back into the plan, with their files as they are now."""
-        failed = {failure.name for shard in self.ledger.shards().values() for failure in shard.failures}
-        if failed:
+        if failed := self.ledger.failed():
             self._plan = self.plan.renew(failed)
             self.ledger.reopen()
 

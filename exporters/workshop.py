@@ -86,8 +86,8 @@ class Workshop:
                 shard = ShardWriter(self.folder, number, background, commit)
                 try:
                     for outcomes in self.run.batches(work.sources(number), images):
-                        on_outcomes(outcomes)
                         self._timed_write(shard.add, outcomes)
+                        on_outcomes(outcomes)
                     self._timed_write(shard.wait)
                     if number == 0:  # the report's sample is of the run's first pictures
                         shard.report.decode(self.autoencoder)

@@ -1,0 +1,77 @@
+"""What runs in the processes that test_kills.py kills."""
+
+import os
+import resource
+import signal
+import time
+
+from relatent import OptimizationConfig, optimize_directory
+from relatent.cli import main
+from relatent.exporters import atomic, ledger
+from relatent.exporters.hdf5 import HDF5Exporter
+from relatent.exporters.lock import RunLock
+
+LIMIT = 30_000  # bytes of a file: more than the ledger, less than a shard
+CONFIG = OptimizationConfig(iterations=4, precision="fp32")
+
+
+def work(source, out, vae, moment=None):
+    """The whole run; `moment`: (where, how often it has come there) at which the process kills itself."""
+    if moment is not None:
+        _arm(*moment)
+    optimize_directory(
+        source, out, str(vae), config=CONFIG, size=32, shard_size=2, device="cpu", formats=["hdf5", "pt"]
+    )
+
+
+def _arm(where, times):
+    left = [times]
+
+    def strike():
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if where == "disk full":
+        created = HDF5Exporter._create
+
+        def create(self, file, first):
+            left[0] -= 1
+            if left[0] == 0:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))  # a real error of the system's
+            created(self, file, first)
+
+        HDF5Exporter._create = create
+    rename, append = os.replace, ledger.Ledger.append
+
+    def replace(source, target):
+        wanted = str(target).endswith(".h5") if where != "plan" else str(target).endswith("plan.jsonl")
+        if wanted and where in ("between write and rename", "plan"):
+            strike()
+        rename(source, target)
+        if wanted and where == "between rename and ledger":
+            strike()
+
+    def torn(self, lines):
+        if where == "within the ledger's line":
+            with self.path.open("ab") as file:
+                file.write(b'{"kind": "shard", "num')
+            strike()
+            os.truncate(self.path, self.path.stat().st_size - len(b'{"kind": "shard", "num'))
+        append(self, lines)
+
+    atomic.os.replace = replace
+    ledger.Ledger.append = torn
+
+
+def command_line(arguments, moment):
+    """The `relatent` command in this process, which ends with its exit status."""
+    _arm(*moment)
+    os._exit(main(arguments))
+
+
+def hold(out, ready):
+    """Hold the lock of that folder until killed."""
+    with RunLock(out):
+        ready.set()
+        time.sleep(600)
