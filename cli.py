@@ -123,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     optimize.add_argument("--flip", action="store_true", help="optimise each picture mirrored left-right too")
     optimize.add_argument("--seed", type=int, default=0, metavar="N", help="torch's seed, recorded")
     optimize.add_argument(
-        "--shard-size", type=int, metavar="N", help="pictures that are finished together (default: 32 up)"
+        "--shard-size", type=int, metavar="N", help="pictures finished together (default: 1 %% of them, at least 32)"
     )
     optimize.add_argument(
         "--single-file", action="store_true", help="dataset.h5 with everything in it, without the shards"

@@ -48,6 +48,12 @@ class Record(Outcome):
     flipped: Outcome | None = None  # of the picture mirrored left-right, where the run had that
     target: np.ndarray | None = None  # uint8 (H, W, 3), what the latents were optimised for; not read back from files
 
+    @property
+    def nbytes(self) -> int:
+        """Of its arrays."""
+        arrays = [self.initial_latents, self.optimized_latents, *self.images.values()]
+        return sum(array.nbytes for array in arrays)
+
 
 def flipped_outcomes(records: Iterable[Record]) -> list[Outcome]:
     """Of the mirrored pictures; empty where the run had none."""

@@ -95,7 +95,7 @@ def optimize_directory(
     it counts: loss, targets and metrics are of that. batch_size: latents at once; None finds one that fits. limit:
     pictures per split. keep_images: keep the pictures beside the latents (needed by png). flip: optimise each picture
     mirrored left-right too. seed: torch's, recorded. shard_size: pictures that are finished together, what a killed run
-    repeats; None: 32, more for many thousands. single_file: dataset.h5 holds everything itself, instead of pointing to
+    repeats; None: a hundredth of them, at least 32. single_file: dataset.h5 holds everything itself, instead of pointing to
     the shards. workers, devices, ray, max_failures, progress: see `Execution`.
     Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
     Raises `UsageError` or `WeightsUnavailableError` before any work; a picture that fails is listed, not raised.

@@ -31,9 +31,10 @@ class HDF5Exporter(Exporter):
             self.guarded = GuardedFile(self.temporary)
             self.file = h5py.File(self.guarded, "w")
             self._create(self.file, records[0])
+            self.columns = _columns(self.file)
         file, start = self.file, self.count
         stop = start + len(records)
-        for column in _columns(file):
+        for column in self.columns:
             column.resize(stop, axis=0)
         rows = slice(start, stop)
         file["image_name"][rows] = [record.name for record in records]
@@ -71,6 +72,7 @@ class HDF5Exporter(Exporter):
 
     def abort(self) -> None:
         if self.file is not None:
+            self.columns.clear()
             self.file.close()
             self.guarded.close()
             self.file = None

@@ -18,7 +18,7 @@ from .atomic import atomic_path
 from .exporter import SCHEMA
 
 LEAST_SHARD, MOST_SHARD = 32, 2048  # pictures
-FEW_SHARDS = 500  # a reader of a virtual dataset.h5 holds them all open
+PART = 100  # of the run is a shard
 THREADS = 8  # that hash files: the disk is slower than they are
 AT_ONCE = 1024
 NAMED = 5  # differences that an error names
@@ -141,8 +141,8 @@ class Plan:
 
 
 def auto_shard_size(total: int) -> int:
-    """Small, since a killed run repeats a shard, but few."""
-    return max(LEAST_SHARD, min(MOST_SHARD, -(-total // FEW_SHARDS)))
+    """A hundredth of the run, what it repeats at the most when it is killed."""
+    return max(LEAST_SHARD, min(MOST_SHARD, -(-total // PART)))
 
 
 def _planned(sources: Sequence[Source]) -> Iterator[Planned]:

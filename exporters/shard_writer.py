@@ -1,7 +1,7 @@
 """One shard, written behind the engine's back while it goes on."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 
 import h5py
@@ -14,6 +14,7 @@ from .ledger import Shard
 from .run_folder import RunFolder
 
 WAITING = 4  # batches of pictures that may wait to be written
+AT_ONCE = 2**24  # bytes of pictures and latents that are gathered: HDF5 takes milliseconds per write, however small
 
 
 class ShardWriter:
@@ -32,6 +33,7 @@ class ShardWriter:
         self._exporter = HDF5Exporter(self.path, folder.header)
         self._images, self._gains, self._failures = 0, list[float](), list[Failure]()
         self._tasks: deque[Future[None]] = deque()
+        self._gathered, self._bytes = list[Record](), 0
         self._exporter.__enter__()
 
     def add(self, outcomes: list[Record | Failure]) -> None:
@@ -78,15 +80,26 @@ class ShardWriter:
             if current in self.kept:
                 yield next(self._old)
 
-    def _put(self, records: list[Record]) -> None:
-        self._exporter.write(records)
+    def _put(self, records: Iterable[Record], last: bool = False) -> None:
         for record in records:
             self.report.add(record)
             self._gains.append(record.metrics["psnr_improvement"])
+            self._gathered.append(record)
+            self._bytes += record.nbytes
+            if self._bytes > AT_ONCE:
+                self._flush()
+        if last:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._exporter.write(self._gathered)
+        self._gathered, self._bytes = [], 0
 
     def _finish(self, whole: bool) -> None:
         try:
-            self._put(list(self._earlier_until(None)))
+            for task in self._tasks:
+                task.result()  # done, but perhaps failed
+            self._put(self._earlier_until(None), last=True)
             self._exporter.attributes["report"] = self.report.state()
         except BaseException as error:
             self._exporter.__exit__(type(error), error, None)

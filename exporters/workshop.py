@@ -88,8 +88,8 @@ class Workshop:
                     for outcomes in self.run.batches(work.sources(number), images):
                         self._timed_write(shard.add, outcomes)
                         on_outcomes(outcomes)
-                    self._timed_write(shard.wait)
                     if number == 0:  # the report's sample is of the run's first pictures
+                        self._timed_write(shard.wait)
                         shard.report.decode(self.autoencoder)
                     if last is not None:
                         self._timed_write(last.result)

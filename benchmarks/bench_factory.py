@@ -1,0 +1,161 @@
+"""What a run costs around its engine: pictures per second and peak memory of a whole run, beside the engine alone.
+
+    python -m relatent.benchmarks.bench_factory [--counts 2000 20000] [--batch-size 32] [--side 32]
+
+Small synthetic pictures (PNG files) through a decoder of one layer, with the default settings, so that everything but the
+engine shows: planning with every file's hash, reading in worker processes, metrics, shards written, checked and flushed.
+Engine alone: the same pictures, decoded beforehand, in the same batches, the results thrown away. Each is a process of its
+own, in turn. Writes benchmarks/results/factory-*.json.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from ..engine.config import OptimizationConfig
+from ..engine.device import limit_threads
+from ..engine.discovery import discover
+from ..engine.load import load_autoencoder
+from ..engine.memory import peak_memory
+from ..engine.run import ImageRun
+from ..exporters.directory import optimize_directory
+from ..exporters.plan import auto_shard_size
+from .results import FOLDER, command_line, write_result
+
+CONFIG = OptimizationConfig(precision="fp32")  # the default of users, 50 iterations
+
+
+class Patches(nn.Module):
+    """A decoder of one layer: every latent cell becomes a patch of 8×8 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.ConvTranspose2d(4, 3, 8, stride=8)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.layer(latents)
+
+
+def autoencoder() -> Any:
+    """With an encoder that is the decoder's transpose."""
+    decoder = Patches().requires_grad_(False)
+    weight = decoder.layer.weight
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv2d(images, weight, stride=8)
+
+    return load_autoencoder(decoder, encoder=encode, latent_channels=4, downscale_factor=8, name="patches")
+
+
+def make_pictures(folder: Path, count: int, side: int) -> None:
+    """Random, but smooth enough to compress; 1000 a subfolder."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / f"{number // 1000:03}" / f"{number:06}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        corners = rng.integers(0, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(corners).resize((side, side), Image.Resampling.BILINEAR).save(path, compress_level=1)
+
+
+def whole_run(folder: Path, out: Path, count: int, side: int, batch_size: int) -> dict[str, Any]:
+    """As users start it, but for the progress bar; without dataset.h5, which is written after the pictures."""
+    begin = time.perf_counter()
+    record = optimize_directory(
+        folder, out, autoencoder(), config=CONFIG, size=side, batch_size=batch_size, limit=count, formats=[]
+    )
+    seconds = record["seconds"]
+    working = sum(seconds[phase] for phase in ("load", "encode", "compile", "optimize", "write"))
+    return {
+        "images": record["counts"]["done"],
+        "seconds": time.perf_counter() - begin,
+        "working_seconds": working,
+        "phases": seconds,
+        "idle_share": record["engine"]["idle_share"],
+        "gain_db": record["statistics"]["psnr_improvement"]["mean"],
+    }
+
+
+def engine_alone(folder: Path, out: Path, count: int, side: int, batch_size: int) -> dict[str, Any]:
+    """Its pictures are decoded before the clock starts."""
+    sources = discover(folder, count)
+    size = auto_shard_size(len(sources))
+    run = ImageRun(autoencoder(), CONFIG, side, batch_size=batch_size, capacity=size)
+    images = [run.reader.read(source) for source in sources]
+    begin, done, gains = time.perf_counter(), 0, 0.0
+    for start in range(0, len(sources), size):
+        part = slice(start, start + size)
+        for outcomes in run.batches(sources[part], iter(images[part])):
+            done += len(outcomes)
+            gains += sum(outcome.metrics["psnr_improvement"] for outcome in outcomes)  # type: ignore[union-attr]
+    seconds = time.perf_counter() - begin
+    return {"images": done, "seconds": seconds, "working_seconds": seconds, "gain_db": gains / done}
+
+
+KINDS = {"whole run": whole_run, "engine alone": engine_alone}
+
+
+def measure(kind: str, folder: Path, count: int, side: int, batch_size: int) -> dict[str, Any]:
+    """In a new process, for its peak memory."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as out:
+        values = [kind, folder, Path(out) / "out", count, side, batch_size]
+        command = [sys.executable, "-m", "relatent.benchmarks.bench_factory", "--child", *map(str, values)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return {"kind": kind, **found, "images_per_second": found["images"] / found["working_seconds"]}
+
+
+def _child(kind: str, folder: str, out: str, *numbers: str) -> int:
+    limit_threads()
+    found = KINDS[kind](Path(folder), Path(out), *map(int, numbers))
+    print(json.dumps(found | {"peak_memory_bytes": peak_memory(torch.device("cpu"))}))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", type=int, nargs="+", default=[2000, 20000])
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--side", type=int, default=32, help="pixels")
+    parser.add_argument("--results", type=Path, default=FOLDER)
+    parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.child:
+        return _child(*options.child)
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "pictures"
+        make_pictures(folder, max(options.counts), options.side)
+        for count in options.counts:
+            for kind in KINDS:
+                rows.append(measure(kind, folder, count, options.side, options.batch_size))
+                row = rows[-1]
+                print(
+                    f"{count} pictures, {kind}: {row['images_per_second']:.0f} / s, {row['seconds']:.1f} s in all, "
+                    f"{row['peak_memory_bytes'] / 2**20:.0f} MiB, {row['gain_db']:+.2f} dB",
+                    flush=True,
+                )
+    content = {"batch_size": options.batch_size, "side": options.side, "config": CONFIG.to_dict(), "rows": rows}
+    print(
+        write_result(
+            "factory", torch.device("cpu"), command_line("bench_factory", arguments), content, options.results
+        ),
+        file=sys.stderr,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
