@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import sys
 import time
 
 from relatent import OptimizationConfig, optimize_directory
@@ -64,10 +65,12 @@ def _arm(where, times):
     ledger.Ledger.append = torn
 
 
-def command_line(arguments, moment):
-    """The `relatent` command in this process, which ends with its exit status."""
+def command_line(arguments, moment, errors):
+    """The `relatent` command in this process, which ends with its exit status; its stderr goes to a file."""
     _arm(*moment)
-    os._exit(main(arguments))
+    with errors.open("w") as sys.stderr:
+        status = main(arguments)
+    os._exit(status)
 
 
 def hold(out, ready):
