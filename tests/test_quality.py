@@ -226,6 +226,7 @@ def test_the_command_whole(splits, tmp_path, monkeypatch, capsys):
     pages = {}
     monkeypatch.setattr(quality, "replace_table", lambda marker, table, *page: pages.__setitem__(marker, table))
     monkeypatch.setattr(quality, "PRESETS", ("fast",))
+    monkeypatch.setattr(quality, "IN_FP32", ("fast",))
     rival, out = "Adam (0.7, 0.9)", tmp_path / "results"
     given = ["--bsds500", str(splits), "--size", "64", "--limit", "1", "--budget", "2", "--device", "cpu"]
     monkeypatch.setitem(METHODS, rival, replace(METHODS[rival], grid={"rate": (0.03, 0.06)}))
