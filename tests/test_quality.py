@@ -124,6 +124,9 @@ def test_claims_are_by_mean_gain():
     assert claim == {
         "goal": "published, final", "goal_db": 10.0, "goal_work": 50, "preset": "fast", "work": 5.0, "times_less": 10.0
     }  # fmt: skip
+    table = quality.claim_table({"tiny": {"claims": [claim, claim | {"preset": "balanced, fp32", "work": 4.0}]}})
+    assert table.splitlines()[0].endswith("| work | `fast` | `balanced, fp32` |")
+    assert table.splitlines()[2].endswith("| 5.0, 10.0 × less | 4.0, 10.0 × less |")
 
 
 @pytest.mark.parametrize("name", METHODS)
