@@ -9,7 +9,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"iterations": 2, "warm_start": 0},
     "balanced": {},  # the defaults of `OptimizationConfig`
     "best": {
-        "iterations": 100, "relative_learning_rate": 0.15, "betas": (0.9, 0.95), "schedule": "trapezoid",
+        "iterations": 140, "relative_learning_rate": 0.15, "betas": (0.9, 0.95), "schedule": "trapezoid",
         "precision": "fp32", "convergence_threshold": 0.0,
     },
     # the settings of Generative Latent Optimization, lr 0.4 on Stable Diffusion's latents of spread 5.5: torch's Adam
