@@ -40,6 +40,7 @@ from .tuning import chosen_methods, ranking, tune
 PAGE = Path(__file__).parent.parent / "docs" / "quality.md"
 
 PRESETS = ("fast", "balanced", "best")
+IN_FP32 = ("fast", "balanced")  # measured in fp32 too; `best` is in fp32 as it is
 CURVE_DENSITY = 12  # points of a drawn curve per factor of ten in work, about
 TEACHERS = 4  # photographs of the train split that methods may learn from, its last ones
 # the original's points that presets are measured by: claim -> method, iterations
@@ -77,7 +78,7 @@ def preset_configs(device: torch.device) -> dict[str, OptimizationConfig]:
     """Each preset, and in fp32 where the default precision is another."""
     found = {name: preset(name) for name in PRESETS}
     if resolve_precision("auto", device) != "fp32":
-        found |= {f"{name}, fp32": preset(name, precision="fp32") for name in PRESETS}
+        found |= {f"{name}, fp32": preset(name, precision="fp32") for name in IN_FP32}
     return found
 
 
@@ -189,16 +190,18 @@ def preset_table(results: dict[str, Any]) -> str:
 
 
 def claim_table(results: dict[str, Any]) -> str:
-    """Markdown: the work a preset, at its default precision, needs for the original's gains; how many times less."""
-    heads = " | ".join(f"`{name}`" for name in PRESETS)
-    lines = [f"| decoder | the original's | gain | work | {heads} |", "| --- " * (len(PRESETS) + 4) + "|"]
+    """Markdown: the work a preset needs for the original's gains, how many times less; in fp32 too where measured."""
+    measured = {row["preset"] for result in results.values() for row in result["claims"]}
+    names = [name for name in (*PRESETS, *(f"{name}, fp32" for name in IN_FP32)) if name in measured]
+    heads = " | ".join(f"`{name}`" for name in names)
+    lines = [f"| decoder | the original's | gain | work | {heads} |", "| --- " * (len(names) + 4) + "|"]
     for decoder, result in results.items():
         for goal in GOALS:
             found = {row["preset"]: row for row in result["claims"] if row["goal"] == goal}
             if not found:
                 continue
             any_row = next(iter(found.values()))
-            cells = " | ".join(_reached(found.get(name)) for name in PRESETS)
+            cells = " | ".join(_reached(found.get(name)) for name in names)
             lines.append(f"| {decoder} | {goal} | {any_row['goal_db']:+.2f} dB | {any_row['goal_work']} | {cells} |")
     return "\n".join(lines)
 
@@ -233,7 +236,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     photograph_options(parser)
     parser.add_argument("--taef2", type=Path, help="folder with TAEF2's weights, to measure on it too")
-    names = [*METHODS, *PRESETS, *(f"{name}, fp32" for name in PRESETS)]
+    names = [*METHODS, *PRESETS, *(f"{name}, fp32" for name in IN_FP32)]
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="names, or all (default: all but on test)")
     parser.add_argument("--budget", type=float, help="at most so much work for each rival, which is else its own")
     parser.add_argument("--tune", action="store_true", help="each method at its grid's points, instead of measuring")

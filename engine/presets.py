@@ -9,8 +9,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"iterations": 2, "warm_start": 0},
     "balanced": {},  # the defaults of `OptimizationConfig`
     "best": {
-        "iterations": 100, "betas": (0.9, 0.95), "schedule": "trapezoid", "polish_iterations": 60,
-        "convergence_threshold": 0.0,
+        "iterations": 140, "relative_learning_rate": 0.15, "betas": (0.9, 0.95), "schedule": "trapezoid",
+        "precision": "fp32", "convergence_threshold": 0.0,
     },
     # the settings of Generative Latent Optimization, lr 0.4 on Stable Diffusion's latents of spread 5.5: torch's Adam
     "original": {

@@ -13,7 +13,7 @@ from helpers import PLAIN, run_loop, small_kl
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder
 from relatent.engine import loop as loops
 from relatent.engine.device import DTYPES
-from relatent.engine.loop import Loop, get_loop
+from relatent.engine.loop import Loop, get_loop, polish_iterations
 from relatent.engine.memory import largest_that_pays
 from relatent.engine.metrics import psnr
 from relatent.engine.rewrite import DEFAULT_REWRITES, REWRITES, prepare
@@ -313,6 +313,20 @@ def test_polish_runs_the_last_iterations_in_fp32(small_vae, targets, precision, 
     assert len(result.losses) == 10
     assert result.stop_reason == "iterations"
     assert all(loss == loss for loss in result.losses)
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype", "device", "expected"),
+    [
+        ({}, torch.bfloat16, "cpu", 20),
+        ({}, torch.bfloat16, "cuda", 0),
+        ({}, torch.float32, "cpu", 0),
+        ({"iterations": 2}, torch.bfloat16, "cpu", 1),
+        ({"polish_iterations": 50}, torch.bfloat16, "cuda", 49),
+    ],
+)
+def test_how_many_iterations_polish(settings, dtype, device, expected):
+    assert polish_iterations(OptimizationConfig(**settings), dtype, torch.device(device)) == expected
 
 
 def test_bf16_loop_ends_where_fp32_does(targets):

@@ -124,6 +124,9 @@ def test_claims_are_by_mean_gain():
     assert claim == {
         "goal": "published, final", "goal_db": 10.0, "goal_work": 50, "preset": "fast", "work": 5.0, "times_less": 10.0
     }  # fmt: skip
+    table = quality.claim_table({"tiny": {"claims": [claim, claim | {"preset": "balanced, fp32", "work": 4.0}]}})
+    assert table.splitlines()[0].endswith("| work | `fast` | `balanced, fp32` |")
+    assert table.splitlines()[2].endswith("| 5.0, 10.0 × less | 4.0, 10.0 × less |")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -226,6 +229,7 @@ def test_the_command_whole(splits, tmp_path, monkeypatch, capsys):
     pages = {}
     monkeypatch.setattr(quality, "replace_table", lambda marker, table, *page: pages.__setitem__(marker, table))
     monkeypatch.setattr(quality, "PRESETS", ("fast",))
+    monkeypatch.setattr(quality, "IN_FP32", ("fast",))
     rival, out = "Adam (0.7, 0.9)", tmp_path / "results"
     given = ["--bsds500", str(splits), "--size", "64", "--limit", "1", "--budget", "2", "--device", "cpu"]
     monkeypatch.setitem(METHODS, rival, replace(METHODS[rival], grid={"rate": (0.03, 0.06)}))
