@@ -279,6 +279,8 @@ def _make_shards(
         finally:
             effort = workshop.effort()
     finally:
+        if execution.elsewhere:
+            folder.clean()  # after processes that were ended at their work
         seconds |= effort.seconds
         if engine := effort.describe():
             folder.record["engine"] = engine

@@ -4,10 +4,11 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import uuid
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,11 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray sets its own
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # Ray tells on stdout, which is for results, of processes that died
+            yield
     finally:
-        ray.shutdown()
+        with redirect_stdout(sys.stderr):  # also what it has kept back
+            ray.shutdown()
 
 
 def process_shard(out: str, number: int, attempt: str, workers: int | None, on_gpu: bool) -> Made:

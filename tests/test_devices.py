@@ -47,6 +47,7 @@ def workers_of(pid):
     return [child for child, text in children(pid).items() if "spawn_main" in text]
 
 
+@pytest.mark.slow
 def test_two_processes_from_a_script_without_a_guard(pictures, single, vae_folder, tmp_path):
     out, script = tmp_path / "out", tmp_path / "script.py"
     script.write_text(
@@ -145,6 +146,7 @@ def test_an_error_of_the_run_comes_out_of_a_process_as_itself(single, pictures, 
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_max_failures_counts_over_all_processes(pictures, vae_folder, tmp_path):
     source = tmp_path / "in"
     shutil.copytree(pictures, source)

@@ -66,7 +66,9 @@ def test_a_killed_worker_is_made_up_for(cluster, pictures, single, vae_folder, t
     os.kill(wait_for(at_work, process)[0], signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr
-    assert [line for line in stderr.splitlines() if "images/s" not in line] == []
+    (line,) = [line for line in stderr.splitlines() if "images/s" not in line]
+    assert "(raylet)" in line
+    assert "A worker died or was killed" in line
     run = json.loads(stdout)
     assert run == json.loads((out / "run.json").read_text())
     assert run["engine"]["processes"] >= 2
@@ -105,6 +107,7 @@ def test_ctrl_c_on_a_cluster_of_the_run_itself(pictures, vae_folder, tmp_path):
     check_gone(everyone)
 
 
+@pytest.mark.slow  # starts Ray
 def test_errors_of_a_task_come_out_as_themselves(cluster, single, tmp_path):
     """The autoencoder is another; then a node does not see the run."""
     out = tmp_path / "out"
