@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +23,7 @@ from .records import Failure
 AHEAD = 4  # chunks that each worker may be ahead
 CHUNK_BYTES, MOST_IN_CHUNK = 2**20, 32  # small pictures travel together: a queue costs half a millisecond a time
 MOST_WORKERS = 8
+WATCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -108,3 +111,11 @@ def _begin_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the run decides what ends
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.nice(5)  # decoding ahead must not slow the thread that feeds the device
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """torch's own watch ends no worker whose last picture waits in a full pipe when its parent is killed."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    os._exit(1)

@@ -1,11 +1,13 @@
 """The main job: a folder of pictures in, a dataset of optimised latents out."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..engine.autoencoder import Autoencoder
 from ..engine.config import OptimizationConfig
@@ -23,9 +25,11 @@ from .export import export_run
 from .exporter import SCHEMA, check_formats
 from .ledger import now
 from .lock import RunLock
+from .on_ray import check_ray, on_ray
+from .processes import in_processes, resolve_devices
 from .run_folder import RunFolder, check_vacant
 from .tally import Tally, summarise
-from .workshop import Workshop, load_again
+from .workshop import Effort, Made, Workshop, load_again
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Execution:
     workers: processes that read pictures, for each device; None finds out. devices: processes that optimise, one per
     GPU (or on CPU just so many), or `auto`; None: this one. ray: address of a cluster, `auto` for the one this machine
     belongs to, `local` for one that is started for the run. max_failures: the run stops when more pictures than that have
-    failed. progress: a bar on stderr.
+    failed. progress: a bar on stderr. device: as asked for; on Ray, `cpu` leaves the cluster's GPUs alone.
     """
 
     workers: int | None = None
@@ -43,12 +47,15 @@ class Execution:
     ray: str | None = None
     max_failures: int | None = None
     progress: bool = False
+    device: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("workers", "max_failures"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise UsageError(f"{name}: expected a whole number of at least 0, found {value}")
+        if self.devices not in (None, "auto") and (not isinstance(self.devices, int) or self.devices < 1):
+            raise UsageError(f"devices: expected a whole number of at least 1, or auto, found {self.devices!r}")
         if self.devices is not None and self.ray is not None:
             raise UsageError("devices and ray exclude each other: Ray finds its devices itself")
 
@@ -56,6 +63,13 @@ class Execution:
     def elsewhere(self) -> bool:
         """Whether other processes optimise."""
         return self.devices is not None or self.ray is not None
+
+    def check(self, device: torch.device) -> None:
+        """Raise `UsageError` for devices or a cluster that are not there. device: of the autoencoder."""
+        if self.devices is not None:
+            resolve_devices(self.devices, device)
+        if self.ray is not None:
+            check_ray(self.ray)
 
 
 def optimize_directory(
@@ -101,7 +115,7 @@ def optimize_directory(
     Raises `UsageError` or `WeightsUnavailableError` before any work; a picture that fails is listed, not raised.
     """
     out, names, config = Path(out), check_formats(list(formats)), resolve_config(config or preset)
-    execution = Execution(workers, devices, ray, max_failures, progress)
+    execution = Execution(workers, devices, ray, max_failures, progress, device)
     check_fit(fit, background)
     for name, value in (("batch_size", batch_size), ("limit", limit), ("size", size), ("shard_size", shard_size)):
         if value is not None and value < 1:
@@ -116,6 +130,7 @@ def optimize_directory(
     started = time.perf_counter()
     autoencoder = load_autoencoder(vae, weights=weights, device=device)
     loaded = time.perf_counter() - started
+    execution.check(autoencoder.device)
     size = size or autoencoder.native_size
     autoencoder.check_size(size)
     check_loss(config.loss_function, (size, size), autoencoder.device)
@@ -161,11 +176,13 @@ def resume_directory(
     Raises `DatasetError` where there is no run, `UsageError` where its inputs or its autoencoder have changed.
     """
     out = Path(out)
-    execution = Execution(workers, devices, ray, max_failures, progress)
     folder = RunFolder.open(out)
+    device = device or folder.record["settings"]["device"]
+    execution = Execution(workers, devices, ray, max_failures, progress, device)
     started = time.perf_counter()
     autoencoder = load_again(folder, device)
     loaded = time.perf_counter() - started
+    execution.check(autoencoder.device)
     with _locked(out):
         folder = RunFolder.open(out)  # again: nobody writes to it now
         settings = folder.record["settings"]
@@ -248,32 +265,35 @@ def _make_shards(
     seconds: dict[str, float],
 ) -> None:
     tally = Tally(folder, bar, execution.max_failures)
-    begin = time.perf_counter()
-    if execution.elsewhere:
-        for shard in _elsewhere(folder, numbers, execution):
-            folder.ledger.add_shard(shard)
-            tally.shard(shard)
-        return
-    workshop = Workshop(folder, autoencoder, config, execution.workers)
-    workshop.run.on_progress = bar.within
+    effort = Effort()
     try:
-        workshop.make(numbers, folder.ledger.add_shard, tally.outcomes)
+        if execution.elsewhere:
+            with closing(_elsewhere(folder, numbers, autoencoder.device, execution)) as elsewhere:
+                for made in elsewhere:
+                    folder.ledger.add_shard(made.shard)
+                    effort.add(made.effort)
+                    tally.shard(made.shard)
+            return
+        workshop = Workshop(folder, autoencoder, config, execution.workers)
+        workshop.run.on_progress = bar.within
+        try:
+            workshop.make(numbers, folder.ledger.add_shard, tally.outcomes)
+        finally:
+            effort = workshop.effort()
     finally:
-        seconds |= workshop.run.seconds
-        busy = sum(workshop.run.seconds[phase] for phase in ("encode", "compile", "optimize"))
-        if workshop.run.engine:
-            idle = 1 - busy / (time.perf_counter() - begin)
-            folder.record["engine"] = workshop.run.engine | {"idle_share": round(max(idle, 0.0), 4)}
+        if execution.elsewhere:
+            folder.clean()  # after processes that were ended at their work
+        seconds |= effort.seconds
+        if engine := effort.describe():
+            folder.record["engine"] = engine
 
 
-def _elsewhere(folder: RunFolder, numbers: list[int], execution: Execution) -> Any:
+def _elsewhere(
+    folder: RunFolder, numbers: list[int], device: torch.device, execution: Execution
+) -> Generator[Made, None, None]:
     if execution.ray is not None:
-        from .on_ray import on_ray
-
-        return on_ray(folder.out, numbers, None if execution.ray == "local" else execution.ray, execution.workers)
-    from .processes import in_processes, resolve_devices
-
-    devices = resolve_devices(execution.devices or "auto", folder.record["settings"]["device"])
+        return on_ray(folder.out, numbers, execution.ray, execution.workers, execution.device != "cpu")
+    devices = resolve_devices(execution.devices or "auto", device)
     return in_processes(folder.out, numbers, devices, execution.workers)
 
 

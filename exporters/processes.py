@@ -2,72 +2,126 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+import signal
+import sys
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from ..engine.device import usable_processors
 from ..engine.errors import RunStoppedError, UsageError
-from .ledger import Shard
-from .workshop import Workshop
+from .workshop import Made, Workshop
 
-_workshop: Workshop | None = None  # of this process
+# of a worker process
+_settings: tuple[Path, str, int | None, int]
+_workshop: Workshop | None = None
 
 
-def resolve_devices(devices: int | str, device: str | None) -> list[str]:
+def resolve_devices(devices: int | str, device: torch.device) -> list[str]:
     """One name for each process: CUDA's devices in turn, or so many times `cpu`. `auto`: all that are there.
 
-    Raises `UsageError` for more GPUs than there are.
+    device: the run's; only its type counts. Raises `UsageError` for more GPUs than there are.
     """
-    on_cpu = str(device).startswith("cpu") or not torch.cuda.is_available()
-    there = 1 if on_cpu else torch.cuda.device_count()
-    count = there if devices == "auto" else devices
-    if not isinstance(count, int) or count < 1:
-        raise UsageError(f"devices: expected a whole number of at least 1, or auto, found {devices!r}")
-    if not on_cpu and count > there:
-        raise UsageError(f"devices: {count} asked for, {there} CUDA devices are there; use auto")
-    return ["cpu"] * count if on_cpu else [f"cuda:{index}" for index in range(count)]
+    there = torch.cuda.device_count() if device.type == "cuda" else 1
+    count = there if devices == "auto" else int(devices)
+    if device.type != "cpu" and count > there:
+        raise UsageError(f"devices: {count} asked for, {there} of {device.type} there; use auto, or --device cpu")
+    return [f"cuda:{index}" if device.type == "cuda" else device.type for index in range(count)]
 
 
-def in_processes(out: Path, numbers: Sequence[int], devices: list[str], workers: int | None) -> Iterator[Shard]:
-    """These shards as they get done. Raises `RunStoppedError` where a process died; what the others had finished by then
-    has been given out."""
+def in_processes(
+    out: Path, numbers: Sequence[int], devices: Sequence[str], workers: int | None
+) -> Generator[Made, None, None]:
+    """These shards as they get done; to be closed. Raises what a process raises, `RunStoppedError` where one died; what
+    the others had handed in by then has been given out.
+    """
+    devices = devices[: len(numbers)]
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    names: Any = context.SimpleQueue()
+    names = context.SimpleQueue()
     for name in devices:
         names.put(name)
-    pool = ProcessPoolExecutor(len(devices), context, _begin, (out, names, workers, len(devices)))
-    waiting = {pool.submit(_make, number) for number in numbers}
+    pool = ProcessPoolExecutor(len(devices), context, _begin, (names, out, workers, len(devices)))
+    processes: list[Any] = []
     try:
+        with _unguarded():
+            waiting = {pool.submit(_make, number) for number in numbers}  # starts the processes
+        processes = list(pool._processes.values())
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+            yield from (future.result() for future in sorted(done, key=_failed))
     except BrokenProcessPool as error:
         raise RunStoppedError(
-            f"one of {len(devices)} processes died; its shard is not lost: `relatent resume {out}` goes on"
+            f"one of {len(devices)} processes died{_cause(processes)}; what was finished is kept, "
+            f"`relatent resume {out}` goes on"
         ) from error
     finally:
+        # an interruption does not wait for the shards in flight, they are done again; Python 3.14 has terminate_workers()
         for process in list((pool._processes or {}).values()):
-            process.terminate()  # an interruption does not wait for the shards in flight: they are done again
+            process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(out: Path, names: Any, workers: int | None, processes: int) -> None:
-    global _workshop
-    import signal
+def _failed(future: Future[Made]) -> bool:
+    return future.exception() is not None
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+
+def _cause(processes: list[Any]) -> str:
+    """The signal that ended one of them, but for SIGTERM, with which the pool ends the others."""
+    for process in processes:
+        process.join()  # the pool has ended them all
+        if (number := -process.exitcode) > 0 and number != signal.SIGTERM:
+            memory = ", out of memory?" if number == 9 else ""
+            return f" ({signal.Signals(number).name}{memory})"
+    return ""
+
+
+@contextmanager
+def _unguarded() -> Iterator[None]:
+    """Processes that start here import no `__main__`, so that a script need not guard itself against running twice; and
+    Ctrl-C, which goes to the whole group, does not reach them, even before they have begun: the parent decides.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    masks = hasattr(signal, "pthread_sigmask")  # inherited; not on Windows
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(names: Any, out: Path, workers: int | None, processes: int) -> None:
+    """In a new process: takes a device's name, and its part of the processors."""
+    global _settings
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     name = names.get()
-    if name == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+    if name.startswith("cuda"):
+        torch.cuda.set_device(name)  # else each would take memory of the first GPU too
+    elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, usable_processors() // processes))
-    _workshop = Workshop.open(out, name, workers, processes)
+    _settings = (out, name, workers, processes)
 
 
-def _make(number: int) -> Shard:
-    assert _workshop is not None
+def _end_with_parent() -> None:
+    """A pool's processes wait forever for a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _make(number: int) -> Made:
+    global _workshop
+    if _workshop is None:  # not in _begin, whose errors do not reach the parent
+        _workshop = Workshop.open(*_settings)
     return _workshop.make_one(number)

@@ -23,9 +23,11 @@ class Tally:
 
     def __init__(self, folder: RunFolder, bar: Progress, max_failures: int | None):
         self.bar, self.max_failures = bar, max_failures
-        begun = folder.ledger.shards().values()
-        self.failures = sum(len(shard.failures) for shard in begun if shard.whole)
-        bar.skip(sum(shard.images for shard in begun) + self.failures)
+        begun = folder.ledger.shards()
+        self.failures = sum(len(shard.failures) for shard in begun.values() if shard.whole)
+        # a shard of which some is done comes again, with that, when it is made elsewhere
+        self._partly = {number: shard.images for number, shard in begun.items() if not shard.whole}
+        bar.skip(sum(shard.images for shard in begun.values()) + self.failures)
 
     def outcomes(self, outcomes: list[Record | Failure]) -> None:
         """Pictures, as they are done."""
@@ -34,6 +36,7 @@ class Tally:
 
     def shard(self, shard: Shard) -> None:
         """A whole shard, made elsewhere."""
+        self.bar.skipped -= self._partly.pop(shard.number, 0)
         self._add(list(shard.gains), len(shard.failures))
 
     def _add(self, gains: list[float], failed: int) -> None:

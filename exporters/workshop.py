@@ -1,9 +1,12 @@
 """Where shards are made: the engine with a run's settings, in one process."""
 
 import dataclasses
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,40 @@ from .run_folder import RunFolder
 from .shard_writer import ShardWriter, kept_names
 
 OnOutcomes = Callable[[list[Record | Failure]], None]
+
+
+@dataclass
+class Effort:
+    """What making shards took, in one process or summed over several."""
+
+    seconds: dict[str, float] = field(default_factory=dict)  # by phase
+    wall: float = 0.0  # seconds, start to end
+    engine: dict[str, Any] = field(default_factory=dict)  # how it ran
+    processes: set[str] = field(default_factory=set)
+
+    def add(self, other: "Effort") -> None:
+        for phase, value in other.seconds.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + value
+        self.wall += other.wall
+        peaks = [engine["peak_memory_bytes"] for engine in (self.engine, other.engine) if engine]
+        self.engine = self.engine | other.engine | ({"peak_memory_bytes": max(peaks)} if peaks else {})
+        self.processes |= other.processes
+
+    def describe(self) -> dict[str, Any]:
+        """For run.json; nothing where the engine has not run."""
+        if not self.engine:
+            return {}
+        busy = sum(self.seconds.get(phase, 0.0) for phase in ("encode", "compile", "optimize"))
+        idle = max(1 - busy / self.wall, 0.0)
+        return self.engine | {"processes": len(self.processes), "idle_share": round(idle, 4)}
+
+
+@dataclass
+class Made:
+    """A shard from another process, and what it took."""
+
+    shard: Shard
+    effort: Effort
 
 
 class Workshop:
@@ -59,6 +96,8 @@ class Workshop:
             capacity=min(folder.plan.shard_size, folder.plan.total),
         )
         torch.manual_seed(settings["seed"])
+        self._told = dict[str, float]()  # seconds by phase that an earlier effort() held
+        self._begun = time.perf_counter()
 
     @classmethod
     def open(cls, out: Path, device: str | None = None, workers: int | None = None, processes: int = 1) -> "Workshop":
@@ -78,6 +117,7 @@ class Workshop:
 
         However it ends, what was finished is kept and committed.
         """
+        self._begun = time.perf_counter()
         work = _Work(self.folder, numbers)
         images = read_ahead(self.run.reader, work.keys(), work.source, self.workers)
         with ThreadPoolExecutor(1, "shards") as background:
@@ -100,11 +140,19 @@ class Workshop:
             if last is not None:
                 self._timed_write(last.result)
 
-    def make_one(self, number: int) -> Shard:
+    def make_one(self, number: int) -> Made:
         """That shard, made and on the disk."""
         made: list[Shard] = []
         self.make([number], made.append)
-        return made[0]
+        return Made(made[0], self.effort())
+
+    def effort(self) -> Effort:
+        """Of what was made last."""
+        now = dict(self.run.seconds)
+        seconds = {phase: value - self._told.get(phase, 0.0) for phase, value in now.items()}
+        self._told = now
+        process = f"{os.getpid()} on {socket.gethostname()}"
+        return Effort(seconds, time.perf_counter() - self._begun, dict(self.run.engine), {process})
 
     def _timed_write(self, act: Callable[..., Any], *arguments: Any) -> None:
         begin = time.perf_counter()
