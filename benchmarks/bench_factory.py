@@ -5,7 +5,7 @@
 Small synthetic pictures (PNG files) through a decoder of one layer, with the default settings, so that everything but the
 engine shows: planning with every file's hash, reading in worker processes, metrics, shards written, checked and flushed.
 Engine alone: the same pictures, decoded beforehand, in the same batches, the results thrown away. Each is a process of its
-own, in turn. Writes benchmarks/results/factory-*.json.
+own, in turn. Writes benchmarks/results/factory-*.json and the README's table.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from ..engine.memory import peak_memory
 from ..engine.run import ImageRun
 from ..exporters.directory import optimize_directory
 from ..exporters.plan import auto_shard_size
-from .results import FOLDER, command_line, write_result
+from .results import FOLDER, command_line, replace_table, write_result
 
 CONFIG = OptimizationConfig(precision="fp32")  # the default of users, 50 iterations
 
@@ -102,6 +102,20 @@ def engine_alone(folder: Path, out: Path, count: int, side: int, batch_size: int
     return {"images": done, "seconds": seconds, "working_seconds": seconds, "gain_db": gains / done}
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """As Markdown."""
+    lines = [
+        "| pictures | | pictures / s | ms / picture | peak memory | gain |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        rate, memory = row["images_per_second"], row["peak_memory_bytes"] / 2**20
+        lines.append(
+            f"| {row['images']} | {row['kind']} | {rate:.0f} | {1e3 / rate:.2f} | {memory:.0f} MiB | {row['gain_db']:+.2f} dB |"
+        )
+    return "\n".join(lines)
+
+
 KINDS = {"whole run": whole_run, "engine alone": engine_alone}
 
 
@@ -154,6 +168,8 @@ def main(arguments: list[str] | None = None) -> int:
         ),
         file=sys.stderr,
     )
+    if options.results == FOLDER:
+        replace_table("factory", table(rows))
     return 0
 
 

@@ -43,13 +43,15 @@ def test_links_lead_somewhere():
 def test_readme_figures_are_those_of_the_results(path):
     import json
 
-    from relatent.benchmarks import bench_loop, quality, race, regularisers, roundtrip
+    from relatent.benchmarks import bench_factory, bench_loop, quality, race, regularisers, roundtrip
 
     tables = {"roundtrip": roundtrip.table, "quality": quality.preset_table, "race": race.table}
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["hardware"]["name"]
     if content["benchmark"] in tables:
         assert tables[content["benchmark"]](content["results"]) in README
+    if content["benchmark"] == "factory":
+        assert bench_factory.table(content["rows"]) in README
     if content["benchmark"] == "regularisers":
         assert regularisers.table(content["results"]) in regularisers.PAGE.read_text(encoding="utf-8")
     page = quality.PAGE.read_text(encoding="utf-8")
