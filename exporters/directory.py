@@ -20,7 +20,8 @@ from ..engine.progress import Progress
 from ..engine.records import Failure, Record, flipped_outcomes
 from ..engine.run import ImageRun
 from ..engine.version import VERSION
-from .exporter import FLIPPED, SCHEMA, check_formats, make_exporter
+from .exporter import FLIPPED, SCHEMA, check_formats, check_needs, make_exporter
+from .labels import run_header
 from .run_folder import RunFolder, now
 from .statistics import metric_statistics
 
@@ -64,8 +65,7 @@ def optimize_directory(
     for name, value in (("batch_size", batch_size), ("limit", limit), ("size", size)):
         if value is not None and value < 1:
             raise UsageError(f"{name}: expected a whole number of at least 1, found {value}")
-    if "png" in names and not keep_images:
-        raise UsageError("png needs the pictures: leave out --no-images, or the format png")
+    check_needs(names, keep_images, flip)
     given = Masks(masks) if masks is not None else None
     sources = discover(source, limit, exclude=[out, given.folder] if given else [out])
     started = time.perf_counter()
@@ -118,7 +118,7 @@ def optimize_directory(
 
 def export_run(folder: RunFolder, name: str, destination: Path | None = None) -> Path:
     """Write one format from the run's shards. Returns where it is. Raises `UsageError` where nothing is finished."""
-    with make_exporter(name, folder.out, folder.header, destination) as exporter:
+    with make_exporter(name, folder.out, run_header(folder, name), destination) as exporter:
         for records in folder.records():
             exporter.write(records)
     return exporter.destination
