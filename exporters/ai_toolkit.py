@@ -64,7 +64,7 @@ class AIToolkitExporter(MirroredExporter):
         return ABOUT.format(size=self.header.settings.get("size", "SIZE"), space=self.space) + own
 
 
-ABOUT = """Copy this folder over that of the pictures. In the trainer's `datasets:` entry set `cache_latents_to_disk: true`,
+ABOUT = """Copy the `_latent_cache` folders, with those they lie in, over the pictures'. In the trainer's `datasets:` entry set `cache_latents_to_disk: true`,
 `resolution: {size}`, `square_crop: true`, and leave out `scale`, `flip_x`, `flip_y`, `random_crop`, `augments` and
 `cache_tensors_to_disk`.
 

@@ -65,7 +65,7 @@ def optimize_directory(
     for name, value in (("batch_size", batch_size), ("limit", limit), ("size", size)):
         if value is not None and value < 1:
             raise UsageError(f"{name}: expected a whole number of at least 1, found {value}")
-    check_needs(names, keep_images, flip)
+    check_needs(names, keep_images, flip, fit)
     given = Masks(masks) if masks is not None else None
     sources = discover(source, limit, exclude=[out, given.folder] if given else [out])
     started = time.perf_counter()

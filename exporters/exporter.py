@@ -50,6 +50,7 @@ class Exporter(ABC):
     latents_scaled: ClassVar[bool] = False  # whether latents are stored times the autoencoder's scaling factor
     needs_images: ClassVar[bool] = False  # the pictures themselves
     needs_flip: ClassVar[bool] = False  # the mirrored pictures' own latents
+    needs_crop: ClassVar[bool] = False  # pictures cut to size, not padded
     surveys: ClassVar[bool] = False  # classes and splits in the header, before the first record
 
     def __init__(self, destination: Path, header: Header):
@@ -105,7 +106,7 @@ def check_formats(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def check_needs(names: list[str], keep_images: bool, flip: bool) -> None:
+def check_needs(names: list[str], keep_images: bool, flip: bool, fit: str) -> None:
     """Raise `UsageError` where a run with these settings could not be exported as one of `names`."""
     for name in names:
         kind = exporter_class(name)
@@ -113,6 +114,8 @@ def check_needs(names: list[str], keep_images: bool, flip: bool) -> None:
             raise UsageError(f"{name} needs the pictures: leave out --no-images, or the format {name}")
         if kind.needs_flip and not flip:
             raise UsageError(f"{name} needs mirrored latents: add --flip, or leave out the format {name}")
+        if kind.needs_crop and fit == "pad":
+            raise UsageError(f"{name} is for a trainer that crops: use --fit crop, or leave out the format {name}")
 
 
 def exporter_class(name: str) -> type[Exporter]:

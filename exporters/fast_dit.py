@@ -26,6 +26,6 @@ class FastDiTExporter(FolderExporter):
     def about(self) -> str:
         size = self.header.settings.get("size", "SIZE")
         return (
-            "fast-DiT: `--feature-path` this folder (or that of a split, where the run has several),\n"
+            f"fast-DiT: `--feature-path` {self.where()},\n"
             f"`--image-size {size} --num-classes {len(self.header.classes)}`. Labels count `classes.json`. Mirrored latents have no place in it."
         )

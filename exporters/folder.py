@@ -12,11 +12,11 @@ import numpy as np
 
 from ..engine.errors import UsageError
 from ..engine.records import Outcome, Record
-from .checksums import SUMS, foreign_files, sha256
+from .checksums import SUMS, sha256
 from .exporter import SCHEMA, Exporter
 from .labels import class_of
+from .ownership import PROVENANCE, check_replaceable
 
-PROVENANCE = "relatent.json"
 CLASSES = "classes.json"
 
 
@@ -40,6 +40,7 @@ class FolderExporter(Exporter):
         self.counts: Counter[str] = Counter()  # pictures by split
         self.flipped = 0
         self.labels = {name: index for index, name in enumerate(self.header.classes)}
+        self.labelled = False  # whether a label was asked for, so that their classes must be known
         self.notes: list[str] = []  # what went otherwise than asked, for README.md and relatent.json
         self.sums: TextIO = (self.temporary / SUMS).open("w", encoding="utf-8", newline="\n")
 
@@ -61,7 +62,7 @@ class FolderExporter(Exporter):
         if not self.counts:
             raise UsageError("nothing to write: the run has no finished picture")
         self.finish()
-        if self.surveys and self.header.classes:
+        if self.labelled and self.header.classes:
             self.write_json(CLASSES, {"classes": list(self.header.classes)})
         self.write_text("README.md", self.readme())
         self.write_json(PROVENANCE, self.provenance())
@@ -97,6 +98,7 @@ class FolderExporter(Exporter):
 
     def label(self, record: Record) -> int:
         """Of the picture's class; -1 where the header knows no classes."""
+        self.labelled = True
         return self.labels[class_of(record)] if self.labels else -1
 
     def mirrored(self, record: Record) -> Outcome:
@@ -143,6 +145,12 @@ class FolderExporter(Exporter):
             return f"Latents are stored **scaled**: {formula}, where z is what the decoder takes."
         return f"Latents are stored **unscaled**, as the decoder takes them (scaling_factor {factor:g}, shift_factor {shift:g})."
 
+    def where(self) -> str:
+        """What of the folder a consumer is pointed at, in words."""
+        if not self.per_split or len(self.header.splits) == 1:
+            return "this folder"
+        return f"one of the folders {', '.join(f'`{split}/`' for split in self.counts)}"
+
     def about(self) -> str:
         """What the folder holds and how its consumer is pointed at it, in Markdown."""
         return ""
@@ -166,19 +174,7 @@ class FolderExporter(Exporter):
 
     def check_destination(self) -> None:
         """Raise `UsageError` unless the destination is absent, an empty folder, or an export of ours and nothing else."""
-        place, remedy = self.destination, "choose another DEST, or move it away"
-        if place.is_symlink() or (place.exists() and not place.is_dir()):
-            raise UsageError(f"{place} is no folder, and {self.name} writes one: {remedy}")
-        if not place.exists() or not any(place.iterdir()):
-            return
-        if not _is_export(place):
-            raise UsageError(
-                f"{place} holds files that are no export of relatent ({PROVENANCE} is not in it): {remedy}"
-            )
-        if foreign := foreign_files(place):
-            raise UsageError(
-                f"{place} holds what the export did not write or was changed since, {foreign[0]}: {remedy}"
-            )
+        check_replaceable(self.destination, self.name)
 
     def _check(self, record: Record) -> None:
         channels = len(record.optimized_latents)
@@ -190,34 +186,3 @@ class FolderExporter(Exporter):
             raise UsageError(f"the run kept no pictures (--no-images), so it cannot be exported as {self.name}")
         if self.needs_flip:
             self.mirrored(record)
-
-
-def facts(record: Record) -> dict[str, Any]:
-    """What is known of a picture besides its latents, JSON-ready."""
-    found = {
-        "name": record.name,
-        "source_path": record.source_path,
-        "split": record.split,
-        "original_size": list(record.original_size),
-        "conversions": list(record.conversions),
-        **outcome_facts(record),
-    }
-    return found | ({"flipped": outcome_facts(record.flipped)} if record.flipped is not None else {})
-
-
-def outcome_facts(outcome: Outcome) -> dict[str, Any]:
-    """Metrics and how the iterations ended."""
-    return {
-        "metrics": dict(outcome.metrics),
-        "iterations": len(outcome.losses),
-        "convergence_iteration": outcome.convergence_iteration,
-        "stop_reason": outcome.stop_reason,
-    }
-
-
-def _is_export(folder: Path) -> bool:
-    try:
-        found = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("schema") == SCHEMA and "format" in found

@@ -41,7 +41,14 @@ class HuggingFaceExporter(ShardedExporter):
         return CARD.format(size=size, files=files) + super().readme()
 
     def about(self) -> str:
-        return ABOUT.format(vae=self.header.vae)
+        vae = self.header.vae
+        known = {
+            "repository": vae["repository"],
+            "revision": vae["revision"],
+            "weights, SHA-256": vae["weights_sha256"],
+        }
+        identity = ", ".join(f"{label} `{value}`" for label, value in known.items() if value)
+        return ABOUT.format(name=vae["name"], identity=identity or "of unknown weights")
 
 
 CARD = """---
@@ -72,8 +79,7 @@ dataset = load_dataset("FOLDER_OR_REPOSITORY")
 **License.** `unknown` above stands for the pictures' licence, which is yours to fill in: latents can be decoded to the
 pictures they were made of.
 
-**Where it comes from.** Latents found for the decoder of `{vae[name]}` (repository {vae[repository]}, revision
-{vae[revision]}, SHA-256 of the weights {vae[weights_sha256]}). Columns: `image_name`, `split`, `source_path`,
+**Where it comes from.** Latents found for the decoder of `{name}` ({identity}). Columns: `image_name`, `split`, `source_path`,
 `original_size`, `initial_latents` (the encoder's), `optimized_latents`, `losses`, `iterations`, `metrics`, `images` where
 the run kept them, and with --flip the same again for the mirrored pictures, `…_flipped`. Each file's attributes say of
 which run it is.

@@ -58,7 +58,7 @@ def crop_ltrb(size: int, width: int, height: int) -> tuple[float, float, float, 
     return left, top, left + inner_width, top + inner_height
 
 
-ABOUT = """Copy this folder over that of the pictures: files lie where sd-scripts looks for them, beside each picture, named
+ABOUT = """Copy the `.npz` files, with their folders, over the pictures': so they lie where sd-scripts looks for them, named
 `_{suffix}.npz` by the autoencoder's scaling factor. Then, in the trainer:
 
 - `cache_latents = true` and `cache_latents_to_disk = true`;

@@ -51,7 +51,6 @@ class LightningDiTExporter(SafetensorsExporter):
 
     def about(self) -> str:
         return (
-            "LightningDiT: `data: data_path:` this folder, `latent_norm: true`, `latent_multiplier` 1.0 or your own. The\n"
-            "model's channels and its tokenizer must be those of this autoencoder. Labels count `classes.json`. A folder\n"
-            "per split, where the run has several."
+            f"LightningDiT: `data: data_path:` {self.where()}, `latent_norm: true`, `latent_multiplier` 1.0 or your own. The\n"
+            "model's channels and its tokenizer must be those of this autoencoder. Labels count `classes.json`."
         )

@@ -25,6 +25,7 @@ class MARExporter(FolderExporter):
     def open(self) -> None:
         super().open()
         self.filled: Counter[str] = Counter()
+        self.labelled = True  # by the folders' names
 
     def add(self, record: Record) -> None:
         folder = self.place(record) / class_of(record)
@@ -43,7 +44,7 @@ class MARExporter(FolderExporter):
 
     def about(self) -> str:
         return (
-            "MAR: `--use_cached --cached_path` this folder (or that of a split, where the run has several), with\n"
+            f"MAR: `--use_cached --cached_path` {self.where()}, with\n"
             f"`--vae_embed_dim {self.header.vae['latent_channels']} --vae_stride {self.header.vae['downscale_factor']}` and\n"
             f"`--class_num {len(self.header.classes)}`. Labels are the sorted folders', as in `classes.json` where all splits have all classes."
         )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.records import Record
-from .folder import facts
+from .facts import facts
 from .sharded import ShardedExporter
 from .webdataset import png_bytes
 
@@ -103,10 +103,9 @@ class MDSExporter(ShardedExporter):
 
     def about(self) -> str:
         return (
-            "`streaming.StreamingDataset(local=FOLDER)` reads a folder that holds an `index.json`; MosaicML's diffusion\n"
-            "trainer takes it as `local`, with `image_size` the size in the columns' names. It reads `caption`, empty here\n"
-            "and yours to fill in, and `jpg`: the picture (a PNG), absent with --no-images. Its loader expects 4 channels.\n"
-            "A folder per split, where the run has several."
+            f"`streaming.StreamingDataset(local=FOLDER)` reads {self.where()}; MosaicML's diffusion trainer takes it as\n"
+            "`local`, with `image_size` the size in the columns' names. It reads `caption`, empty here\n"
+            "and yours to fill in, and `jpg`: the picture (a PNG), absent with --no-images. Its loader expects 4 channels."
         )
 
 

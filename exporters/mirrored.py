@@ -13,6 +13,7 @@ class MirroredExporter(FolderExporter):
     """A file per picture, found by its path. Two pictures of one stem and size in a folder share a name in the trainer:
     the second is kept under its name in the run, which no trainer looks for."""
 
+    needs_crop = True
     subfolder = "."  # between the picture's folder and the file
 
     def open(self) -> None:
@@ -44,6 +45,6 @@ class MirroredExporter(FolderExporter):
         if self.lost:
             listed = ", ".join(repr(source) for source in self.renamed)
             self.notes.append(
-                f"{self.lost} files have other names than the trainer looks for, since their pictures' are unsafe, too long, "
-                f"or shared by two pictures, of which the trainer takes the first for both: {listed}"
+                f"files with other names than the trainer looks for: {self.lost}. Their pictures' own are unsafe, too long, or "
+                f"shared by two pictures, of which the trainer takes the first for both: {listed}"
             )

@@ -6,8 +6,9 @@ import numpy as np
 from PIL import Image
 
 from ..engine.records import Outcome, Record, flipped_outcomes
+from .facts import outcome_facts
 from .figures import comparison, difference, loss_curves, overview
-from .folder import FolderExporter, outcome_facts
+from .folder import FolderExporter
 from .latents import latent_distance, latent_figure, latent_rows
 from .statistics import metric_statistics
 

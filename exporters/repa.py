@@ -41,10 +41,7 @@ class REPAExporter(FolderExporter):
             self.write_text(f"{folder}/vae-sd/dataset.json", json.dumps({"labels": pairs}) + "\n")
 
     def about(self) -> str:
-        return (
-            "REPA: `--data-dir` this folder (or that of a split, where the run has several), `--num-classes "
-            f"{len(self.header.classes)}`.\nIts training script takes pictures of 256 × 256 pixels. Labels count `classes.json`."
-        )
+        return f"REPA: `--data-dir` {self.where()}, `--num-classes {len(self.header.classes)}`.\nIts training script takes pictures of 256 × 256 pixels. Labels count `classes.json`."
 
 
 def _feature(number: str) -> str:

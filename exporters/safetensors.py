@@ -7,7 +7,7 @@ import numpy as np
 
 from ..engine.records import Record
 from .exporter import FLIPPED, SCHEMA
-from .folder import facts
+from .facts import facts
 from .sharded import ShardedExporter
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..engine.records import Record
-from .folder import facts
+from .facts import facts
 from .sharded import ShardedExporter
 
 Sample = tuple[str, dict[str, bytes]]

@@ -236,13 +236,13 @@ def test_odd_names_stay_inside_and_lose_nothing(odd, tmp_path, name):
 def test_a_trainer_finds_the_names_that_it_can(odd):
     place = export_run(odd, "kohya", odd.out.parent / "kohya")
     sizes = "_0064x0048_sd.npz"
-    for stem in ("naïve 写真", "-dash", ".hidden", " spaced ", "a.b.c", "twice", "SHA256SUMS", "SHA256SUMS-"):
-        assert (place / f"{stem}{sizes}").exists() or stem == "SHA256SUMS-"
+    for stem in ("naïve 写真", "-dash", ".hidden", " spaced ", "a.b.c", "twice", "SHA256SUMS"):
+        assert (place / f"{stem}{sizes}").exists()
     notes = json.loads((place / "relatent.json").read_text())["notes"]
     lost = next(note for note in notes if "other names" in note)
     # of two pictures with one stem, the trainer finds the first for both
     expected = [name for name in ODD_NAMES if len(name) > 80 or "\n" in name or "\\" in name or "/" in name]
-    assert lost.startswith(f"{len(expected) + 1} files")
+    assert f"looks for: {len(expected) + 1}." in lost
     for name in (*expected, "twice.png"):
         assert repr(name) in lost
     assert lost in (place / "README.md").read_text()

@@ -2,6 +2,7 @@
 documented layout otherwise, and decoded to the recorded quality."""
 
 import base64
+import dataclasses
 import hashlib
 import importlib.util
 import io
@@ -355,7 +356,7 @@ def test_what_is_scaled_is_stated(run, vae, name):
     assert not [path for path in (str(run.out), str(run.out.parent)) if path in json.dumps(provenance)]
     words = {False: "**unscaled**", True: "(z − 0.75) · 0.3" if kind.shift_subtracted else "z · 0.3"}
     assert words[kind.latents_scaled] in (run.out / name / "README.md").read_text()
-    assert ("scaled" in kind.__doc__) or name == "lightningdit"
+    assert ("**scaled**" if kind.latents_scaled else "unscaled") in kind.__doc__
 
 
 def test_the_card_of_the_hub(run):
@@ -444,12 +445,13 @@ def test_padded_pictures_are_refused_where_the_trainer_crops(tmp_path, vae):
     for name in ("kohya", "ai-toolkit"):
         with pytest.raises(UsageError, match="--fit crop"):
             export_run(RunFolder.open(tmp_path / "out"), name)
+        with pytest.raises(UsageError, match="--fit crop"):  # before any work
+            relatent.optimize_directory(tmp_path / "one.png", tmp_path / "new", vae, formats=[name], size=32, fit="pad")
+        assert not (tmp_path / "new").exists()
 
 
 def test_known_autoencoders_have_the_trainers_own_names(run, records):
     """Suffix and space of latents follow the scaling factor and the channels."""
-    import dataclasses
-
     from relatent.exporters.exporter import make_exporter
 
     def named(name, **changes):
@@ -463,3 +465,36 @@ def test_known_autoencoders_have_the_trainers_own_names(run, records):
     assert named("ai-toolkit", scaling_factor=1.5305, latent_channels=16).space == "sd3"
     assert named("ai-toolkit", scaling_factor=0.3611, latent_channels=16).space == "flux1"
     assert "multiplies by 0.18215 or 0.13025" in (run.out / "kohya" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "height", "crop", "hashed"),
+    [  # by hand from the trainers' rules
+        (512, 300, 400, (64, 0, 448, 512), (512, 683, 0, 85)),
+        (512, 640, 480, (0, 64, 512, 448), (683, 512, 85, 0)),
+        (256, 256, 256, (0, 0, 256, 256), (256, 256, 0, 0)),
+        (512, 100, 100, (0, 0, 512, 512), (512, 512, 0, 0)),
+        (64, 1000, 10, (0, 31, 64, 31.64), (6400, 64, 3168, 0)),
+    ],
+)
+def test_crops_as_the_trainers_state_them(run, records, size, width, height, crop, hashed):
+    from relatent.exporters.exporter import make_exporter
+    from relatent.exporters.kohya import crop_ltrb
+
+    assert crop_ltrb(size, width, height) == pytest.approx(crop)
+    record = dataclasses.replace(
+        next(iter(records.values())),
+        original_size=(height, width),
+        optimized_latents=np.zeros((4, size // 8, size // 8)),
+    )
+    found = make_exporter("ai-toolkit", run.out, run.header).parameters(record)
+    assert tuple(found[key] for key in ("scale_to_width", "scale_to_height", "crop_x", "crop_y")) == hashed
+    assert (found["crop_width"], found["crop_height"], found["latent_version"]) == (size, size, 1)
+
+
+def test_labels_have_their_classes(run):
+    for name in TRAINERS:
+        known = run.out / name / "classes.json"
+        assert known.exists() == (name not in ("ai-toolkit", "hf", "kohya"))
+        if known.exists():
+            assert json.loads(known.read_text()) == {"classes": CLASSES}
