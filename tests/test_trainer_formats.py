@@ -20,7 +20,7 @@ from PIL import Image
 from relatent.engine.errors import UsageError
 from relatent.engine.metrics import from_uint8, psnr
 from relatent.exporters.directory import export_run
-from relatent.exporters.exporter import exporter_class
+from relatent.exporters.exporter import exporter_class, make_exporter
 from relatent.exporters.run_folder import RunFolder
 
 TRAINERS = ["ai-toolkit", "fast-dit", "hf", "kohya", "lightningdit", "mar", "mds", "repa", "safetensors", "webdataset"]
@@ -452,7 +452,6 @@ def test_padded_pictures_are_refused_where_the_trainer_crops(tmp_path, vae):
 
 def test_known_autoencoders_have_the_trainers_own_names(run, records):
     """Suffix and space of latents follow the scaling factor and the channels."""
-    from relatent.exporters.exporter import make_exporter
 
     def named(name, **changes):
         header = dataclasses.replace(run.header, vae=run.header.vae | changes)
@@ -478,7 +477,6 @@ def test_known_autoencoders_have_the_trainers_own_names(run, records):
     ],
 )
 def test_crops_as_the_trainers_state_them(run, records, size, width, height, crop, hashed):
-    from relatent.exporters.exporter import make_exporter
     from relatent.exporters.kohya import crop_ltrb
 
     assert crop_ltrb(size, width, height) == pytest.approx(crop)
@@ -498,3 +496,29 @@ def test_labels_have_their_classes(run):
         assert known.exists() == (name not in ("ai-toolkit", "hf", "kohya"))
         if known.exists():
             assert json.loads(known.read_text()) == {"classes": CLASSES}
+
+
+def test_pictures_outside_the_splits_are_a_split_of_their_own_beside_train(run, records, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    first, second = list(records.values())[:2]
+    header = dataclasses.replace(run.header, splits=("train", "all"))
+    with make_exporter("hf", tmp_path, header) as exporter:
+        exporter.write([first, dataclasses.replace(second, split="all")])
+    loaded = datasets.load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))
+    assert {split: rows["image_name"][0] for split, rows in loaded.items()} == {
+        "train": first.name,
+        "other": second.name,
+    }
+
+
+def test_mar_finds_what_no_longer_fits_a_class_folder(run, records, tmp_path, monkeypatch):
+    from torchvision.datasets import DatasetFolder
+
+    monkeypatch.setattr("relatent.exporters.mar.PER_FOLDER", 1)
+    header = dataclasses.replace(run.header, classes=tuple(CLASSES), splits=("train",))
+    with make_exporter("mar", tmp_path, header) as exporter:
+        exporter.write([dataclasses.replace(record, split="train") for record in records.values()])
+    found = DatasetFolder(str(tmp_path / "mar"), loader=np.load, extensions=(".npz",))
+    assert {Path(path).stem for path, _ in found.samples} == set(records)
+    assert all(len(list(path.glob("*.npz"))) == 1 for path in (tmp_path / "mar").rglob("0*"))
+    assert found.classes == CLASSES
