@@ -55,6 +55,7 @@ def _how_to_resume(options: argparse.Namespace) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .exporters.formats import FORMATS
 
     parser = argparse.ArgumentParser(
         prog="relatent", description="Find the latents a frozen decoder really needs, and write them as datasets."
@@ -117,10 +118,14 @@ def build_parser() -> argparse.ArgumentParser:
     optimize.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:1|mps")
     optimize.add_argument("--limit", type=int, metavar="N", help="pictures per split")
     optimize.add_argument(
-        "--format", action="append", metavar="NAME", help="hdf5, png or pt; repeatable (default: hdf5)"
+        "--format", action="append", metavar="NAME", help=f"repeatable (default: hdf5): {', '.join(FORMATS)}"
     )
-    optimize.add_argument("--no-images", action="store_true", help="keep latents only; png needs the pictures")
-    optimize.add_argument("--flip", action="store_true", help="optimise each picture mirrored left-right too")
+    optimize.add_argument("--no-images", action="store_true", help="keep latents only; png and repa need the pictures")
+    optimize.add_argument(
+        "--flip",
+        action="store_true",
+        help="optimise each picture mirrored left-right too; mar and lightningdit need it",
+    )
     optimize.add_argument("--seed", type=int, default=0, metavar="N", help="torch's seed, recorded")
     optimize.add_argument(
         "--shard-size", type=int, metavar="N", help="pictures finished together (default: 1 %% of them, at least 32)"
@@ -142,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     export = _command(commands, "export", _export, "another format from the same run, without optimising again")
     export.add_argument("out", metavar="OUT", type=Path)
-    export.add_argument("--to", required=True, metavar="FORMAT", help="hdf5, png or pt")
+    export.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(FORMATS))
     export.add_argument("dest", metavar="DEST", type=Path, nargs="?", help="where (default: its usual place in OUT)")
 
     onnx = _command(commands, "export-onnx", _export_onnx, "decoder and encoder as ONNX, checked against onnxruntime")

@@ -17,9 +17,9 @@ def temporary_name(final: Path) -> Path:
 
 def publish(temporary: Path, final: Path) -> None:
     """Flush `temporary`, a file or a folder, to the disk and rename it to `final`, which it replaces."""
-    files = [temporary] if temporary.is_file() else [path for path in temporary.rglob("*") if path.is_file()]
-    for file in files:
-        _sync(file)
+    for file in [temporary] if temporary.is_file() else temporary.rglob("*"):
+        if file.is_file():
+            _sync(file)
     if temporary.is_dir() and final.exists():
         old = final.with_name(f".{final.name}.old-{os.getpid()}")
         os.rename(final, old)

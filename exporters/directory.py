@@ -22,7 +22,7 @@ from ..engine.presets import resolve_config
 from ..engine.progress import Progress
 from ..engine.version import VERSION
 from .export import export_run
-from .exporter import SCHEMA, check_formats
+from .exporter import SCHEMA, check_formats, check_needs
 from .ledger import now
 from .lock import RunLock
 from .on_ray import check_ray, on_ray
@@ -120,8 +120,7 @@ def optimize_directory(
     for name, value in (("batch_size", batch_size), ("limit", limit), ("size", size), ("shard_size", shard_size)):
         if value is not None and value < 1:
             raise UsageError(f"{name}: expected a whole number of at least 1, found {value}")
-    if "png" in names and not keep_images:
-        raise UsageError("png needs the pictures: leave out --no-images, or the format png")
+    check_needs(names, keep_images, flip, fit)
     given = Masks(masks) if masks is not None else None
     sources = discover(source, limit, exclude=[out, given.folder] if given else [out])
     named = str(vae) if isinstance(vae, str | Path) else None

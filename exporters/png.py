@@ -1,15 +1,14 @@
 """PNG: a folder to look at, with every picture, its comparison, and the run's statistics."""
 
-import json
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..engine.errors import UsageError
 from ..engine.records import Outcome, Record, flipped_outcomes
-from .exporter import Exporter
+from .facts import outcome_facts
 from .figures import comparison, difference, loss_curves, overview
+from .folder import FolderExporter
 from .latents import latent_distance, latent_figure, latent_rows
 from .statistics import metric_statistics
 
@@ -17,39 +16,38 @@ OVERVIEW_ROWS = 8  # pictures shown in overview.png, the first of the run
 CURVES = 64  # pictures drawn in loss_curves.png at the most
 
 
-class PNGExporter(Exporter):
+class PNGExporter(FolderExporter):
     """`<split>/<image>/{original,initial,optimized,difference,comparison}.png` and `metrics.json`, and a summary."""
 
+    name = "png"
+    needs_images = True
+
     def open(self) -> None:
-        self.temporary.mkdir(parents=True)
+        super().open()
         self.metrics: list[dict[str, float]] = []
-        self.flipped: list[dict[str, float]] = []
+        self.mirrors: list[dict[str, float]] = []
         self.names: list[str] = []
         self.shown: list[Record] = []
         self.curves: list[tuple[str, list[float]]] = []
 
-    def write(self, records: list[Record]) -> None:
-        for record in records:
-            if not record.images:
-                raise UsageError("the run kept no pictures (--no-images), so it cannot be exported as png")
-            self._write_one(record)
-            self.metrics.append(record.metrics)
-            self.flipped += [outcome.metrics for outcome in flipped_outcomes([record])]
-            self.names.append(f"{record.split}/{record.name}")
-            if len(self.curves) < CURVES:
-                self.curves.append((record.name, record.losses))
-            if len(self.shown) < OVERVIEW_ROWS:
-                self.shown.append(record)
+    def add(self, record: Record) -> None:
+        self._write_one(record)
+        self.metrics.append(record.metrics)
+        self.mirrors += [outcome.metrics for outcome in flipped_outcomes([record])]
+        self.names.append(f"{record.split}/{record.name}")
+        if len(self.curves) < CURVES:
+            self.curves.append((record.name, record.losses))
+        if len(self.shown) < OVERVIEW_ROWS:
+            self.shown.append(record)
 
     def _write_one(self, record: Record) -> None:
-        folder = self.temporary / record.split / record.name
-        folder.mkdir(parents=True)
-        for name, pixels in record.images.items():
-            Image.fromarray(pixels).save(folder / f"{name}.png")
-        Image.fromarray(difference(record.images["original"], record.images["optimized"])).save(
-            folder / "difference.png"
-        )
-        comparison(record).save(folder / "comparison.png")
+        folder = f"{record.split}/{record.name}"
+        pictures = {name: Image.fromarray(pixels) for name, pixels in record.images.items()}
+        pictures["difference"] = Image.fromarray(difference(record.images["original"], record.images["optimized"]))
+        pictures["comparison"] = comparison(record)
+        for name, picture in pictures.items():
+            with self.new_file(f"{folder}/{name}.png") as path:
+                picture.save(path)
         facts = {
             **_facts(record),
             "source_path": record.source_path,
@@ -58,24 +56,20 @@ class PNGExporter(Exporter):
         }
         if record.flipped is not None:
             facts["flipped"] = _facts(record.flipped)
-        text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
-        (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+        self.write_json(f"{folder}/metrics.json", facts)
 
-    def close(self) -> None:
-        if not self.metrics:
-            raise UsageError("nothing to write: the run has no finished picture")
-        statistics = metric_statistics(self.metrics)
-        text = json.dumps(statistics, indent=1, allow_nan=False)
-        (self.temporary / "statistics.json").write_text(text + "\n", encoding="utf-8")
-        overview(self.shown).save(self.temporary / "overview.png")
-        loss_curves(self.curves, self.header.config["loss_function"], self.temporary / "loss_curves.png")
-        text = self._readme(statistics)
+    def finish(self) -> None:
+        self.write_json("statistics.json", metric_statistics(self.metrics))
+        with self.new_file("overview.png") as path:
+            overview(self.shown).save(path)
+        with self.new_file("loss_curves.png") as path:
+            loss_curves(self.curves, self.header.config["loss_function"], path)
         if latent_rows(self.header.latents):
-            latent_figure(self.header.latents, self.temporary / "latents.png")
-            text += self._latents()
-        (self.temporary / "README.md").write_text(text, encoding="utf-8")
+            with self.new_file("latents.png") as path:
+                latent_figure(self.header.latents, path)
 
-    def _readme(self, statistics: dict[str, dict[str, float]]) -> str:
+    def readme(self) -> str:
+        statistics = metric_statistics(self.metrics)
         rows = "\n".join(
             f"| {name} | {value['mean']:.3f} | {value['std']:.3f} | {value['min']:.3f} | {value['max']:.3f} |"
             for name, value in statistics.items()
@@ -84,10 +78,10 @@ class PNGExporter(Exporter):
         text = README.format(
             count=len(self.names), vae=self.header.vae["name"], created=self.header.created, rows=rows, worst=worst
         )
-        if self.flipped:
-            gain = metric_statistics(self.flipped)["psnr_improvement"]["mean"]
+        if self.mirrors:
+            gain = metric_statistics(self.mirrors)["psnr_improvement"]["mean"]
             text += README_FLIPPED.format(gain=gain)
-        return text
+        return text + (self._latents() if latent_rows(self.header.latents) else "")
 
     def _latents(self) -> str:
         rows = "\n".join(f"| {' | '.join(row)} |" for row in latent_rows(self.header.latents))
@@ -95,12 +89,9 @@ class PNGExporter(Exporter):
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:
-    return {
-        **outcome.metrics,
-        "iterations": len(outcome.losses),
-        "convergence_iteration": outcome.convergence_iteration,
-        "stop_reason": outcome.stop_reason,
-    }
+    """Metrics and the rest on one level."""
+    found = outcome_facts(outcome)
+    return found.pop("metrics") | found
 
 
 README = """# {count} pictures, latents optimised for the decoder of `{vae}`

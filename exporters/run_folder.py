@@ -9,12 +9,11 @@ from ..engine.discovery import Source
 from ..engine.errors import DatasetError, UsageError
 from ..engine.records import Record
 from .atomic import write_json
-from .exporter import FORMATS, SCHEMA, Header
+from .exporter import FORMATS, RUN_FILES, SCHEMA, Header
 from .hdf5 import read_records
 from .ledger import Ledger
 from .plan import Plan, auto_shard_size
 
-OWN = ("shards", "ledger.jsonl", "plan.jsonl")
 # settings that say how a run goes on, not what comes out
 FREE_SETTINGS = ("input", "formats", "shard_size", "device")
 
@@ -129,7 +128,7 @@ def check_vacant(out: Path) -> None:
     if (out / "run.json").exists():
         return
     outputs = [place for _, _, place in FORMATS.values()]
-    taken = [name for name in (*OWN, *outputs) if (out / name).exists()]
+    taken = [name for name in (*RUN_FILES, *outputs) if name != "run.lock" and (out / name).exists()]
     if taken:
         raise UsageError(f"{out} holds {', '.join(taken)} but no run.json: it is no run's folder; choose another OUT")
 

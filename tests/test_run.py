@@ -81,7 +81,7 @@ def test_an_occupied_folder_is_refused_naming_the_difference(photographs, tmp_pa
         run(photographs, out, load_autoencoder("tiny", device="cpu"))
     assert (out / "run.json").read_text() == before
     (out / "run.json").unlink()
-    with pytest.raises(UsageError, match=r"shards, ledger.jsonl, plan.jsonl, dataset.h5 but no run\.json"):
+    with pytest.raises(UsageError, match=r"plan.jsonl, ledger.jsonl, shards, dataset.h5 but no run\.json"):
         run(photographs, out, small_vae)
 
 
