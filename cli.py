@@ -144,6 +144,9 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("out", metavar="OUT", type=Path)
     export.add_argument("--to", required=True, metavar="FORMAT", help="hdf5, png or pt")
     export.add_argument("dest", metavar="DEST", type=Path, nargs="?", help="where (default: its usual place in OUT)")
+    export.add_argument(
+        "--single-file", action="store_true", default=None, help="hdf5 with everything in it, without the shards"
+    )
 
     onnx = _command(commands, "export-onnx", _export_onnx, "decoder and encoder as ONNX, checked against onnxruntime")
     _vae_options(onnx)
@@ -380,12 +383,17 @@ def _latent_lines(report: dict[str, Any]) -> list[str]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from .exporters.export import export_run
+    from .engine.errors import UsageError
+    from .exporters.export import export_run, exporting
     from .exporters.exporter import check_formats
     from .exporters.run_folder import RunFolder
 
     check_formats([options.to])
-    path = export_run(RunFolder.open(options.out), options.to, options.dest)
+    if options.single_file and options.to != "hdf5":
+        raise UsageError(f"--single-file is for hdf5; {options.to} never points to the shards")
+    folder = RunFolder.open(options.out)
+    with exporting(folder):
+        path = export_run(folder, options.to, options.dest, options.single_file)
     if options.json:
         _print_json({"format": options.to, "path": str(path)})
     else:

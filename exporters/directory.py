@@ -1,8 +1,7 @@
 """The main job: a folder of pictures in, a dataset of optimised latents out."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from ..engine.presets import resolve_config
 from ..engine.progress import Progress
 from ..engine.version import VERSION
 from .export import export_run
-from .exporter import SCHEMA, check_formats
+from .exporter import FORMATS, SCHEMA, check_formats
 from .ledger import now
-from .lock import RunLock
-from .run_folder import RunFolder, check_vacant
+from .run_folder import RunFolder, locked
 from .tally import Tally, summarise
 from .workshop import Workshop, load_again
 
@@ -137,7 +135,7 @@ def optimize_directory(
         "single_file": single_file,
     }
     record = _new_record(settings, config, autoencoder, batch_size, len(sources))
-    with _locked(out):
+    with locked(out):
         folder = RunFolder.begin(out, record, sources, shard_size)
         del sources  # the plan has them, on the disk
         return _run(folder, autoencoder, config, execution, started, loaded)
@@ -165,7 +163,7 @@ def resume_directory(
     started = time.perf_counter()
     autoencoder = load_again(folder, device)
     loaded = time.perf_counter() - started
-    with _locked(out):
+    with locked(out):
         folder = RunFolder.open(out)  # again: nobody writes to it now
         settings = folder.record["settings"]
         if folder.planned:
@@ -179,20 +177,6 @@ def resume_directory(
         return _run(folder, autoencoder, config, execution, started, loaded)
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    check_vacant(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = RunLock(out).__enter__()
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error}") from error
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
-
-
 def _run(
     folder: RunFolder,
     autoencoder: Autoencoder,
@@ -204,7 +188,12 @@ def _run(
     """Make the shards that are missing, then the outputs that are."""
     folder.clean()
     record, numbers = folder.record, folder.unfinished()
-    missing = [name for name in record["settings"]["formats"] if name not in record["outputs"] or numbers]
+    missing = [name for name in record["settings"]["formats"] if name not in record["outputs"]]
+    if numbers:  # whatever there is will be out of date
+        exported = [
+            line["format"] for path, line in folder.ledger.exports().items() if path == FORMATS[line["format"]][2]
+        ]
+        missing = list(dict.fromkeys([*record["settings"]["formats"], *exported]))
     if not numbers and not missing and record["status"] == "done":
         return record
     seconds: dict[str, float] = {"load_autoencoder": loaded}
