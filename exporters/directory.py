@@ -1,7 +1,8 @@
 """The main job: a folder of pictures in, a dataset of optimised latents out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,24 +197,28 @@ def _run(
         missing = list(dict.fromkeys([*record["settings"]["formats"], *exported]))
     if not numbers and not missing and record["status"] == "done":
         return record
-    seconds: dict[str, float] = {"load_autoencoder": loaded}
-    try:
+    with attempt(folder, started, loaded) as seconds:
         if numbers:
-            record["status"] = "running"
-            folder.save()
-            with Progress(folder.plan.total, execution.progress) as bar:
-                _make_shards(folder, numbers, autoencoder, config, execution, bar, seconds)
-        begin = time.perf_counter()
-        record |= summarise(folder)
-        record["status"] = "exporting"
-        folder.save()
-        seconds["report"] = time.perf_counter() - begin
+            make_shards(folder, numbers, autoencoder, config, execution, seconds)
+        sum_up(folder, seconds)
         begin = time.perf_counter()
         if record["counts"]["done"]:
             for name in missing:
                 record["outputs"][name] = str(export_run(folder, name))
         seconds["export"] = time.perf_counter() - begin
         record["status"] = "done"
+    return record
+
+
+@contextmanager
+def attempt(folder: RunFolder, started: float, loaded: float) -> Iterator[dict[str, float]]:
+    """Whatever happens in it, run.json then says what is there. Yields the seconds by phase, to be added to.
+
+    started: by `time.perf_counter`; loaded: seconds that loading the autoencoder took."""
+    record = folder.record
+    seconds: dict[str, float] = {"load_autoencoder": loaded}
+    try:
+        yield seconds
     except BaseException as error:
         record |= summarise(folder)
         record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -222,7 +227,30 @@ def _run(
         seconds["total"] = time.perf_counter() - started
         _add_seconds(record, seconds)
         folder.save()
-    return record
+
+
+def sum_up(folder: RunFolder, seconds: dict[str, float]) -> None:
+    """Counts, statistics and the report on the latents into run.json, before the formats are written."""
+    begin = time.perf_counter()
+    folder.record |= summarise(folder)
+    folder.record["status"] = "exporting"
+    folder.save()
+    seconds["report"] = time.perf_counter() - begin
+
+
+def make_shards(
+    folder: RunFolder,
+    numbers: list[int],
+    autoencoder: Autoencoder,
+    config: OptimizationConfig,
+    execution: Execution,
+    seconds: dict[str, float],
+) -> None:
+    """These shards, into the ledger as they get done."""
+    folder.record["status"] = "running"
+    folder.save()
+    with Progress(folder.plan.total, execution.progress) as bar:
+        _make_shards(folder, numbers, autoencoder, config, execution, bar, seconds)
 
 
 def _make_shards(

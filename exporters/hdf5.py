@@ -147,12 +147,13 @@ def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
     with open_file(path) as file:
         for start in range(0, len(file["image_name"]), batch_size):
             try:
-                yield _read_rows(file, slice(start, start + batch_size))
+                yield read_rows(file, slice(start, start + batch_size))
             except OSError as error:
                 raise DatasetError(f"{path} is damaged: {error}") from error
 
 
-def _read_rows(file: h5py.File, rows: slice) -> list[Record]:
+def read_rows(file: h5py.File, rows: slice) -> list[Record]:
+    """Some records of an open file. Raises `OSError` where a checksum fails."""
     text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
     sizes, outcomes = file["original_size"][rows], _read_outcomes(file, rows)
     mirrored = f"optimized_latents{FLIPPED}" in file
