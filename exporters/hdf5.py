@@ -129,6 +129,22 @@ def columns(file: h5py.File) -> list[h5py.Dataset]:
     return found
 
 
+class OpenColumns:
+    """An open file's datasets by name, kept: to look one up by name takes as long as to read a sample of it."""
+
+    def __init__(self, file: h5py.File):
+        self.file = file
+        self._found: dict[str, h5py.Dataset] = {}
+
+    def row(self, name: str, index: int) -> np.ndarray:
+        """Raises `OSError` where its checksum fails."""
+        column = self._found.get(name)
+        if column is None:
+            column = self._found[name] = self.file[name]
+        found: np.ndarray = column[index]
+        return found
+
+
 def open_file(path: Path) -> h5py.File:
     """A dataset of this schema, for reading. Raises `DatasetError` for anything else."""
     try:

@@ -5,7 +5,6 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..engine.errors import DatasetError
 from ..engine.metrics import from_uint8
 from .exporter import FLIPPED, SCHEMA
-from .hdf5 import open_file
+from .hdf5 import OpenColumns, open_file
 from .shard_reader import ShardReader
 
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
@@ -59,7 +58,7 @@ class OptimizedLatentDataset(Dataset[dict[str, Any]]):
 class _HDF5Dataset(OptimizedLatentDataset):
     def __init__(self, path: Path):
         self.path = path
-        self._file: h5py.File | None = None
+        self._file: OpenColumns | None = None
         self._metrics: dict[str, dict[str, np.ndarray]] = {}
         self._shards: ShardReader | None = None
         with open_file(path) as file:
@@ -119,18 +118,17 @@ class _HDF5Dataset(OptimizedLatentDataset):
     def _row(self, name: str, index: int) -> np.ndarray:
         if self._shards is not None:
             return self._shards.row(name, index)
-        found: np.ndarray = self._opened()[name][index]
-        return found
+        return self._opened().row(name, index)
 
     def _metric_columns(self, group: str) -> dict[str, np.ndarray]:
         """Kept in memory: 44 bytes a sample, which one by one take longer to read than all the rest of it."""
         if group not in self._metrics:
-            self._metrics[group] = {name: values[:] for name, values in self._opened()[group].items()}
+            self._metrics[group] = {name: values[:] for name, values in self._opened().file[group].items()}
         return self._metrics[group]
 
-    def _opened(self) -> h5py.File:
+    def _opened(self) -> OpenColumns:
         if self._file is None:
-            self._file = open_file(self.path)
+            self._file = OpenColumns(open_file(self.path))
         return self._file
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from ..engine.errors import DatasetError
-from .hdf5 import open_file
+from .hdf5 import OpenColumns, open_file
 from .open_files import allow_open_files
 
 REMEDY = "copy the shards along with it, or make one file of all: relatent export OUT --to hdf5 --single-file"
@@ -36,7 +36,7 @@ class ShardReader:
                 raise DatasetError(f"{path} points to {name}, outside its folder: this is no dataset of ours")
             self.shards.append(folder / place)
         self._names: list[str] = list(file["image_name"].asstr()[:])
-        self._open: dict[int, h5py.File] = {}
+        self._open: dict[int, OpenColumns] = {}
         if [0, *self.stops] != [*self.starts, len(self._names)]:
             raise DatasetError(f"{path} is damaged: its shards do not add up to {len(self._names)} pictures")
         for shard in self.shards:
@@ -55,15 +55,14 @@ class ShardReader:
     def row(self, name: str, index: int) -> np.ndarray:
         """Sample `index` of a column. Raises `OSError` where its checksum fails, `DatasetError` as `check` does."""
         number = bisect_right(self.starts, index) - 1
-        file = self._open.get(number)
-        if file is None:
+        columns = self._open.get(number)
+        if columns is None:
             if not self._open:
                 self._most = allow_open_files(len(self.shards))
             while len(self._open) >= self._most:
-                self._open.pop(next(iter(self._open))).close()  # the one that has been open longest
-            file = self._open[number] = self._open_shard(number)
-        found: np.ndarray = file[name][index - self.starts[number]]
-        return found
+                self._open.pop(next(iter(self._open))).file.close()  # the one that has been open longest
+            columns = self._open[number] = OpenColumns(self._open_shard(number))
+        return columns.row(name, index - self.starts[number])
 
     def _open_shard(self, number: int) -> h5py.File:
         shard = self.shards[number]
