@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from ..engine.config import OptimizationConfig
 from ..engine.records import METRICS, Record
@@ -119,15 +121,19 @@ def measure_shape(shape: tuple[int, ...], samples: int, passes: int) -> list[dic
                     loader = datasets[kind].create_dataloader(
                         BATCH, shuffle, num_workers=workers, persistent_workers=workers > 0
                     )
-                    rate = measure(lambda loader=loader: sum(len(b["image_name"]) for b in loader), samples, passes)
+                    rate = measure(partial(_pass, loader), samples, passes)
                     rows.append({"kind": kind, "workers": workers, "shuffle": shuffle, "samples_per_second": rate})
         for kind in ("virtual", "merged"):
             for shuffle in (True, False):
                 order = np.random.default_rng(1).permutation(samples) if shuffle else np.arange(samples)
                 with h5py.File(paths[kind]) as file:
-                    rate = measure(lambda file=file, order=order: _plain(file, order), samples, passes)
+                    rate = measure(partial(_plain, file, order), samples, passes)
                 rows.append({"kind": kind, "workers": None, "shuffle": shuffle, "samples_per_second": rate})
     return rows
+
+
+def _pass(loader: "DataLoader[dict[str, Any]]") -> int:
+    return sum(len(batch["image_name"]) for batch in loader)
 
 
 def _plain(file: h5py.File, order: np.ndarray) -> int:

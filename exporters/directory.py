@@ -191,9 +191,8 @@ def _run(
     record, numbers = folder.record, folder.unfinished()
     missing = [name for name in record["settings"]["formats"] if name not in record["outputs"]]
     if numbers:  # whatever there is will be out of date
-        exported = [
-            line["format"] for path, line in folder.ledger.exports().items() if path == FORMATS[line["format"]][2]
-        ]
+        there = folder.ledger.exports()
+        exported = [name for name, (_, _, place) in FORMATS.items() if place in there]
         missing = list(dict.fromkeys([*record["settings"]["formats"], *exported]))
     if not numbers and not missing and record["status"] == "done":
         return record

@@ -300,6 +300,22 @@ def test_what_is_unfinished_is_no_damage(out):
     assert (out / "shards" / "notes.txt").exists()
 
 
+def test_what_was_exported_before_the_end_is_brought_up_to_date(out):
+    """Else the virtual dataset would show another order, or less, than there is."""
+    before = contents(out)
+    folder = RunFolder.open(out)
+    folder.record["settings"]["formats"] = ["pt"]
+    del folder.record["outputs"]["hdf5"]
+    folder.save()
+    folder.ledger.drop([0])
+    assert main(["export", str(out), "--to", "hdf5"]) == 0
+    assert len(relatent.load_optimized_dataset(out / "dataset.h5")) == 3
+    assert faults(out) == {}
+    relatent.resume_directory(out)
+    assert faults(out) == {}
+    same(contents(out), before)
+
+
 def test_an_interrupted_shard_may_be_ahead_of_the_ledger(out):
     """The process was killed between the file and its line."""
     lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
