@@ -63,4 +63,4 @@ def _record(folder: RunFolder, name: str, place: Path, single_file: bool) -> Non
     path = found.relative_to(out).as_posix() if found.is_relative_to(out) else str(found)
     summed = found / SUMS if found.is_dir() else found
     digest, size = (file_sha256(summed), summed.stat().st_size) if summed.is_file() else (None, 0)
-    folder.ledger.add_export(name, path, digest, size, single_file)
+    folder.ledger.add_export(name, path, digest, size, single_file if name == "hdf5" else None)

@@ -73,11 +73,12 @@ class Ledger:
         facts = {name: getattr(shard, name) for name in ("number", "file", "sha256", "bytes", "images", "whole")}
         self.append([*lines, {"kind": "shard", **facts, "failed": len(shard.failures)}])
 
-    def add_export(self, name: str, path: str, sha256: str | None, size: int, single_file: bool) -> None:
+    def add_export(self, name: str, path: str, sha256: str | None, size: int, single_file: bool | None = None) -> None:
         """A finished output. path: relative to OUT where it is inside. sha256, size: of the file, or of a folder's
-        SHA256SUMS; None and 0 where it has none. single_file: no virtual dataset."""
-        facts = {"format": name, "path": path, "sha256": sha256, "bytes": size, "single_file": single_file}
-        self.append([{"kind": "export", **facts}])
+        SHA256SUMS; None and 0 where it has none. single_file: of hdf5, that it is no virtual dataset."""
+        facts = {"format": name, "path": path, "sha256": sha256, "bytes": size}
+        kind = {} if single_file is None else {"single_file": single_file}
+        self.append([{"kind": "export", **facts, **kind}])
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Have these shards done again."""

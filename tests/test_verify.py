@@ -254,7 +254,7 @@ def test_a_folder_is_checked_by_its_sums(out, tmp_path):
     (place / "SHA256SUMS").write_bytes(sums)
     digest = file_sha256(place / "SHA256SUMS")
     ledger = RunFolder.open(out).ledger
-    ledger.add_export("png", "png", digest, len(sums), True)
+    ledger.add_export("png", "png", digest, len(sums))
     assert faults(out) == {}
     (place / "a b" / "x.png").write_bytes(b"z")
     assert faults(out) == {"png": "a b/x.png has changed (SHA-256 differs)"}
