@@ -24,6 +24,7 @@ _HOMES = {
     "optimize_directory": "exporters.directory",
     "preset": "engine.presets",
     "resume_directory": "exporters.directory",
+    "verify_run": "exporters.verify",
 }
 
 __all__ = [*_HOMES, "__version__"]
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .exporters.bsds500 import optimize_bsds500_full, optimize_bsds500_test
     from .exporters.directory import optimize_directory, resume_directory
     from .exporters.reader import OptimizedLatentDataset, load_optimized_dataset
+    from .exporters.verify import verify_run
 
 
 def __getattr__(name: str) -> object:

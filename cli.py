@@ -145,10 +145,18 @@ def build_parser() -> argparse.ArgumentParser:
     info = _command(commands, "info", _info, "what is in a run's folder")
     info.add_argument("out", metavar="OUT", type=Path)
 
+    verify = _command(commands, "verify", _verify, "check every checksum of a run, and decode a sample of it")
+    verify.add_argument("out", metavar="OUT", type=Path)
+    verify.add_argument("--repair", action="store_true", help="make broken shards and outputs again")
+    verify.add_argument("--device", metavar="auto|cpu|cuda|cuda:1|mps", help="default: as the run began")
+
     export = _command(commands, "export", _export, "another format from the same run, without optimising again")
     export.add_argument("out", metavar="OUT", type=Path)
     export.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(FORMATS))
     export.add_argument("dest", metavar="DEST", type=Path, nargs="?", help="where (default: its usual place in OUT)")
+    export.add_argument(
+        "--single-file", action="store_true", default=None, help="hdf5 with everything in it, without the shards"
+    )
 
     onnx = _command(commands, "export-onnx", _export_onnx, "decoder and encoder as ONNX, checked against onnxruntime")
     _vae_options(onnx)
@@ -384,13 +392,50 @@ def _latent_lines(report: dict[str, Any]) -> list[str]:
     return [*lines, latent_distance(report), ""]
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from .engine.device import limit_threads
+    from .exporters.verify import verify_run
+
+    limit_threads()
+    found = verify_run(options.out, repair=options.repair, device=options.device)
+    if options.json:
+        _print_json(found)
+    else:
+        print(_verdict(found, options.out))
+    return SOME_FAILED if found["damage"] else DONE
+
+
+def _verdict(found: dict[str, Any], out: Path) -> str:
+    """A line of counts, one for each thing that is, or was, wrong, and what could not be checked."""
+    shards, sample = found["shards"], found["sample"]
+    lines = [
+        f"{out}: {found['status']}, {shards['finished']} of {shards['planned']} shards, {found['pictures']} sound pictures, "
+        f"{found['outputs']} outputs, {len(found['damage'])} damaged"
+    ]
+    lines += [f"repaired: {one['file']}: {one['what']}" for one in found["repaired"]]
+    lines += [f"{one['file']}: {one['what']}; {one['remedy']}" for one in found["damage"]]
+    lines += found["notes"]
+    if sample.get("decoded"):
+        lines.append(
+            f"{sample['decoded']} pictures decoded, within {sample['largest_difference_db']:.4f} dB of what was recorded"
+        )
+    if sample.get("not_decoded"):
+        lines.append(f"not decoded, or not all: {sample['not_decoded']}")
+    return "\n".join(lines)
+
+
 def _export(options: argparse.Namespace) -> int:
-    from .exporters.export import export_run
+    from .engine.errors import UsageError
+    from .exporters.export import export_run, exporting
     from .exporters.exporter import check_formats
     from .exporters.run_folder import RunFolder
 
     check_formats([options.to])
-    path = export_run(RunFolder.open(options.out), options.to, options.dest)
+    if options.single_file and options.to != "hdf5":
+        raise UsageError(f"--single-file is for hdf5; {options.to} never points to the shards")
+    folder = RunFolder.open(options.out)
+    with exporting(folder):
+        path = export_run(folder, options.to, options.dest, options.single_file)
     if options.json:
         _print_json({"format": options.to, "path": str(path)})
     else:

@@ -1,15 +1,8 @@
 """`SHA256SUMS`, as `sha256sum -c` reads it."""
 
-import hashlib
 from pathlib import Path
 
 SUMS = "SHA256SUMS"
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_sums(folder: Path) -> dict[str, str]:

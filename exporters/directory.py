@@ -22,12 +22,11 @@ from ..engine.presets import resolve_config
 from ..engine.progress import Progress
 from ..engine.version import VERSION
 from .export import export_run
-from .exporter import SCHEMA, check_formats, check_needs
+from .exporter import FORMATS, SCHEMA, check_formats, check_needs
 from .ledger import now
-from .lock import RunLock
 from .on_ray import check_ray, on_ray
 from .processes import in_processes, resolve_devices
-from .run_folder import RunFolder, check_vacant
+from .run_folder import RunFolder, locked
 from .tally import Tally, summarise
 from .workshop import Effort, Made, Workshop, load_again
 
@@ -152,7 +151,7 @@ def optimize_directory(
         "single_file": single_file,
     }
     record = _new_record(settings, config, autoencoder, batch_size, len(sources))
-    with _locked(out):
+    with locked(out):
         folder = RunFolder.begin(out, record, sources, shard_size)
         del sources  # the plan has them, on the disk
         return _run(folder, autoencoder, config, execution, started, loaded)
@@ -182,7 +181,7 @@ def resume_directory(
     autoencoder = load_again(folder, device)
     loaded = time.perf_counter() - started
     execution.check(autoencoder.device)
-    with _locked(out):
+    with locked(out):
         folder = RunFolder.open(out)  # again: nobody writes to it now
         settings = folder.record["settings"]
         if folder.planned:
@@ -197,20 +196,6 @@ def resume_directory(
         return _run(folder, autoencoder, config, execution, started, loaded)
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    check_vacant(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = RunLock(out).__enter__()
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error}") from error
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
-
-
 def _run(
     folder: RunFolder,
     autoencoder: Autoencoder,
@@ -222,27 +207,35 @@ def _run(
     """Make the shards that are missing, then the outputs that are."""
     folder.clean()
     record, numbers = folder.record, folder.unfinished()
-    missing = [name for name in record["settings"]["formats"] if name not in record["outputs"] or numbers]
+    missing = [name for name in record["settings"]["formats"] if name not in record["outputs"]]
+    if numbers:  # whatever there is will be out of date
+        there = folder.ledger.exports()
+        exported = [name for name, (_, _, place) in FORMATS.items() if place in there]
+        missing = list(dict.fromkeys([*record["settings"]["formats"], *exported]))
     if not numbers and not missing and record["status"] == "done":
         return record
-    seconds: dict[str, float] = {"load_autoencoder": loaded}
-    try:
+    with attempt(folder, started, loaded) as seconds:
         if numbers:
-            record["status"] = "running"
-            folder.save()
-            with Progress(folder.plan.total, execution.progress) as bar:
-                _make_shards(folder, numbers, autoencoder, config, execution, bar, seconds)
-        begin = time.perf_counter()
-        record |= summarise(folder)
-        record["status"] = "exporting"
-        folder.save()
-        seconds["report"] = time.perf_counter() - begin
+            make_shards(folder, numbers, autoencoder, config, execution, seconds)
+        sum_up(folder, seconds)
         begin = time.perf_counter()
         if record["counts"]["done"]:
             for name in missing:
                 record["outputs"][name] = str(export_run(folder, name))
         seconds["export"] = time.perf_counter() - begin
         record["status"] = "done"
+    return record
+
+
+@contextmanager
+def attempt(folder: RunFolder, started: float, loaded: float) -> Iterator[dict[str, float]]:
+    """Whatever happens in it, run.json then says what is there. Yields the seconds by phase, to be added to.
+
+    started: by `time.perf_counter`; loaded: seconds that loading the autoencoder took."""
+    record = folder.record
+    seconds: dict[str, float] = {"load_autoencoder": loaded}
+    try:
+        yield seconds
     except BaseException as error:
         record |= summarise(folder)
         record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -251,7 +244,30 @@ def _run(
         seconds["total"] = time.perf_counter() - started
         _add_seconds(record, seconds)
         folder.save()
-    return record
+
+
+def sum_up(folder: RunFolder, seconds: dict[str, float]) -> None:
+    """Counts, statistics and the report on the latents into run.json, before the formats are written."""
+    begin = time.perf_counter()
+    folder.record |= summarise(folder)
+    folder.record["status"] = "exporting"
+    folder.save()
+    seconds["report"] = time.perf_counter() - begin
+
+
+def make_shards(
+    folder: RunFolder,
+    numbers: list[int],
+    autoencoder: Autoencoder,
+    config: OptimizationConfig,
+    execution: Execution,
+    seconds: dict[str, float],
+) -> None:
+    """These shards, into the ledger as they get done."""
+    folder.record["status"] = "running"
+    folder.save()
+    with Progress(folder.plan.total, execution.progress) as bar:
+        _make_shards(folder, numbers, autoencoder, config, execution, bar, seconds)
 
 
 def _make_shards(

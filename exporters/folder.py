@@ -12,7 +12,8 @@ import numpy as np
 
 from ..engine.errors import UsageError
 from ..engine.records import Outcome, Record
-from .checksums import SUMS, sha256
+from .atomic import file_sha256
+from .checksums import SUMS
 from .exporter import SCHEMA, Exporter
 from .labels import class_of
 from .ownership import PROVENANCE, check_replaceable
@@ -80,7 +81,7 @@ class FolderExporter(Exporter):
         path = self.temporary / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         yield path
-        self.sums.write(f"{sha256(path)}  {relative}\n")
+        self.sums.write(f"{file_sha256(path)}  {relative}\n")
 
     def write_json(self, name: str, value: Any) -> None:
         """Strict JSON."""

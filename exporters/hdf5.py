@@ -10,6 +10,7 @@ import numpy as np
 
 from ..engine.errors import DatasetError, UsageError
 from ..engine.records import IMAGES, METRICS, Outcome, Record, flipped_outcomes
+from .attributes import ChannelMoments, write_header
 from .exporter import FLIPPED, SCHEMA, Exporter
 from .guarded_file import GuardedFile
 
@@ -31,7 +32,7 @@ class HDF5Exporter(Exporter):
             self.guarded = GuardedFile(self.temporary)
             self.file = h5py.File(self.guarded, "w")
             self._create(self.file, records[0])
-            self.columns = _columns(self.file)
+            self.columns = columns(self.file)
         file, start = self.file, self.count
         stop = start + len(records)
         for column in self.columns:
@@ -45,7 +46,7 @@ class HDF5Exporter(Exporter):
         file["original_size"][rows] = np.array([record.original_size for record in records], np.int32)
         _write_outcomes(file, rows, records)
         for key in ("initial_latents", "optimized_latents"):
-            self._accumulate(key, np.stack([getattr(record, key) for record in records]))
+            self.moments.add(key, np.stack([getattr(record, key) for record in records]))
         if flipped := flipped_outcomes(records):
             _write_outcomes(file, rows, flipped, FLIPPED)
         for name in IMAGES:
@@ -57,11 +58,7 @@ class HDF5Exporter(Exporter):
     def close(self) -> None:
         if self.file is None:
             raise UsageError("nothing to write: the run has no finished picture")
-        for key, (total, squares, n) in self.moments.items():
-            mean = total / n
-            prefix = "latents" if key == "optimized_latents" else "initial_latents"
-            self.file.attrs[f"{prefix}_mean"] = mean.astype(np.float32)
-            self.file.attrs[f"{prefix}_std"] = np.sqrt(np.maximum(squares / n - mean**2, 0)).astype(np.float32)
+        self.moments.write(self.file)
         for key, value in self.attributes.items():
             self.file.attrs[key] = json.dumps(value)
         self.abort()
@@ -79,41 +76,23 @@ class HDF5Exporter(Exporter):
 
     def _create(self, file: h5py.File, first: Record) -> None:
         header = self.header
-        file.attrs["schema"] = SCHEMA
-        file.attrs["created"] = header.created
-        file.attrs["relatent_version"] = header.relatent_version
-        file.attrs["vae"] = json.dumps(header.vae)
-        file.attrs["config"] = json.dumps(header.config)
-        file.attrs["latents_scaled"] = False
-        file.attrs["scaling_factor"] = header.vae["scaling_factor"]
-        file.attrs["shift_factor"] = header.vae["shift_factor"]
-        file.attrs["value_range"] = "[-1, 1]"
+        write_header(file, header)
         text = h5py.string_dtype("utf-8")
         for name in TEXT_COLUMNS:
-            _growing(file, name, (), text, 256)
-        _growing(file, "original_size", (2,), np.int32, 256)
+            growing(file, name, (), text, 256)
+        growing(file, "original_size", (2,), np.int32, 256)
         for suffix in ("", FLIPPED) if first.flipped else ("",):
-            _growing(file, f"stop_reason{suffix}", (), text, 256)
-            _growing(file, f"iterations{suffix}", (), np.int32, 256)
-            _growing(file, f"convergence_iteration{suffix}", (), np.int32, 256)
+            growing(file, f"stop_reason{suffix}", (), text, 256)
+            growing(file, f"iterations{suffix}", (), np.int32, 256)
+            growing(file, f"convergence_iteration{suffix}", (), np.int32, 256)
             for name in ("initial_latents", "optimized_latents"):
-                _growing(file, f"{name}{suffix}", first.initial_latents.shape, np.float32, 1)
-            _growing(file, f"losses{suffix}", (int(header.config["iterations"]),), np.float32, 16)
+                growing(file, f"{name}{suffix}", first.initial_latents.shape, np.float32, 1)
+            growing(file, f"losses{suffix}", (int(header.config["iterations"]),), np.float32, 16)
             for name in METRICS:
-                _growing(file, f"metrics{suffix}/{name}", (), np.float32, 256)
+                growing(file, f"metrics{suffix}/{name}", (), np.float32, 256)
         for name, picture in first.images.items():
-            _growing(file, f"images/{name}", picture.shape, np.uint8, 1)
-        self.moments: dict[str, Any] = {}
-
-    def _accumulate(self, key: str, latents: np.ndarray) -> None:
-        total, squares, n = self.moments.get(key, (0.0, 0.0, 0))
-        wide = latents.astype(np.float64)
-        axes = (0, *range(2, latents.ndim))
-        self.moments[key] = (
-            total + wide.sum(axes),
-            squares + (wide**2).sum(axes),
-            n + wide.size // wide.shape[1],
-        )
+            growing(file, f"images/{name}", picture.shape, np.uint8, 1)
+        self.moments = ChannelMoments()
 
 
 def _write_outcomes(file: h5py.File, rows: slice, outcomes: Sequence[Outcome], suffix: str = "") -> None:
@@ -132,7 +111,8 @@ def _write_outcomes(file: h5py.File, rows: slice, outcomes: Sequence[Outcome], s
         file[f"metrics{suffix}/{name}"][rows] = [outcome.metrics[name] for outcome in outcomes]
 
 
-def _growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows_per_chunk: int) -> None:
+def growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows_per_chunk: int) -> None:
+    """An empty column of samples of that shape, with checksums where HDF5 has them."""
     checksum = dtype != h5py.string_dtype("utf-8")  # HDF5 has no checksums for variable-length text
     file.create_dataset(
         name,
@@ -144,10 +124,27 @@ def _growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, row
     )
 
 
-def _columns(file: h5py.File) -> list[h5py.Dataset]:
+def columns(file: h5py.File) -> list[h5py.Dataset]:
+    """All of a file, in groups too."""
     found: list[h5py.Dataset] = []
     file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
     return found
+
+
+class OpenColumns:
+    """An open file's datasets by name, kept: to look one up by name takes as long as to read a sample of it."""
+
+    def __init__(self, file: h5py.File):
+        self.file = file
+        self._found: dict[str, h5py.Dataset] = {}
+
+    def row(self, name: str, index: int) -> np.ndarray:
+        """Raises `OSError` where its checksum fails."""
+        column = self._found.get(name)
+        if column is None:
+            column = self._found[name] = self.file[name]
+        found: np.ndarray = column[index]
+        return found
 
 
 def open_file(path: Path) -> h5py.File:
@@ -168,12 +165,13 @@ def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
     with open_file(path) as file:
         for start in range(0, len(file["image_name"]), batch_size):
             try:
-                yield _read_rows(file, slice(start, start + batch_size))
+                yield read_rows(file, slice(start, start + batch_size))
             except OSError as error:
                 raise DatasetError(f"{path} is damaged: {error}") from error
 
 
-def _read_rows(file: h5py.File, rows: slice) -> list[Record]:
+def read_rows(file: h5py.File, rows: slice) -> list[Record]:
+    """Some records of an open file. Raises `OSError` where a checksum fails."""
     text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
     sizes, outcomes = file["original_size"][rows], _read_outcomes(file, rows)
     mirrored = f"optimized_latents{FLIPPED}" in file

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,13 +51,14 @@ class Ledger:
     def shards(self) -> dict[int, Shard]:
         """By number, those that count, in order."""
         found: dict[int, Shard] = {}
-        failures: defaultdict[int, list[Failure]] = defaultdict(list)
+        # by name: of a shard whose own line a killed process did not come to write, they come again
+        failures: defaultdict[int, dict[str, Failure]] = defaultdict(dict)
         for line in self.lines():
             if line["kind"] == "failure":
-                failures[line["shard"]].append(Failure.from_dict(line))
+                failures[line["shard"]][line["name"]] = Failure.from_dict(line)
             elif line["kind"] == "shard":
                 facts = {name: line[name] for name in ("number", "file", "sha256", "bytes", "images", "whole")}
-                found[line["number"]] = Shard(**facts, failures=tuple(failures.pop(line["number"], ())))
+                found[line["number"]] = Shard(**facts, failures=tuple(failures.pop(line["number"], {}).values()))
             elif line["kind"] == "dropped":
                 found.pop(line["number"], None)
         return dict(sorted(found.items()))
@@ -75,6 +76,17 @@ class Ledger:
         lines = [{"kind": "failure", "shard": shard.number, **failure.to_dict()} for failure in shard.failures]
         facts = {name: getattr(shard, name) for name in ("number", "file", "sha256", "bytes", "images", "whole")}
         self.append([*lines, {"kind": "shard", **facts, "failed": len(shard.failures)}])
+
+    def add_export(self, name: str, path: str, sha256: str | None, size: int, single_file: bool | None = None) -> None:
+        """A finished output. path: relative to OUT where it is inside. sha256, size: of the file, or of a folder's
+        SHA256SUMS; None and 0 where it has none. single_file: of hdf5, that it is no virtual dataset."""
+        facts = {"format": name, "path": path, "sha256": sha256, "bytes": size}
+        kind = {} if single_file is None else {"single_file": single_file}
+        self.append([{"kind": "export", **facts, **kind}])
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Have these shards done again."""
+        self.append([{"kind": "dropped", "number": number} for number in numbers])
 
     def reopen(self) -> None:
         """Count the shards that have failures as unfinished."""

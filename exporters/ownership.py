@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from ..engine.errors import UsageError
-from .checksums import SUMS, read_sums, sha256
+from .atomic import file_sha256
+from .checksums import SUMS, read_sums
 from .exporter import SCHEMA
 
 PROVENANCE = "relatent.json"
@@ -44,7 +45,7 @@ def foreign_files(folder: Path) -> list[str]:
             path = Path(here, name)
             relative = path.relative_to(folder).as_posix()
             ours = relative == SUMS or (relative in listed and not path.is_symlink())
-            if not ours or (path.stat().st_mtime_ns > written and sha256(path) != listed.get(relative)):
+            if not ours or (path.stat().st_mtime_ns > written and file_sha256(path) != listed.get(relative)):
                 found.append(relative)
     return sorted(found)
 

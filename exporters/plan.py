@@ -107,13 +107,15 @@ class Plan:
             next(file)
             yield from map(_parse, file)
 
-    def check_inputs(self, failed: Collection[str]) -> None:
-        """Raise `UsageError` naming files that are gone or were edited since; `failed`: pictures that may be."""
+    def check_inputs(self, failed: Collection[str], numbers: Sequence[int] | None = None) -> None:
+        """Raise `UsageError` naming files that are gone or were edited since; `failed`: pictures that may be. numbers:
+        of shards; None: all."""
+        rows = self.all_rows() if numbers is None else (row for number in numbers for row in self.rows(number))
         with ThreadPoolExecutor(THREADS) as pool:
             found = (
                 (row, what)
-                for rows in _batches(self.all_rows())
-                for row, what in zip(rows, pool.map(Planned.changed, rows), strict=True)
+                for some in _batches(rows)
+                for row, what in zip(some, pool.map(Planned.changed, some), strict=True)
             )
             named = [f"{row.source.path} {what}" for row, what in found if what and row.source.name not in failed]
         if named:

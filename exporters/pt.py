@@ -1,15 +1,47 @@
 """PyTorch: one `.pt` of plain tensors, strings and numbers, for sets that fit in memory."""
 
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..engine.errors import UsageError
+from ..engine.memory import available_memory
 from ..engine.records import METRICS, Outcome, Record, flipped_outcomes
 from .exporter import FLIPPED, SCHEMA, Exporter
+from .hdf5 import columns, open_file
 from .statistics import metric_statistics
+
+COPIES = 2  # the samples one by one, then stacked
+SHARE = 0.5  # of the memory that is available
+
+
+def check_memory(shards: Sequence[Path], limit: int | None = None) -> None:
+    """Raise `UsageError` where a `.pt` of these shards would take more than `limit` bytes to make; None: half of the
+    memory that is available."""
+    if limit is None:
+        available = available_memory()
+        if available is None:
+            return
+        limit = int(SHARE * available)
+    needed = COPIES * sum(map(_sample_bytes, shards))
+    if needed > limit:
+        raise UsageError(
+            f"pt holds everything in memory: it needs {needed / 2**30:.1f} GiB here, of {limit / 2**30:.1f} GiB that it "
+            "may take; use hdf5, which load_optimized_dataset opens the same way"
+        )
+
+
+def _sample_bytes(shard: Path) -> int:
+    with open_file(shard) as file:
+        return sum(
+            column.nbytes
+            for column in columns(file)
+            if column.dtype.kind in "fiu" and column.name not in ("/images/initial", "/images/optimized")
+        )
 
 
 class PTExporter(Exporter):
@@ -19,7 +51,9 @@ class PTExporter(Exporter):
         self.records: list[Record] = []
 
     def write(self, records: list[Record]) -> None:
-        self.records += records
+        for record in records:
+            original = {name: pixels for name, pixels in record.images.items() if name == "original"}
+            self.records.append(dataclasses.replace(record, images=original))  # the others need not wait in memory
 
     def close(self) -> None:
         records, header = self.records, self.header
@@ -53,7 +87,7 @@ class PTExporter(Exporter):
             # (N, H, W, 3) uint8, as the pictures are in the other formats
             content["original_images"] = _stack([record.images["original"] for record in records])
         torch.save(content, self.temporary)
-        torch.load(self.temporary, weights_only=True)  # raises where it would not open for a reader
+        torch.load(self.temporary, weights_only=True, mmap=True)  # raises where it would not open for a reader
 
 
 def _outcomes(outcomes: Sequence[Outcome], suffix: str = "") -> dict[str, Any]:

@@ -5,20 +5,24 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-import h5py
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..engine.errors import DatasetError
 from ..engine.metrics import from_uint8
 from .exporter import FLIPPED, SCHEMA
-from .hdf5 import open_file
+from .hdf5 import OpenColumns, open_file
+from .shard_reader import ShardReader
 
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
 
 
 def load_optimized_dataset(path: str | Path) -> "OptimizedLatentDataset":
-    """Open `dataset.h5` or `dataset.pt`. Raises `DatasetError` for a missing, damaged, foreign or hostile file."""
+    """Open `dataset.h5`, which may be virtual, over shards beside it, or `dataset.pt`.
+
+    Raises `DatasetError` for a missing, damaged, foreign or hostile file, and for a virtual one without its shards.
+    """
     path = Path(path)
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; expected a dataset ending in {', '.join(SUFFIXES)}")
@@ -54,8 +58,15 @@ class OptimizedLatentDataset(Dataset[dict[str, Any]]):
 class _HDF5Dataset(OptimizedLatentDataset):
     def __init__(self, path: Path):
         self.path = path
-        self._file: h5py.File | None = None
+        self._file: OpenColumns | None = None
+        self._metrics: dict[str, dict[str, np.ndarray]] = {}
+        self._shards: ShardReader | None = None
         with open_file(path) as file:
+            if file["optimized_latents"].is_virtual:
+                self._shards = ShardReader(path, file)
+                self._shards.check()
+            self._stored = "images/original" in file
+            self._suffixes = _suffixes(file)
             self._count = len(file["image_name"])
             self._names = list(file["image_name"].asstr()[:])
             self._metadata = {
@@ -75,7 +86,7 @@ class _HDF5Dataset(OptimizedLatentDataset):
 
     def __getstate__(self) -> dict[str, Any]:
         # an open HDF5 file does not travel to a worker: each opens its own, when it first reads
-        return self.__dict__ | {"_file": None}
+        return self.__dict__ | {"_file": None, "_metrics": {}}
 
     def __len__(self) -> int:
         return self._count
@@ -87,21 +98,38 @@ class _HDF5Dataset(OptimizedLatentDataset):
         if not -self._count <= index < self._count:
             raise IndexError(f"sample {index} of {self._count}")
         index %= self._count
-        if self._file is None:
-            self._file = open_file(self.path)
-        file = self._file
         try:
-            sample: dict[str, Any] = {"image_name": self._names[index]}
-            for suffix in _suffixes(file):
-                for name in (f"initial_latents{suffix}", f"optimized_latents{suffix}"):
-                    sample[name] = torch.from_numpy(file[name][index]).float()
-                metrics = file[f"metrics{suffix}"].items()
-                sample[f"metrics{suffix}"] = {name: float(values[index]) for name, values in metrics}
-            if "images/original" in file:
-                sample["original_image"] = from_uint8(torch.from_numpy(file["images/original"][index])).permute(2, 0, 1)
+            return self._sample(index)
         except OSError as error:
             raise DatasetError(f"{self.path}: sample {index} ({self._names[index]}) is damaged: {error}") from error
+
+    def _sample(self, index: int) -> dict[str, Any]:
+        sample: dict[str, Any] = {"image_name": self._names[index]}
+        for suffix in self._suffixes:
+            for name in (f"initial_latents{suffix}", f"optimized_latents{suffix}"):
+                sample[name] = torch.from_numpy(self._row(name, index)).float()
+            metrics = self._metric_columns(f"metrics{suffix}").items()
+            sample[f"metrics{suffix}"] = {name: float(values[index]) for name, values in metrics}
+        if self._stored:
+            image = torch.from_numpy(self._row("images/original", index))
+            sample["original_image"] = from_uint8(image).permute(2, 0, 1)
         return sample
+
+    def _row(self, name: str, index: int) -> np.ndarray:
+        if self._shards is not None:
+            return self._shards.row(name, index)
+        return self._opened().row(name, index)
+
+    def _metric_columns(self, group: str) -> dict[str, np.ndarray]:
+        """Kept in memory: 44 bytes a sample, which one by one take longer to read than all the rest of it."""
+        if group not in self._metrics:
+            self._metrics[group] = {name: values[:] for name, values in self._opened().file[group].items()}
+        return self._metrics[group]
+
+    def _opened(self) -> OpenColumns:
+        if self._file is None:
+            self._file = OpenColumns(open_file(self.path))
+        return self._file
 
 
 class _PTDataset(OptimizedLatentDataset):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from .atomic import write_json
 from .exporter import FORMATS, RUN_FILES, SCHEMA, Header
 from .hdf5 import read_records
 from .ledger import Ledger
+from .lock import RunLock
 from .plan import Plan, auto_shard_size
 
 # settings that say how a run goes on, not what comes out
@@ -108,11 +110,15 @@ class RunFolder:
         finished = self.ledger.shards()
         return [n for n in range(len(self.plan)) if n not in finished or not finished[n].whole]
 
+    def files(self) -> list[Path]:
+        """The shards' files, in the run's order."""
+        found = self.ledger.shards().values()
+        return [self.out / "shards" / shard.file for shard in found if shard.file is not None]
+
     def records(self) -> Iterator[list[Record]]:
         """Finished pictures, shard by shard, in the run's order."""
-        for shard in self.ledger.shards().values():
-            if shard.file is not None:
-                yield from read_records(self.out / "shards" / shard.file)
+        for path in self.files():
+            yield from read_records(path)
 
     def clean(self) -> None:
         """Remove what a killed process left half-written, and cut its last line. Only for who holds the lock."""
@@ -121,6 +127,22 @@ class RunFolder:
             for path in folder.glob(".*.partial-*"):
                 if path.is_file():
                     path.unlink()
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold `out`, which is made where it is not there. Raises `UsageError` where another run does, or for a folder that
+    is not a run's."""
+    check_vacant(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(out).__enter__()
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error}") from error
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
 
 
 def check_vacant(out: Path) -> None:

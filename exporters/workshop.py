@@ -195,10 +195,15 @@ def load_again(folder: RunFolder, device: str | None = None) -> Autoencoder:
             "optimize_directory, which continues what it finds"
         )
     autoencoder = load_autoencoder(settings["vae"], weights=settings["weights"], device=device or settings["device"])
-    found = autoencoder.identity()
+    check_identity(folder, autoencoder)
+    return autoencoder
+
+
+def check_identity(folder: RunFolder, autoencoder: Autoencoder) -> None:
+    """Raise `UsageError` unless it is the run's."""
+    identity, found = folder.record["vae"], autoencoder.identity()
     differences = [
         f"{key} was {identity.get(key)!r}, now {found[key]!r}" for key in found if identity.get(key) != found[key]
     ]
     if differences:
         raise UsageError(f"the autoencoder is another than that of {folder.out}: {'; '.join(differences)}")
-    return autoencoder

@@ -1,5 +1,8 @@
 """What several tests make: a small model, a picture."""
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import torch
 from relatent.engine.loop import Loop
@@ -43,3 +46,12 @@ def picture(height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
     image[height // 4 : height // 2, width // 4 : width // 2] = rng.integers(0, 256, 3)
     image[0, 0], image[0, 1] = 0, 255
     return image.astype(np.uint8)
+
+
+def flip(path: Path, column: str, sample: int) -> None:
+    """Turn one bit of a sample in an HDF5 file over."""
+    with h5py.File(path) as file:
+        offset = file[column].id.get_chunk_info(sample).byte_offset
+    content = bytearray(path.read_bytes())
+    content[offset + 5] ^= 16
+    path.write_bytes(content)

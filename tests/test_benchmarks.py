@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from relatent.benchmarks.bench_reader import measure_shape
+from relatent.benchmarks.bench_reader import table as reader_table
 from relatent.benchmarks.results import write_result
 from relatent.benchmarks.suite import Suite, _without_nan, table
 from relatent.benchmarks.timing import measure
@@ -62,6 +64,13 @@ def test_a_suite_that_is_cut_off_keeps_what_it_had(tmp_path):
     assert suite.content["not_measured"] == {"bad": "RuntimeError: out of luck"}
     path = write_result("x", device, "none", _without_nan({"a": [float("nan"), {"b": float("inf")}, 1.5]}), tmp_path)
     assert json.loads(path.read_text())["a"] == [None, {"b": None}, 1.5]
+
+
+def test_the_readers_benchmark():
+    rows = measure_shape((4, 4, 4), 80, 1)
+    assert len(rows) == 3 * 2 * 2 + 2 * 2
+    assert all(0 < row["samples_per_second"]["least"] <= row["samples_per_second"]["most"] for row in rows)
+    assert "| 4×4×4 | `dataset.h5` over shards | DataLoader, 2 workers | " in reader_table({"4×4×4": rows})
 
 
 def test_quantiles():

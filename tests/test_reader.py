@@ -1,4 +1,5 @@
 import pickle
+import shutil
 from pathlib import Path
 
 import h5py
@@ -6,8 +7,10 @@ import numpy as np
 import pytest
 import relatent
 import torch
+from helpers import flip
 from relatent.engine.errors import DatasetError
 from relatent.engine.metrics import psnr
+from relatent.exporters.export import export_run
 from relatent.exporters.run_folder import RunFolder
 
 
@@ -144,13 +147,15 @@ def test_no_pickle_is_executed(tmp_path, save):
     assert not trace.exists()
 
 
-def test_a_flipped_bit_is_found_when_the_sample_is_read(tmp_path, outputs):
-    with h5py.File(outputs["hdf5"]) as file:
-        offset = file["optimized_latents"].id.get_chunk_info(2).byte_offset
-    content = bytearray(Path(outputs["hdf5"]).read_bytes())
-    content[offset] ^= 1
-    (tmp_path / "flipped.h5").write_bytes(content)
-    dataset = relatent.load_optimized_dataset(tmp_path / "flipped.h5")
+@pytest.mark.parametrize("virtual", [True, False])
+def test_a_flipped_bit_is_found_when_the_sample_is_read(tmp_path, outputs, virtual):
+    out = tmp_path / "out"
+    shutil.copytree(Path(outputs["hdf5"]).parent, out)
+    file = next(out.glob("shards/*.h5"))
+    if not virtual:
+        file = export_run(RunFolder.open(out), "hdf5", single_file=True)
+    flip(file, "optimized_latents", 2)
+    dataset = relatent.load_optimized_dataset(out / "dataset.h5")
     dataset[1]
     with pytest.raises(DatasetError, match="sample 2"):
         dataset[2]

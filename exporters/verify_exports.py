@@ -1,0 +1,65 @@
+"""Are a run's outputs what they were when they were written?"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..engine.errors import DatasetError
+from .atomic import file_sha256
+from .checksums import SUMS
+from .hdf5 import open_file
+from .shard_reader import ShardReader
+
+
+def export_fault(place: Path, line: dict[str, Any]) -> str | None:
+    """What is wrong with the output at `place`, or None. line: the ledger's."""
+    if not place.exists():
+        return "is missing"
+    if place.is_dir():
+        if line["sha256"] is None:
+            return None
+        return _folder_fault(place, line)
+    if line["sha256"] is None:
+        return "is a file, was a folder"
+    if place.stat().st_size != line["bytes"]:
+        return f"holds {place.stat().st_size} bytes, {line['bytes']} when it was written"
+    if file_sha256(place) != line["sha256"]:
+        return "its bytes have changed (SHA-256 differs)"
+    return None
+
+
+def virtual_fault(place: Path) -> str | None:
+    """What is wrong with how a virtual dataset fits its shards, or None."""
+    try:
+        with open_file(place) as file:
+            if file["optimized_latents"].is_virtual:
+                ShardReader(place, file).check()
+    except DatasetError as error:
+        return str(error).removeprefix(f"{place} ")
+    return None
+
+
+def _folder_fault(place: Path, line: dict[str, Any]) -> str | None:
+    sums = place / SUMS
+    if not sums.is_file() or file_sha256(sums) != line["sha256"]:
+        return f"its {SUMS} is missing or has changed"
+    for digest, name in read_sums(sums):
+        path = place / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if file_sha256(path) != digest:
+            return f"{name} has changed (SHA-256 differs)"
+    return None
+
+
+def read_sums(path: Path) -> Iterator[tuple[str, str]]:
+    """Digests and names, as `sha256sum` writes them: behind a backslash, names with newlines are escaped."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        for line in file:
+            line = line.rstrip("\n")
+            escaped = line.startswith("\\")
+            digest, name = line.removeprefix("\\")[:64], line.removeprefix("\\")[66:]
+            if escaped:
+                parts = (part.replace("\\n", "\n").replace("\\r", "\r") for part in name.split("\\\\"))
+                name = "\\".join(parts)
+            yield digest, name
