@@ -27,6 +27,7 @@ from ..engine.device import limit_threads
 from ..engine.discovery import discover
 from ..engine.load import load_autoencoder
 from ..engine.memory import peak_memory
+from ..engine.records import Record
 from ..engine.run import ImageRun
 from ..exporters.directory import optimize_directory
 from ..exporters.plan import auto_shard_size
@@ -97,7 +98,7 @@ def engine_alone(folder: Path, out: Path, count: int, side: int, batch_size: int
         part = slice(start, start + size)
         for outcomes in run.batches(sources[part], iter(images[part])):
             done += len(outcomes)
-            gains += sum(outcome.metrics["psnr_improvement"] for outcome in outcomes)  # type: ignore[union-attr]
+            gains += sum(one.metrics["psnr_improvement"] for one in outcomes if isinstance(one, Record))
     seconds = time.perf_counter() - begin
     return {"images": done, "seconds": seconds, "working_seconds": seconds, "gain_db": gains / done}
 

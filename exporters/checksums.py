@@ -1,11 +1,14 @@
 """`SHA256SUMS`, as `sha256sum -c` reads it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 SUMS = "SHA256SUMS"
 
 
-def read_sums(folder: Path) -> dict[str, str]:
-    """Relative name -> digest. Raises `OSError` where the folder has no such file."""
-    lines = (folder / SUMS).read_text(encoding="utf-8").split("\n")
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
+def read_sums(folder: Path) -> Iterator[tuple[str, str]]:
+    """Digests and relative names. Raises `OSError` where the folder has no such file."""
+    with (folder / SUMS).open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            digest, _, name = line.rstrip("\n").partition("  ")
+            yield digest, name

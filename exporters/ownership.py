@@ -34,7 +34,7 @@ def foreign_files(folder: Path) -> list[str]:
     A file is read only where it is younger than the checksums, which are written last.
     """
     try:
-        listed = read_sums(folder)
+        listed = {name: digest for digest, name in read_sums(folder)}
         written = (folder / SUMS).stat().st_mtime_ns
     except (OSError, UnicodeDecodeError):
         return [SUMS]

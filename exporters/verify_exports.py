@@ -1,12 +1,11 @@
 """Are a run's outputs what they were when they were written?"""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..engine.errors import DatasetError
 from .atomic import file_sha256
-from .checksums import SUMS
+from .checksums import SUMS, read_sums
 from .hdf5 import open_file
 from .shard_reader import ShardReader
 
@@ -43,23 +42,10 @@ def _folder_fault(place: Path, line: dict[str, Any]) -> str | None:
     sums = place / SUMS
     if not sums.is_file() or file_sha256(sums) != line["sha256"]:
         return f"its {SUMS} is missing or has changed"
-    for digest, name in read_sums(sums):
+    for digest, name in read_sums(place):
         path = place / name
         if not path.is_file():
             return f"{name} is missing"
         if file_sha256(path) != digest:
             return f"{name} has changed (SHA-256 differs)"
     return None
-
-
-def read_sums(path: Path) -> Iterator[tuple[str, str]]:
-    """Digests and names, as `sha256sum` writes them: behind a backslash, names with newlines are escaped."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        for line in file:
-            line = line.rstrip("\n")
-            escaped = line.startswith("\\")
-            digest, name = line.removeprefix("\\")[:64], line.removeprefix("\\")[66:]
-            if escaped:
-                parts = (part.replace("\\n", "\n").replace("\\r", "\r") for part in name.split("\\\\"))
-                name = "\\".join(parts)
-            yield digest, name
