@@ -1,7 +1,6 @@
 """The large columns of a virtual `dataset.h5`, read from the shards themselves.
 
-Several times as fast as through HDF5's own mapping, which looks at every shard for each sample; and a shard that is
-missing or broken is an error, where HDF5 gives fill values.
+A shard that is missing or broken is an error here, where HDF5's own mapping gives fill values without a word.
 """
 
 from bisect import bisect_right
