@@ -132,6 +132,11 @@ def optimize_directory(
     size = size or autoencoder.native_size
     autoencoder.check_size(size)
     check_loss(config.loss_function, (size, size), autoencoder.device)
+    if "pt" in names:  # now, not after days
+        from .pt import check_memory
+
+        latents = (autoencoder.latent_channels or 4) * (size // (autoencoder.downscale_factor or 1)) ** 2
+        check_memory(len(sources) * (8 * latents * (1 + flip) + 3 * size**2 * keep_images))
     settings = {
         "input": str(source),
         "vae": named if named is None or not Path(named).is_dir() else str(Path(named).resolve()),

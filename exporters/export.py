@@ -34,9 +34,9 @@ def export_run(folder: RunFolder, name: str, destination: Path | None = None, si
         write_virtual(place, folder.files(), folder.header)
     else:
         if name == "pt":
-            from .pt import check_memory
+            from .pt import check_memory, shard_bytes
 
-            check_memory(folder.files())
+            check_memory(shard_bytes(folder.files()))
         with make_exporter(name, folder.out, run_header(folder, name), place) as exporter:
             for records in folder.records():
                 exporter.write(records)

@@ -19,20 +19,25 @@ COPIES = 2  # the samples one by one, then stacked
 SHARE = 0.5  # of the memory that is available
 
 
-def check_memory(shards: Sequence[Path], limit: int | None = None) -> None:
-    """Raise `UsageError` where a `.pt` of these shards would take more than `limit` bytes to make; None: half of the
-    memory that is available."""
+def check_memory(samples: int, limit: int | None = None) -> None:
+    """Raise `UsageError` where a `.pt` of so many bytes of samples would take more than `limit` bytes to make; None: half
+    of the memory that is available."""
     if limit is None:
         available = available_memory()
         if available is None:
             return
         limit = int(SHARE * available)
-    needed = COPIES * sum(map(_sample_bytes, shards))
+    needed = COPIES * samples
     if needed > limit:
         raise UsageError(
             f"pt holds everything in memory: it needs {needed / 2**30:.1f} GiB here, of {limit / 2**30:.1f} GiB that it "
             "may take; use hdf5, which load_optimized_dataset opens the same way"
         )
+
+
+def shard_bytes(shards: Sequence[Path]) -> int:
+    """What a `.pt` of these would hold."""
+    return sum(map(_sample_bytes, shards))
 
 
 def _sample_bytes(shard: Path) -> int:

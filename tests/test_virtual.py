@@ -17,7 +17,7 @@ from PIL import Image
 from relatent.engine.errors import DatasetError, UsageError
 from relatent.exporters.export import export_run
 from relatent.exporters.hdf5 import HDF5Exporter, columns, read_records
-from relatent.exporters.pt import check_memory
+from relatent.exporters.pt import check_memory, shard_bytes
 from relatent.exporters.run_folder import RunFolder
 from relatent.exporters.shard_reader import ShardReader
 from relatent.exporters.virtual import write_virtual
@@ -205,15 +205,20 @@ def test_an_opened_reader_keeps_few_files_open_where_it_must(out, monkeypatch):
             assert len(reader._open) == 1
 
 
-def test_pt_is_refused_where_it_does_not_fit(out, monkeypatch):
+def test_pt_is_refused_where_it_does_not_fit(out, made, small_vae, tmp_path, monkeypatch):
     folder = RunFolder.open(out)
     content = 5 * (2 * (2 * 64 + 3 + 11) * 4 + 2 * 2 * 4 + 2 * 4 + 32 * 32 * 3)
-    check_memory(folder.files(), 2 * content)
+    check_memory(shard_bytes(folder.files()), 2 * content)
     with pytest.raises(UsageError, match=r"pt holds everything in memory.*use hdf5"):
-        check_memory(folder.files(), 2 * content - 1)
+        check_memory(shard_bytes(folder.files()), 2 * content - 1)
     monkeypatch.setattr("relatent.exporters.pt.available_memory", lambda: 4 * content - 2)
     with pytest.raises(UsageError, match="use hdf5"):
         export_run(folder, "pt")
+    with pytest.raises(UsageError, match="use hdf5"):  # before any work
+        relatent.optimize_directory(
+            made.parent / "in", tmp_path / "other", small_vae, size=32, flip=True, formats=["pt"]
+        )
+    assert not (tmp_path / "other").exists()
     assert not list(out.glob("*.pt"))
     monkeypatch.setattr("relatent.exporters.pt.available_memory", lambda: 4 * content)
     export_run(folder, "pt")
