@@ -9,6 +9,7 @@ a run merge into the whole's.
 import logging
 import math
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +56,12 @@ class _Side:
         self.least_sigma, self.most_sigma = math.inf, -math.inf
         self.outliers = self.values = 0
 
-    def add(self, latents: np.ndarray, middle: float, sigma: float) -> None:
-        """(C, *spatial) fp64, and the mean and spread of that picture's initial latents."""
-        moments = Moments.of(latents.reshape(len(latents), -1))
+    def add(self, latents: np.ndarray, middle: np.ndarray, sigma: np.ndarray) -> None:
+        """(B, C, *spatial) fp64, and the mean and spread of those pictures' initial latents, (B, 1, …)."""
+        channels = latents.shape[1]
+        moments = Moments.of(np.moveaxis(latents, 1, 0).reshape(channels, -1))
         self.moments = moments if self.moments is None else self.moments.merge(moments)
-        self.spectrum.add(latents - moments.mean.reshape(-1, *(1,) * (latents.ndim - 1)))
+        self.spectrum.add(latents - latents.mean(_inner(latents, 2), keepdims=True))
         relative = (latents - middle) / sigma
         self.least, self.most = min(self.least, float(latents.min())), max(self.most, float(latents.max()))
         self.least_sigma = min(self.least_sigma, float(relative.min()))
@@ -116,27 +118,33 @@ class LatentReport:
         self.psnr: dict[str, dict[str, Any]] = {}
         self.error: str | None = None
 
-    def add(self, record: Record) -> None:
-        """One finished picture. Its latents are kept only where it belongs to the sample."""
+    def add(self, records: Sequence[Record]) -> None:
+        """Finished pictures, of one shape. Latents are kept only of those that belong to the sample."""
         try:
-            self._add(record)
+            if records:
+                self._add(records)
         except Exception as error:
             self._fail(error)
 
-    def _add(self, record: Record) -> None:
-        initial, optimized = (x.astype(np.float64) for x in (record.initial_latents, record.optimized_latents))
-        middle, sigma = float(initial.mean()), max(float(initial.std()), LEAST_SPREAD)
+    def _add(self, records: Sequence[Record]) -> None:
+        initial = np.stack([record.initial_latents for record in records]).astype(np.float64)
+        optimized = np.stack([record.optimized_latents for record in records]).astype(np.float64)
+        inner = _inner(initial, 1)
+        middle = initial.mean(inner, keepdims=True)
+        sigma = np.maximum(initial.std(inner, keepdims=True), LEAST_SPREAD)
+        change = optimized - initial
         self.initial.add(initial, middle, sigma)
         self.optimized.add(optimized, middle, sigma)
-        self.change.add(optimized - initial)
-        distance = float(np.sqrt(np.mean((optimized - initial) ** 2))) / sigma
-        self.count += 1
-        self.sigmas += sigma
-        self.distances += distance
-        self.farthest = max(self.farthest, distance)
-        picture = record.images.get("original", record.target)
-        if len(self.sample) < SAMPLE and picture is not None:
-            self.sample.append(_Sample(record.initial_latents, record.optimized_latents, picture, sigma))
+        self.change.add(change)
+        distances = np.sqrt(np.square(change).mean(inner)) / sigma.ravel()
+        self.count += len(records)
+        self.sigmas += float(sigma.sum())
+        self.distances += float(distances.sum())
+        self.farthest = max(self.farthest, float(distances.max()))
+        for record, spread in zip(records, sigma.ravel().tolist(), strict=True):
+            picture = record.images.get("original", record.target)
+            if len(self.sample) < SAMPLE and picture is not None:
+                self.sample.append(_Sample(record.initial_latents, record.optimized_latents, picture, spread))
 
     def decode(self, autoencoder: Autoencoder) -> None:
         """Measure what rounding and noise cost the sample: a dozen decodings in fp32 for each picture."""
@@ -206,6 +214,11 @@ def _losses(decode: Transform, sample: _Sample, latents: np.ndarray, device: tor
         name: reference - psnr(decode(variant), target).item() if variant.isfinite().all() else float("nan")
         for name, variant in variants.items()
     }
+
+
+def _inner(latents: np.ndarray, first: int) -> tuple[int, ...]:
+    """All axes from `first` on."""
+    return tuple(range(first, latents.ndim))
 
 
 def _plain(value: Any) -> Any:

@@ -14,12 +14,12 @@ class Spectrum:
         self.sums, self.counts = np.zeros(BANDS), np.zeros(BANDS)
 
     def add(self, latents: np.ndarray) -> None:
-        """(C, *spatial)."""
-        cells = latents[0].size
-        power = np.abs(np.fft.fftn(latents.astype(np.float64), axes=tuple(range(1, latents.ndim)))) ** 2 / cells
-        bands = _bands(latents.shape[1:])
-        self.sums += np.bincount(bands, power.sum(0).ravel(), BANDS)
-        self.counts += np.bincount(bands, minlength=BANDS) * latents.shape[0]
+        """(B, C, *spatial)."""
+        cells = latents[0, 0].size
+        power = np.abs(np.fft.fftn(latents.astype(np.float64), axes=tuple(range(2, latents.ndim)))) ** 2 / cells
+        bands = _bands(latents.shape[2:])
+        self.sums += np.bincount(bands, power.sum((0, 1)).ravel(), BANDS)
+        self.counts += np.bincount(bands, minlength=BANDS) * (latents.shape[0] * latents.shape[1])
 
     def state(self) -> list[list[float]]:
         """As plain numbers, for `merge`."""

@@ -46,6 +46,11 @@ class ShardWriter:
         while len(self._tasks) > most:
             self._tasks.popleft().result()
 
+    def flush(self) -> None:
+        """Until all of them are written."""
+        self.wait()
+        self._background.submit(self._flush).result()
+
     def finish(self, whole: bool = True) -> Future[None]:
         """Close, check and publish it, in the background. whole: all its pictures are there."""
         return self._background.submit(self._finish, whole)
@@ -82,7 +87,6 @@ class ShardWriter:
 
     def _put(self, records: Iterable[Record], last: bool = False) -> None:
         for record in records:
-            self.report.add(record)
             self._gains.append(record.metrics["psnr_improvement"])
             self._gathered.append(record)
             self._bytes += record.nbytes
@@ -93,6 +97,7 @@ class ShardWriter:
 
     def _flush(self) -> None:
         self._exporter.write(self._gathered)
+        self.report.add(self._gathered)
         self._gathered, self._bytes = [], 0
 
     def _finish(self, whole: bool) -> None:

@@ -129,7 +129,7 @@ class Workshop:
                         self._timed_write(shard.add, outcomes)
                         on_outcomes(outcomes)
                     if number == 0:  # the report's sample is of the run's first pictures
-                        self._timed_write(shard.wait)
+                        self._timed_write(shard.flush)
                         shard.report.decode(self.autoencoder)
                     if last is not None:
                         self._timed_write(last.result)

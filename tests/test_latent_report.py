@@ -27,7 +27,7 @@ def record(initial, optimized, target=None):
 def report_of(pairs):
     report = LatentReport()
     for initial, optimized in pairs:
-        report.add(record(initial, optimized))
+        report.add([record(initial, optimized)])
     assert report.error is None
     return strict(report.summary())
 
@@ -88,10 +88,9 @@ def test_reports_of_parts_merge_to_the_whole(small_vae, targets):
     """Through JSON; the decoded sample is the first part's, and a part without pictures changes nothing."""
     pairs = list(random_pairs(7, (4, 4, 4)))
     parts = [LatentReport() for _ in range(4)]
-    for i, (initial, optimized) in enumerate(pairs):
-        parts[min(i // 3, 1)].add(
-            record(initial, optimized, target=((targets[0] + 1) * 127.5).byte().permute(1, 2, 0).numpy())
-        )
+    pixels = ((targets[0] + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+    for part, some in zip(parts, (pairs[:3], pairs[3:], []), strict=False):  # together, as a shard's are
+        part.add([record(initial, optimized, target=pixels) for initial, optimized in some])
     parts[0].decode(small_vae)
     whole, merged = report_of(pairs), LatentReport()
     for part in parts:
@@ -106,13 +105,13 @@ def test_reports_of_parts_merge_to_the_whole(small_vae, targets):
 def test_spectrum_keeps_all_power_and_finds_each_wave():
     latents = np.random.default_rng(2).standard_normal((4, 9, 12))
     spectrum = Spectrum()
-    spectrum.add(latents)
+    spectrum.add(latents[None])
     assert spectrum.counts.sum() == latents.size
     assert spectrum.sums.sum() == pytest.approx((latents**2).sum())  # Parseval
     x = np.arange(32)
     for cycles, band in ((0, 0), (1, 0), (2, 1), (7, 3), (8, 4), (16, 7)):
         wave = Spectrum()
-        wave.add(np.tile(np.cos(2 * np.pi * cycles * x / 32), (1, 32, 1)))
+        wave.add(np.tile(np.cos(2 * np.pi * cycles * x / 32), (1, 1, 32, 1)))
         assert wave.sums.argmax() == band
         assert wave.sums[band] == pytest.approx(wave.sums.sum())
         assert wave.high_share == pytest.approx(float(band >= BANDS // 2), abs=1e-9)
@@ -164,7 +163,7 @@ def test_rounding_and_noise_cost_what_they_should():
     start = target + 0.1 * np.random.default_rng(6).standard_normal(target.shape)
     autoencoder = relatent.Autoencoder(lambda z: z / 1e4, name="large")
     report = LatentReport()
-    report.add(record(start * 1e4, target * 1e4, pixels))
+    report.add([record(start * 1e4, target * 1e4, pixels)])
     report.decode(autoencoder)
     found = strict(report.summary())
     assert found["sample"] == 1
@@ -184,7 +183,7 @@ def test_what_overflows_is_null_and_a_decoder_that_fails_is_told(caplog):
     pixels = picture(16, 16)
     z = np.random.default_rng(7).standard_normal((3, 16, 16)) * 1e5
     report = LatentReport()
-    report.add(record(z, z, pixels))
+    report.add([record(z, z, pixels)])
     report.decode(relatent.Autoencoder(lambda z: z / 1e5, name="huge"))
     found = strict(report.summary())
     assert found["initial"]["psnr_loss"]["fp16"] is None
@@ -194,7 +193,7 @@ def test_what_overflows_is_null_and_a_decoder_that_fails_is_told(caplog):
         raise RuntimeError("no such thing\nand more")
 
     report = LatentReport()
-    report.add(record(z, z, pixels))
+    report.add([record(z, z, pixels)])
     report.decode(relatent.Autoencoder(broken, name="broken"))
     found = strict(report.summary())
     assert found["error"] == "RuntimeError: no such thing"
@@ -207,7 +206,7 @@ def test_nothing_to_report():
     report = LatentReport()
     report.decode(relatent.Autoencoder(lambda z: z, name="identity"))
     assert report.summary() == {}
-    report.add(record(np.zeros((2, 3, 3)), np.zeros((4, 3, 3))))  # no pair
+    report.add([record(np.zeros((2, 3, 3)), np.zeros((4, 3, 3)))])  # no pair
     assert "could not be broadcast" in report.summary()["error"]
     assert latent_rows(report.summary()) == []
 
@@ -228,7 +227,7 @@ def test_a_run_reports_its_latents(photographs, tmp_path, small_vae, capsys):
     assert run["seconds"]["report"] > 0
     again = LatentReport()  # the shards give the same
     for one in records:
-        again.add(one)
+        again.add([one])
     again.decode(small_vae)
     assert strict(again.summary()) == strict(found)
     assert main(["info", str(out)]) == 0
