@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from PIL import Image
 from torch import nn
 
 from ..engine.config import OptimizationConfig
-from ..engine.device import limit_threads
+from ..engine.device import usable_processors
 from ..engine.discovery import discover
 from ..engine.load import load_autoencoder
 from ..engine.memory import peak_memory
@@ -106,13 +107,14 @@ def engine_alone(folder: Path, out: Path, count: int, side: int, batch_size: int
 def table(rows: list[dict[str, Any]]) -> str:
     """As Markdown."""
     lines = [
-        "| pictures | | pictures / s | ms / picture | peak memory | gain |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| pictures | threads | | pictures / s | ms / picture | with the planning | peak memory | gain |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         rate, memory = row["images_per_second"], row["peak_memory_bytes"] / 2**20
         lines.append(
-            f"| {row['images']} | {row['kind']} | {rate:.0f} | {1e3 / rate:.2f} | {memory:.0f} MiB | {row['gain_db']:+.2f} dB |"
+            f"| {row['images']} | {row['threads']} | {row['kind']} | {rate:.0f} | {1e3 / rate:.2f} "
+            f"| {1e3 * row['seconds'] / row['images']:.2f} | {memory:.0f} MiB | {row['gain_db']:+.2f} dB |"
         )
     return "\n".join(lines)
 
@@ -120,20 +122,20 @@ def table(rows: list[dict[str, Any]]) -> str:
 KINDS = {"whole run": whole_run, "engine alone": engine_alone}
 
 
-def measure(kind: str, folder: Path, count: int, side: int, batch_size: int) -> dict[str, Any]:
+def measure(kind: str, folder: Path, threads: int, count: int, side: int, batch_size: int) -> dict[str, Any]:
     """In a new process, for its peak memory."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as out:
-        values = [kind, folder, Path(out) / "out", count, side, batch_size]
+        values = [kind, folder, Path(out) / "out", threads, count, side, batch_size]
         command = [sys.executable, "-m", "relatent.benchmarks.bench_factory", "--child", *map(str, values)]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
     found: dict[str, Any] = json.loads(done.stdout)
-    return {"kind": kind, **found, "images_per_second": found["images"] / found["working_seconds"]}
+    return {"kind": kind, "threads": threads, **found, "images_per_second": found["images"] / found["working_seconds"]}
 
 
-def _child(kind: str, folder: str, out: str, *numbers: str) -> int:
-    limit_threads()
+def _child(kind: str, folder: str, out: str, threads: str, *numbers: str) -> int:
+    torch.set_num_threads(int(threads))
     found = KINDS[kind](Path(folder), Path(out), *map(int, numbers))
     print(json.dumps(found | {"peak_memory_bytes": peak_memory(torch.device("cpu"))}))
     return 0
@@ -145,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--side", type=int, default=32, help="pixels")
     parser.add_argument("--results", type=Path, default=FOLDER)
-    parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=7, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
         return _child(*options.child)
@@ -153,12 +155,12 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "pictures"
         make_pictures(folder, max(options.counts), options.side)
-        for count in options.counts:
+        for threads, count in product(dict.fromkeys([1, usable_processors()]), options.counts):
             for kind in KINDS:
-                rows.append(measure(kind, folder, count, options.side, options.batch_size))
+                rows.append(measure(kind, folder, threads, count, options.side, options.batch_size))
                 row = rows[-1]
                 print(
-                    f"{count} pictures, {kind}: {row['images_per_second']:.0f} / s, {row['seconds']:.1f} s in all, "
+                    f"{count} pictures, {threads} threads, {kind}: {row['images_per_second']:.0f} / s, {row['seconds']:.1f} s in all, "
                     f"{row['peak_memory_bytes'] / 2**20:.0f} MiB, {row['gain_db']:+.2f} dB",
                     flush=True,
                 )

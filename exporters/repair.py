@@ -9,7 +9,8 @@ from pathlib import Path
 from ..engine.autoencoder import Autoencoder
 from ..engine.config import OptimizationConfig
 from ..engine.errors import UsageError
-from .directory import Execution, attempt, make_shards, sum_up
+from .directory import attempt, sum_up
+from .execution import Execution, make_shards
 from .export import export_run
 from .findings import Damage
 from .ownership import foreign_files
