@@ -76,7 +76,8 @@ def _cause(processes: list[Any]) -> str:
     """The signal that ended one of them, but for SIGTERM, with which the pool ends the others."""
     for process in processes:
         process.join()  # the pool has ended them all
-        if (number := -process.exitcode) > 0 and number != signal.SIGTERM:
+        # None where the pool's own thread was faster to collect it
+        if (number := -(process.exitcode or 0)) > 0 and number != signal.SIGTERM:
             memory = ", out of memory?" if number == 9 else ""
             return f" ({signal.Signals(number).name}{memory})"
     return ""

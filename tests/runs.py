@@ -107,6 +107,13 @@ def alive(pids) -> list[int]:
     return running
 
 
+def only_line(stderr: str) -> str:
+    """The one line on stderr that is not of the progress."""
+    lines = [line for line in stderr.splitlines() if "images/s" not in line]
+    assert len(lines) == 1, stderr
+    return lines[0]
+
+
 def check_gone(pids) -> None:
     """Those processes end within seconds."""
     wait_for(lambda: not alive(pids), seconds=20)

@@ -20,6 +20,7 @@ from runs import (
     check_gone,
     descendants,
     make_pictures,
+    only_line,
     optimize,
     shard_lines,
     start,
@@ -35,7 +36,7 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def single(pictures, vae_folder, tmp_path_factory):
+def single(one_thread, pictures, vae_folder, tmp_path_factory):
     """The run in one process."""
     out = tmp_path_factory.mktemp("single") / "out"
     optimize(pictures, out, vae_folder, workers=0)
@@ -43,7 +44,7 @@ def single(pictures, vae_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(one_thread):
     """Its address; this process is connected to it."""
     os.environ.update(ENVIRONMENT)
     import ray
@@ -102,7 +103,7 @@ def test_ctrl_c_on_a_cluster_of_the_run_itself(pictures, vae_folder, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=200)
     assert process.returncode == 130, stderr
-    (line,) = [line for line in stderr.splitlines() if "images/s" not in line]
+    line = only_line(stderr)
     assert line == f"relatent: interrupted; what was finished is kept, and `relatent resume {out}` goes on"
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     check_gone(everyone)
