@@ -112,7 +112,10 @@ def test_exact_sizes_and_too_small(photographs, tmp_path, small_vae):
 
 def test_names_that_meet_or_try_to_escape(tmp_path, small_vae):
     folder = tmp_path / "in"
-    names = ["a/photo.png", "b/photo.jpg", "-rf.png", "naïve 写真.png", "..up.png", "two words.png", "a\nb.png"]
+    names = [
+        "a/photo.png", "b/photo.jpg", "-rf.png", "naïve 写真.png", "..up.png", "two words.png", "a\nb.png", ".hidden.png",
+        "é" * 125 + "e.png",  # 255 bytes
+    ]  # fmt: skip
     for seed, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(seed=seed)).save(folder / name)
