@@ -107,14 +107,15 @@ def engine_alone(folder: Path, out: Path, count: int, side: int, batch_size: int
 def table(rows: list[dict[str, Any]]) -> str:
     """As Markdown."""
     lines = [
-        "| pictures | threads | | pictures / s | ms / picture | with the planning | peak memory | gain |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| pictures | threads | | pictures / s | ms / picture | with the planning | engine idle | peak memory | gain |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         rate, memory = row["images_per_second"], row["peak_memory_bytes"] / 2**20
+        idle = f"{100 * row['idle_share']:.0f} %" if "idle_share" in row else ""
         lines.append(
             f"| {row['images']} | {row['threads']} | {row['kind']} | {rate:.0f} | {1e3 / rate:.2f} "
-            f"| {1e3 * row['seconds'] / row['images']:.2f} | {memory:.0f} MiB | {row['gain_db']:+.2f} dB |"
+            f"| {1e3 * row['seconds'] / row['images']:.2f} | {idle} | {memory:.0f} MiB | {row['gain_db']:+.2f} dB |"
         )
     return "\n".join(lines)
 
