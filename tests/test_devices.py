@@ -20,7 +20,6 @@ from runs import (
     check_complete,
     check_gone,
     children,
-    command,
     descendants,
     make_pictures,
     only_line,
@@ -89,13 +88,13 @@ def test_a_killed_process_ends_the_run_in_one_line(pictures, single, vae_folder,
     assert json.loads((out / "run.json").read_text())["status"] == "failed"
     finished = {line["file"]: (out / "shards" / line["file"]).stat().st_mtime_ns for line in shard_lines(out)}
     assert finished
-    subprocess.run(command("resume", out, "--devices", "2"), capture_output=True, check=True)
+    resume_directory(out, workers=0)
     check_complete(out, single)
     assert {name: (out / "shards" / name).stat().st_mtime_ns for name in finished} == finished
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["interrupted", "group interrupted", "killed"])
+@pytest.mark.parametrize("how", ["interrupted", "killed"])
 def test_the_parents_end_is_the_processes_end(pictures, single, vae_folder, tmp_path, how):
     out = tmp_path / "out"
     process = start("optimize", pictures, out, "--vae", vae_folder, *OPTIONS, "--devices", "2", "--workers", "1")
@@ -105,7 +104,7 @@ def test_the_parents_end_is_the_processes_end(pictures, single, vae_folder, tmp_
     if how == "killed":
         process.kill()
     else:
-        (os.killpg if how == "group interrupted" else os.kill)(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     check_gone(everyone)
     status = json.loads((out / "run.json").read_text())["status"]
