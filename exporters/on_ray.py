@@ -70,8 +70,9 @@ def on_ray(
                 done, waiting = ray.wait(waiting)
                 yield _result(ray, out, done[0])
         finally:
-            for reference in waiting:
-                ray.cancel(reference, force=True)  # ends the process; its shard is done again
+            # an own cluster ends with the run; by force, Ray 2.60 may abort this process when a task is done just then
+            for reference in waiting if address != "local" else ():
+                ray.cancel(reference)
 
 
 def _result(ray: Any, out: Path, reference: Any) -> Made:
