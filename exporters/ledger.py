@@ -13,6 +13,8 @@ from typing import Any
 from ..engine.errors import DatasetError
 from ..engine.records import Failure
 
+FACTS = ("number", "file", "sha256", "bytes", "images", "whole")  # of a shard, in its line
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -57,7 +59,7 @@ class Ledger:
             if line["kind"] == "failure":
                 failures[line["shard"]][line["name"]] = Failure.from_dict(line)
             elif line["kind"] == "shard":
-                facts = {name: line[name] for name in ("number", "file", "sha256", "bytes", "images", "whole")}
+                facts = {name: line[name] for name in FACTS}
                 found[line["number"]] = Shard(**facts, failures=tuple(failures.pop(line["number"], {}).values()))
             elif line["kind"] == "dropped":
                 found.pop(line["number"], None)
@@ -74,7 +76,7 @@ class Ledger:
     def add_shard(self, shard: Shard) -> None:
         """Its failures and itself, in one write."""
         lines = [{"kind": "failure", "shard": shard.number, **failure.to_dict()} for failure in shard.failures]
-        facts = {name: getattr(shard, name) for name in ("number", "file", "sha256", "bytes", "images", "whole")}
+        facts = {name: getattr(shard, name) for name in FACTS}
         self.append([*lines, {"kind": "shard", **facts, "failed": len(shard.failures)}])
 
     def add_export(self, name: str, path: str, sha256: str | None, size: int, single_file: bool | None = None) -> None:

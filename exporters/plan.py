@@ -1,6 +1,5 @@
 """OUT/plan.jsonl: every picture of the run, in its order, with what its file was when the run began."""
 
-import hashlib
 import json
 import os
 import stat
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 
 from ..engine.discovery import Source
 from ..engine.errors import DatasetError, UsageError
-from .atomic import atomic_path
+from .atomic import atomic_path, file_sha256
 from .exporter import SCHEMA
 
 LEAST_SHARD, MOST_SHARD = 32, 2048  # pictures
@@ -41,8 +40,7 @@ class Planned:
             facts = os.stat(source.path)
             if not stat.S_ISREG(facts.st_mode):
                 raise OSError("no regular file")
-            with open(source.path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_sha256(Path(source.path))
         except OSError:  # the run lists it as failed, with the reason
             return cls(replace(source, sha256=None), -1, -1)
         return cls(replace(source, sha256=digest), facts.st_size, facts.st_mtime_ns)

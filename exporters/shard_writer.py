@@ -1,7 +1,7 @@
 """One shard, written behind the engine's back while it goes on."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future
 
 import h5py
@@ -23,15 +23,23 @@ class ShardWriter:
     `commit` gets the shard when its file has its name and is on the disk.
     """
 
-    def __init__(self, folder: RunFolder, number: int, background: Executor, commit: Callable[[Shard], None]):
+    def __init__(
+        self,
+        folder: RunFolder,
+        number: int,
+        kept: Collection[str],
+        background: Executor,
+        commit: Callable[[Shard], None],
+    ):
+        """kept: the names of those that are finished, `kept_names`."""
         self.number, self.commit, self._background = number, commit, background
         self.path = folder.shard_path(number)
         self.report = LatentReport()
         self._order = deque(row.source.name for row in folder.plan.rows(number))
-        self.kept = kept_names(folder, number)
-        self._old = (record for records in read_records(self.path) for record in records) if self.kept else iter(())
+        self._kept = kept
+        self._old = (record for records in read_records(self.path) for record in records) if kept else iter(())
         self._exporter = HDF5Exporter(self.path, folder.header)
-        self._images, self._gains, self._failures = 0, list[float](), list[Failure]()
+        self._gains, self._failures = list[float](), list[Failure]()
         self._tasks: deque[Future[None]] = deque()
         self._gathered, self._bytes = list[Record](), 0
         self._exporter.__enter__()
@@ -82,7 +90,7 @@ class ShardWriter:
             current = self._order.popleft()
             if current == name:
                 return
-            if current in self.kept:
+            if current in self._kept:
                 yield next(self._old)
 
     def _put(self, records: Iterable[Record], last: bool = False) -> None:
@@ -120,11 +128,10 @@ class ShardWriter:
             self.commit(Shard(self.number, *facts, len(self._gains), whole, tuple(self._failures), tuple(self._gains)))
 
 
-def kept_names(folder: RunFolder, number: int) -> set[str]:
-    """The pictures of a shard that an earlier attempt has finished."""
-    known = folder.ledger.shards().get(number)
-    if known is None or known.file is None:
+def kept_names(folder: RunFolder, shard: Shard | None) -> set[str]:
+    """The pictures that an earlier attempt at a shard has finished; None: there was none."""
+    if shard is None or shard.file is None:
         return set()
-    with open_file(folder.shard_path(number)) as file:
+    with open_file(folder.shard_path(shard.number)) as file:
         names: h5py.Dataset = file["image_name"]
         return set(names.asstr()[:])

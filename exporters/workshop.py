@@ -123,7 +123,7 @@ class Workshop:
         with ThreadPoolExecutor(1, "shards") as background:
             last = None
             for number in numbers:
-                shard = ShardWriter(self.folder, number, background, commit)
+                shard = ShardWriter(self.folder, number, work.kept[number], background, commit)
                 try:
                     for outcomes in self.run.batches(work.sources(number), images):
                         self._timed_write(shard.add, outcomes)
@@ -165,13 +165,13 @@ class _Work:
 
     def __init__(self, folder: RunFolder, numbers: Sequence[int]):
         self.plan, self.numbers = folder.plan, numbers
-        begun = folder.ledger.shards()
-        self.kept = {number: kept_names(folder, number) for number in numbers if number in begun}
+        begun = folder.ledger.shards()  # read once, however many shards there are
+        self.kept = {number: kept_names(folder, begun.get(number)) for number in numbers}
 
     def keys(self) -> Iterator[tuple[int, int]]:
         """In order; drawn as pictures are read."""
         for number in self.numbers:
-            kept = self.kept.get(number, set())
+            kept = self.kept[number]
             rows = self.plan.rows(number)
             yield from ((number, index) for index, row in enumerate(rows) if row.source.name not in kept)
 
@@ -182,7 +182,7 @@ class _Work:
 
     def sources(self, number: int) -> list[Source]:
         """Of a shard."""
-        kept = self.kept.get(number, set())
+        kept = self.kept[number]
         return [row.source for row in self.plan.rows(number) if row.source.name not in kept]
 
 
