@@ -20,6 +20,8 @@ TEXT_COLUMNS = ("image_name", "split", "source_path", "source_sha256", "conversi
 class HDF5Exporter(Exporter):
     """One sample per chunk, so that a random read costs one chunk; fletcher32 finds a flipped bit."""
 
+    streams = False  # dataset.h5 points to the shards, all of them
+
     def open(self) -> None:
         self.file: h5py.File | None = None
         self.count = 0
@@ -31,27 +33,26 @@ class HDF5Exporter(Exporter):
         if self.file is None:
             self.guarded = GuardedFile(self.temporary)
             self.file = h5py.File(self.guarded, "w")
-            self._create(self.file, records[0])
-            self.columns = columns(self.file)
-        file, start = self.file, self.count
+            self.columns = self._create(self.file, records[0])
+        table, start = self.columns, self.count
         stop = start + len(records)
-        for column in self.columns:
+        for column in table.values():
             column.resize(stop, axis=0)
         rows = slice(start, stop)
-        file["image_name"][rows] = [record.name for record in records]
-        file["split"][rows] = [record.split for record in records]
-        file["source_path"][rows] = [record.source_path for record in records]
-        file["source_sha256"][rows] = [record.source_sha256 for record in records]
-        file["conversions"][rows] = ["; ".join(record.conversions) for record in records]
-        file["original_size"][rows] = np.array([record.original_size for record in records], np.int32)
-        _write_outcomes(file, rows, records)
+        table["image_name"][rows] = [record.name for record in records]
+        table["split"][rows] = [record.split for record in records]
+        table["source_path"][rows] = [record.source_path for record in records]
+        table["source_sha256"][rows] = [record.source_sha256 for record in records]
+        table["conversions"][rows] = ["; ".join(record.conversions) for record in records]
+        table["original_size"][rows] = np.array([record.original_size for record in records], np.int32)
+        _write_outcomes(table, rows, records)
         for key in ("initial_latents", "optimized_latents"):
             self.moments.add(key, np.stack([getattr(record, key) for record in records]))
         if flipped := flipped_outcomes(records):
-            _write_outcomes(file, rows, flipped, FLIPPED)
+            _write_outcomes(table, rows, flipped, FLIPPED)
         for name in IMAGES:
-            if f"images/{name}" in file:
-                file[f"images/{name}"][rows] = np.stack([record.images[name] for record in records])
+            if f"images/{name}" in table:
+                table[f"images/{name}"][rows] = np.stack([record.images[name] for record in records])
         self.count = stop
         self.guarded.check()
 
@@ -74,47 +75,53 @@ class HDF5Exporter(Exporter):
             self.guarded.close()
             self.file = None
 
-    def _create(self, file: h5py.File, first: Record) -> None:
-        header = self.header
-        write_header(file, header)
+    def _create(self, file: h5py.File, first: Record) -> dict[str, h5py.Dataset]:
+        """Its columns by name: to look one up takes as long as to write it."""
+        write_header(file, self.header)
+        self.moments = ChannelMoments()
+        found: dict[str, h5py.Dataset] = {}
+
+        def add(name: str, *facts: Any) -> None:
+            found[name] = growing(file, name, *facts)
+
         text = h5py.string_dtype("utf-8")
         for name in TEXT_COLUMNS:
-            growing(file, name, (), text, 256)
-        growing(file, "original_size", (2,), np.int32, 256)
+            add(name, (), text, 256)
+        add("original_size", (2,), np.int32, 256)
         for suffix in ("", FLIPPED) if first.flipped else ("",):
-            growing(file, f"stop_reason{suffix}", (), text, 256)
-            growing(file, f"iterations{suffix}", (), np.int32, 256)
-            growing(file, f"convergence_iteration{suffix}", (), np.int32, 256)
+            add(f"stop_reason{suffix}", (), text, 256)
+            add(f"iterations{suffix}", (), np.int32, 256)
+            add(f"convergence_iteration{suffix}", (), np.int32, 256)
             for name in ("initial_latents", "optimized_latents"):
-                growing(file, f"{name}{suffix}", first.initial_latents.shape, np.float32, 1)
-            growing(file, f"losses{suffix}", (int(header.config["iterations"]),), np.float32, 16)
+                add(f"{name}{suffix}", first.initial_latents.shape, np.float32, 1)
+            add(f"losses{suffix}", (int(self.header.config["iterations"]),), np.float32, 16)
             for name in METRICS:
-                growing(file, f"metrics{suffix}/{name}", (), np.float32, 256)
+                add(f"metrics{suffix}/{name}", (), np.float32, 256)
         for name, picture in first.images.items():
-            growing(file, f"images/{name}", picture.shape, np.uint8, 1)
-        self.moments = ChannelMoments()
+            add(f"images/{name}", picture.shape, np.uint8, 1)
+        return found
 
 
-def _write_outcomes(file: h5py.File, rows: slice, outcomes: Sequence[Outcome], suffix: str = "") -> None:
-    file[f"stop_reason{suffix}"][rows] = [outcome.stop_reason for outcome in outcomes]
-    file[f"iterations{suffix}"][rows] = [len(outcome.losses) for outcome in outcomes]
-    file[f"convergence_iteration{suffix}"][rows] = [
+def _write_outcomes(table: dict[str, h5py.Dataset], rows: slice, outcomes: Sequence[Outcome], suffix: str = "") -> None:
+    table[f"stop_reason{suffix}"][rows] = [outcome.stop_reason for outcome in outcomes]
+    table[f"iterations{suffix}"][rows] = [len(outcome.losses) for outcome in outcomes]
+    table[f"convergence_iteration{suffix}"][rows] = [
         -1 if outcome.convergence_iteration is None else outcome.convergence_iteration for outcome in outcomes
     ]
     for key in ("initial_latents", "optimized_latents"):
-        file[f"{key}{suffix}"][rows] = np.stack([getattr(outcome, key) for outcome in outcomes])
-    losses = np.full((len(outcomes), file["losses"].shape[1]), np.nan, np.float32)
+        table[f"{key}{suffix}"][rows] = np.stack([getattr(outcome, key) for outcome in outcomes])
+    losses = np.full((len(outcomes), table["losses"].shape[1]), np.nan, np.float32)
     for row, outcome in zip(losses, outcomes, strict=True):
         row[: len(outcome.losses)] = outcome.losses
-    file[f"losses{suffix}"][rows] = losses
+    table[f"losses{suffix}"][rows] = losses
     for name in METRICS:
-        file[f"metrics{suffix}/{name}"][rows] = [outcome.metrics[name] for outcome in outcomes]
+        table[f"metrics{suffix}/{name}"][rows] = [outcome.metrics[name] for outcome in outcomes]
 
 
-def growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows_per_chunk: int) -> None:
+def growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows_per_chunk: int) -> h5py.Dataset:
     """An empty column of samples of that shape, with checksums where HDF5 has them."""
     checksum = dtype != h5py.string_dtype("utf-8")  # HDF5 has no checksums for variable-length text
-    file.create_dataset(
+    return file.create_dataset(
         name,
         (0, *shape),
         dtype,
