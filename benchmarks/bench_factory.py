@@ -1,15 +1,17 @@
 """What a run costs around its engine: pictures per second and peak memory of a whole run, beside the engine alone.
 
-    python -m relatent.benchmarks.bench_factory [--counts 2000 20000] [--batch-size 32] [--side 32]
+    python -m relatent.benchmarks.bench_factory [--counts 2000 20000] [--repeats 3] [--batch-size 32] [--side 32]
 
 Small synthetic pictures (PNG files) through a decoder of one layer, with the default settings, so that everything but the
 engine shows: planning with every file's hash, reading in worker processes, metrics, shards written, checked and flushed.
 Engine alone: the same pictures, decoded beforehand, in the same batches, the results thrown away. Each is a process of its
-own, in turn. Writes benchmarks/results/factory-*.json and the README's table.
+own; the two take turns, since a shared machine's speed drifts by more than they differ, and the medians of the turns are
+reported, of the ratio too. Writes benchmarks/results/factory-*.json and the README's table.
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -107,15 +109,17 @@ def engine_alone(folder: Path, out: Path, count: int, side: int, batch_size: int
 def table(rows: list[dict[str, Any]]) -> str:
     """As Markdown."""
     lines = [
-        "| pictures | threads | | pictures / s | ms / picture | with the planning | engine idle | peak memory | gain |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| pictures | threads | | pictures / s (least to most) | of the engine's | engine idle | peak memory | gain |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        rate, memory = row["images_per_second"], row["peak_memory_bytes"] / 2**20
-        idle = f"{100 * row['idle_share']:.0f} %" if "idle_share" in row else ""
+        rates, memory = row["images_per_second"], row["peak_memory_bytes"] / 2**20
+        share = f"{100 * row['of_engine_alone']:.0f} %" if "of_engine_alone" in row else ""
+        idle = f"{100 * statistics.median(row['idle_share']):.0f} %" if row["idle_share"] else ""
         lines.append(
-            f"| {row['images']} | {row['threads']} | {row['kind']} | {rate:.0f} | {1e3 / rate:.2f} "
-            f"| {1e3 * row['seconds'] / row['images']:.2f} | {idle} | {memory:.0f} MiB | {row['gain_db']:+.2f} dB |"
+            f"| {row['images']} | {row['threads']} | {row['kind']} "
+            f"| {statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f}) "
+            f"| {share} | {idle} | {memory:.0f} MiB | {row['gain_db']:+.2f} dB |"
         )
     return "\n".join(lines)
 
@@ -132,7 +136,31 @@ def measure(kind: str, folder: Path, threads: int, count: int, side: int, batch_
     if done.returncode:
         raise SystemExit(done.stderr)
     found: dict[str, Any] = json.loads(done.stdout)
-    return {"kind": kind, "threads": threads, **found, "images_per_second": found["images"] / found["working_seconds"]}
+    return found
+
+
+def in_turns(folder: Path, threads: int, count: int, side: int, batch_size: int, repeats: int) -> list[dict[str, Any]]:
+    """A row of each kind: a value of each turn, and the median of the whole run's share of the engine's rate."""
+    turns = [{kind: measure(kind, folder, threads, count, side, batch_size) for kind in KINDS} for _ in range(repeats)]
+    rows = []
+    for kind in KINDS:
+        found = [turn[kind] for turn in turns]
+        rows.append(
+            {
+                "kind": kind,
+                "threads": threads,
+                "images": found[0]["images"],
+                "images_per_second": [one["images"] / one["working_seconds"] for one in found],
+                "seconds": [one["seconds"] for one in found],
+                "phases": [one["phases"] for one in found if "phases" in one],
+                "idle_share": [one["idle_share"] for one in found if "idle_share" in one],
+                "gain_db": found[0]["gain_db"],
+                "peak_memory_bytes": max(one["peak_memory_bytes"] for one in found),
+            }
+        )
+    whole, alone = (row["images_per_second"] for row in rows)
+    rows[0]["of_engine_alone"] = statistics.median(a / b for a, b in zip(whole, alone, strict=True))
+    return rows
 
 
 def _child(kind: str, folder: str, out: str, threads: str, *numbers: str) -> int:
@@ -145,6 +173,7 @@ def _child(kind: str, folder: str, out: str, threads: str, *numbers: str) -> int
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[2000, 20000])
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--side", type=int, default=32, help="pixels")
     parser.add_argument("--results", type=Path, default=FOLDER)
@@ -157,15 +186,15 @@ def main(arguments: list[str] | None = None) -> int:
         folder = Path(temporary) / "pictures"
         make_pictures(folder, max(options.counts), options.side)
         for threads, count in product(dict.fromkeys([1, usable_processors()]), options.counts):
-            for kind in KINDS:
-                rows.append(measure(kind, folder, threads, count, options.side, options.batch_size))
-                row = rows[-1]
-                print(
-                    f"{count} pictures, {threads} threads, {kind}: {row['images_per_second']:.0f} / s, {row['seconds']:.1f} s in all, "
-                    f"{row['peak_memory_bytes'] / 2**20:.0f} MiB, {row['gain_db']:+.2f} dB",
-                    flush=True,
-                )
-    content = {"batch_size": options.batch_size, "side": options.side, "config": CONFIG.to_dict(), "rows": rows}
+            rows += in_turns(folder, threads, count, options.side, options.batch_size, options.repeats)
+            print(table(rows[-len(KINDS) :]), flush=True)
+    content = {
+        "batch_size": options.batch_size,
+        "side": options.side,
+        "repeats": options.repeats,
+        "config": CONFIG.to_dict(),
+        "rows": rows,
+    }
     print(
         write_result(
             "factory", torch.device("cpu"), command_line("bench_factory", arguments), content, options.results
