@@ -17,8 +17,9 @@ from ..engine.masks import Masks
 from ..engine.objective import check_loss
 from ..engine.presets import resolve_config
 from ..engine.version import VERSION
+from .beside import Beside
 from .execution import Execution, make_shards
-from .export import export_run
+from .export import export_run, note_written
 from .exporter import FORMATS, SCHEMA, check_formats, check_needs
 from .ledger import now
 from .run_folder import RunFolder, locked
@@ -175,14 +176,16 @@ def _run(
     missing = [name for name in settings["formats"] if name not in record["outputs"]]
     if not numbers and not missing and record["status"] == "done":
         return record
-    with attempt(folder, started, loaded) as seconds:
+    with attempt(folder, started, loaded) as seconds, Beside(folder.out, missing if numbers else []) as beside:
         if numbers:
             make_shards(folder, numbers, autoencoder, config, execution, seconds)
         sum_up(folder, seconds)
         begin = time.perf_counter()
         if record["counts"]["done"]:
+            written = beside.finish()
             for name in missing:
-                record["outputs"][name] = str(export_run(folder, name))
+                place = note_written(folder, name) if name in written else export_run(folder, name)
+                record["outputs"][name] = str(place)
         seconds["export"] = time.perf_counter() - begin
         record["status"] = "done"
     return record

@@ -97,7 +97,7 @@ def _make_shards(
             effort = workshop.effort()
     finally:
         if execution.elsewhere:
-            folder.clean()  # after processes that were ended at their work
+            folder.clean_shards()  # after processes that were ended at their work
         seconds |= effort.seconds
         if engine := effort.describe():
             folder.record["engine"] = engine

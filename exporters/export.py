@@ -44,6 +44,13 @@ def export_run(folder: RunFolder, name: str, destination: Path | None = None, si
     return place
 
 
+def note_written(folder: RunFolder, name: str) -> Path:
+    """Of a format that another process has written to its usual place: its checksum into the ledger; -> where it is."""
+    place = folder.out / FORMATS[name][2]
+    _record(folder, name, place, single_file=True)
+    return place
+
+
 @contextmanager
 def exporting(folder: RunFolder) -> Iterator[None]:
     """The run's lock, where its folder can be written to, for an export from the outside."""

@@ -51,6 +51,7 @@ class Exporter(ABC):
     needs_images: ClassVar[bool] = False  # the pictures themselves
     needs_flip: ClassVar[bool] = False  # the mirrored pictures' own latents
     needs_crop: ClassVar[bool] = False  # pictures cut to size, not padded
+    streams: ClassVar[bool] = True  # takes records as they get done; else all that is needed is there at the end alone
     surveys: ClassVar[bool] = False  # classes and splits in the header, before the first record
 
     def __init__(self, destination: Path, header: Header):

@@ -7,7 +7,6 @@ from typing import Any
 from ..engine.discovery import SPLITS
 from ..engine.records import Record
 from .exporter import Header, exporter_class
-from .hdf5 import open_file
 from .names import safe_folder
 
 UNLABELLED = "unlabelled"  # the class of pictures that lie in no folder but a split's
@@ -27,15 +26,12 @@ def class_of(record: Record) -> str:
 
 
 def survey(folder: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Classes, sorted, and splits, in the run's order, of a `RunFolder`'s shards; latents and pictures are not read."""
+    """Classes, sorted, and splits, in the run's order, of a `RunFolder`'s plan: those of pictures that fail count too."""
     classes: set[str] = set()
     splits: dict[str, None] = {}
-    for shard in folder.ledger.shards().values():
-        if shard.file is not None:
-            with open_file(folder.shard_path(shard.number)) as file:
-                rows = list(zip(file["source_path"].asstr()[:], file["split"].asstr()[:], strict=True))
-            classes |= {class_name(path, split) for path, split in rows}
-            splits |= dict.fromkeys(split for _, split in rows)
+    for row in folder.plan.all_rows():
+        classes.add(class_name(row.source.relative, row.source.split))
+        splits[row.source.split] = None
     return tuple(sorted(classes)), tuple(splits)
 
 

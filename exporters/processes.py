@@ -3,20 +3,17 @@
 import multiprocessing
 import os
 import signal
-import sys
-import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from ..engine.device import usable_processors
 from ..engine.errors import RunStoppedError, UsageError
+from .starting import end_with_parent, unguarded
 from .workshop import Made, Workshop
 
 # of a worker process
@@ -50,7 +47,7 @@ def in_processes(
     pool = ProcessPoolExecutor(len(devices), context, _begin, (names, out, workers, len(devices)))
     processes: list[Any] = []
     try:
-        with _unguarded():
+        with unguarded():
             waiting = {pool.submit(_make, number) for number in numbers}  # starts the processes
         processes = list(pool._processes.values())
         while waiting:
@@ -83,42 +80,17 @@ def _cause(processes: list[Any]) -> str:
     return ""
 
 
-@contextmanager
-def _unguarded() -> Iterator[None]:
-    """Processes that start here import no `__main__`, so that a script need not guard itself against running twice; and
-    Ctrl-C, which goes to the whole group, does not reach them, even before they have begun: the parent decides.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    masks = hasattr(signal, "pthread_sigmask")  # inherited; not on Windows
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        if masks:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _begin(names: Any, out: Path, workers: int | None, processes: int) -> None:
     """In a new process: takes a device's name, and its part of the processors."""
     global _settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     name = names.get()
     if name.startswith("cuda"):
         torch.cuda.set_device(name)  # else each would take memory of the first GPU too
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, usable_processors() // processes))
     _settings = (out, name, workers, processes)
-
-
-def _end_with_parent() -> None:
-    """A pool's processes wait forever for a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _make(number: int) -> Made:

@@ -52,6 +52,8 @@ def _sample_bytes(shard: Path) -> int:
 class PTExporter(Exporter):
     """Loads with `torch.load(weights_only=True)`. Stacked tensors, sample i of each belongs to image_name[i]."""
 
+    streams = False  # it takes the whole run into memory
+
     def open(self) -> None:
         self.records: list[Record] = []
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.discovery import Source
 from ..engine.errors import DatasetError, UsageError
 from ..engine.records import Record
-from .atomic import write_json
+from .atomic import discard, write_json
 from .exporter import FORMATS, RUN_FILES, SCHEMA, Header
 from .hdf5 import read_records
 from .ledger import Ledger
@@ -123,10 +123,16 @@ class RunFolder:
     def clean(self) -> None:
         """Remove what a killed process left half-written, and cut its last line. Only for who holds the lock."""
         self.ledger.mend()
-        for folder in (self.out, self.out / "shards"):
-            for path in folder.glob(".*.partial-*"):
-                if path.is_file():
-                    path.unlink()
+        self.clean_shards()
+        for name in (*RUN_FILES, *(place for _, _, place in FORMATS.values())):
+            for pattern in (f".{Path(name).stem}.partial-*", f".{name}.old-*"):
+                for path in self.out.glob(pattern):
+                    discard(path)
+
+    def clean_shards(self) -> None:
+        """Remove those that are half-written. Only for who holds the lock, while nobody makes any."""
+        for path in (self.out / "shards").glob(".*.partial-*"):
+            discard(path)
 
 
 @contextmanager

@@ -289,7 +289,7 @@ def test_the_class_is_the_folder(path, split, expected):
     assert class_name(path, split) == expected
 
 
-def test_survey_reads_classes_and_splits_of_all_shards(run, odd):
+def test_survey_knows_the_classes_and_splits_of_the_plan(run, odd):
     assert survey(run) == (("cat", "dog"), ("train", "val"))
     assert survey(odd) == (("-", "_README.md", "_relatent.json", "unlabelled"), ("all",))
 

@@ -1,0 +1,39 @@
+"""Processes of ours that start from an interpreter of their own, and end with the one that began them."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+
+@contextmanager
+def unguarded() -> Iterator[None]:
+    """Processes that start here import no `__main__`, so that a script need not guard itself against running twice; and
+    Ctrl-C, which goes to the whole group, does not reach them, even before they have begun: the parent decides.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    masks = hasattr(signal, "pthread_sigmask")  # inherited; not on Windows
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """End this process when its parent does, even by SIGKILL, from a thread: left alone it would wait forever."""
+    threading.Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
