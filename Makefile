@@ -1,7 +1,8 @@
-# `make help` lists the targets. PYTHON chooses the interpreter, OUT where the demo writes.
+# `make help` lists the targets. PYTHON chooses the interpreter, OUT where the demo writes, JOBS how many processes test.
 PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= demo-out
+JOBS   ?= 2
 BIN     = $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -14,7 +15,7 @@ demo: $(VENV)/.run ## install, then optimise the bundled photographs into demo-o
 	$(BIN)/relatent demo $(OUT)
 
 test: $(VENV)/.dev ## install what the tests need, then pass them
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
