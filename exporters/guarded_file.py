@@ -72,7 +72,7 @@ class GuardedFile:
     def flush(self) -> None:
         rest = memoryview(self._pending)
         try:
-            if rest:
+            if len(rest) and self.error is None:
                 self._file.seek(self._begin)
             while len(rest) and self.error is None:
                 rest = rest[self._file.write(rest) :]

@@ -10,15 +10,16 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: kernels then run on CPU tensors
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # before torch is imported: small models gain nothing by threads, and threads of two processes in each other's way lose
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # what is measured of small random decoders stays out of the user's cache
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "relatent")
 
 import relatent
 from helpers import picture, small_kl
 from PIL import Image
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: their threads would only wait for each other
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

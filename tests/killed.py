@@ -40,7 +40,7 @@ def _arm(where, times):
             left[0] -= 1
             if left[0] == 0:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))  # a real error of the system's
-            created(self, file, first)
+            return created(self, file, first)
 
         HDF5Exporter._create = create
     rename, append = os.replace, ledger.Ledger.append
