@@ -66,8 +66,10 @@ def test_what_is_written_beside_is_what_an_export_writes(pictures, vae_folder, t
 
 
 def test_a_short_run_starts_no_process(pictures, vae_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(beside.Beside, "_start", lambda self: pytest.fail("started"))
+    started = []
+    monkeypatch.setattr(beside.Beside, "_start", started.append)
     record = optimize(pictures, tmp_path / "out", vae_folder, formats=["safetensors"])
+    assert started == []
     assert record["outputs"] == {"safetensors": str(tmp_path / "out" / FORMATS["safetensors"][2])}
 
 
