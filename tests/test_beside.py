@@ -67,7 +67,7 @@ def test_what_is_written_beside_is_what_an_export_writes(pictures, vae_folder, t
 
 def test_a_short_run_starts_no_process(pictures, vae_folder, tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr(beside.Beside, "_start", started.append)
+    monkeypatch.setattr(beside.Beside, "_start", lambda self: started.append(self))
     record = optimize(pictures, tmp_path / "out", vae_folder, formats=["safetensors"])
     assert started == []
     assert record["outputs"] == {"safetensors": str(tmp_path / "out" / FORMATS["safetensors"][2])}
