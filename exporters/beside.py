@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -101,9 +102,10 @@ def _export(out: Path, names: list[str], pipe: Any) -> None:
                     del open_ones[name]
                     exporter.__exit__(type(error), error, None)
         pipe.recv()  # the parent's word that run.json is up to date
+        latents = RunFolder.open(out).header.latents
         for name, exporter in list(open_ones.items()):
             del open_ones[name]
-            exporter.header = run_header(RunFolder.open(out), name)
+            exporter.header = replace(exporter.header, latents=latents)
             with contextlib.suppress(Exception):
                 exporter.__exit__(None, None, None)
                 written.append(name)

@@ -40,14 +40,14 @@ def export_run(folder: RunFolder, name: str, destination: Path | None = None, si
         with make_exporter(name, folder.out, run_header(folder, name), place) as exporter:
             for records in folder.records():
                 exporter.write(records)
-    _record(folder, name, place, single_file)
+    _record(folder, name, place, single_file if name == "hdf5" else None)
     return place
 
 
 def note_written(folder: RunFolder, name: str) -> Path:
     """Of a format that another process has written to its usual place: its checksum into the ledger; -> where it is."""
     place = folder.out / FORMATS[name][2]
-    _record(folder, name, place, single_file=True)
+    _record(folder, name, place)
     return place
 
 
@@ -62,7 +62,7 @@ def exporting(folder: RunFolder) -> Iterator[None]:
         yield
 
 
-def _record(folder: RunFolder, name: str, place: Path, single_file: bool) -> None:
+def _record(folder: RunFolder, name: str, place: Path, single_file: bool | None = None) -> None:
     if not os.access(folder.ledger.path, os.W_OK):
         log.warning("%s cannot be written to: `relatent verify` will not know of %s", folder.ledger.path, place)
         return
@@ -70,4 +70,4 @@ def _record(folder: RunFolder, name: str, place: Path, single_file: bool) -> Non
     path = found.relative_to(out).as_posix() if found.is_relative_to(out) else str(found)
     summed = found / SUMS if found.is_dir() else found
     digest, size = (file_sha256(summed), summed.stat().st_size) if summed.is_file() else (None, 0)
-    folder.ledger.add_export(name, path, digest, size, single_file if name == "hdf5" else None)
+    folder.ledger.add_export(name, path, digest, size, single_file)
