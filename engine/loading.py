@@ -3,8 +3,6 @@
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -18,12 +16,12 @@ from .discovery import Source
 from .errors import ImageError, RunStoppedError
 from .images import BACKGROUND, LoadedImage, load_image
 from .masks import Masks
+from .parent import end_with_parent
 from .records import Failure
 
 AHEAD = 4  # chunks that each worker may be ahead
 CHUNK_BYTES, MOST_IN_CHUNK = 2**20, 32  # small pictures travel together: a queue costs half a millisecond a time
 MOST_WORKERS = 8
-WATCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -111,11 +109,4 @@ def _begin_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the run decides what ends
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.nice(5)  # decoding ahead must not slow the thread that feeds the device
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """torch's own watch ends no worker whose last picture waits in a full pipe when its parent is killed."""
-    while os.getppid() == parent:
-        time.sleep(WATCH_SECONDS)
-    os._exit(1)
+    end_with_parent()  # torch's own watch ends no worker whose last picture waits in a full pipe

@@ -17,12 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ..engine.parent import end_with_parent
 from ..engine.records import Record
 from .exporter import Exporter, exporter_class, make_exporter
 from .hdf5 import read_records
 from .labels import run_header
 from .run_folder import RunFolder
-from .starting import end_with_parent, unguarded
+from .starting import unguarded
 
 log = logging.getLogger(__name__)
 

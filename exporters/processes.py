@@ -13,7 +13,8 @@ import torch
 
 from ..engine.device import usable_processors
 from ..engine.errors import RunStoppedError, UsageError
-from .starting import end_with_parent, unguarded
+from ..engine.parent import end_with_parent
+from .starting import unguarded
 from .workshop import Made, Workshop
 
 # of a worker process

@@ -1,10 +1,7 @@
-"""Processes of ours that start from an interpreter of their own, and end with the one that began them."""
+"""Processes of ours that start from an interpreter of their own."""
 
-import multiprocessing
-import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -25,15 +22,3 @@ def unguarded() -> Iterator[None]:
         sys.modules["__main__"] = main
         if masks:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_with_parent() -> None:
-    """End this process when its parent does, even by SIGKILL, from a thread: left alone it would wait forever."""
-    threading.Thread(target=_watch, daemon=True).start()
-
-
-def _watch() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
