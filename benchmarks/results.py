@@ -24,7 +24,7 @@ def write_result(name: str, device: torch.device, command: str, content: dict[st
         "benchmark": name,
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": COMMIT,
         "versions": {package: version(package) for package in ("torch", "numpy")},
         "hardware": hardware,
     }
@@ -57,3 +57,6 @@ def _commit() -> str:
     except OSError:  # a bare machine has no git
         return "unknown"
     return done.stdout.strip() or "unknown"
+
+
+COMMIT = _commit()  # of the code that is measured, whatever is checked out when the benchmark ends

@@ -52,7 +52,7 @@ class OptimizationConfig:
     target_psnr: float | None = None  # dB of PSNR at which it is done; with both targets, whichever is reached first
     max_gradient_norm: float | None = None  # each image's gradient is clipped to this norm; None: not clipped
     precision: str = "auto"  # of the decoder in the loop: fp32, bf16, fp16; auto: bf16 where the processor has it
-    polish_iterations: int | None = None  # of these, the last so many in fp32 after a loop in less; None: 40 % on CPU
+    polish_iterations: int | None = None  # of these, the last so many in fp32 after a loop in less; None: 26 % on CPU
     recompute: bool = False  # half the memory, for a second forward pass; the iteration is then not compiled
     compile: str = "auto"  # on: compile the iteration, and capture it on CUDA; off: eager; auto: on for CUDA
 

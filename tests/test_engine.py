@@ -318,7 +318,7 @@ def test_polish_runs_the_last_iterations_in_fp32(small_vae, targets, precision, 
 @pytest.mark.parametrize(
     ("settings", "dtype", "device", "expected"),
     [
-        ({}, torch.bfloat16, "cpu", 20),
+        ({}, torch.bfloat16, "cpu", 13),
         ({}, torch.bfloat16, "cuda", 0),
         ({}, torch.float32, "cpu", 0),
         ({"iterations": 2}, torch.bfloat16, "cpu", 1),
