@@ -5,13 +5,16 @@ pytest benchmarks/bench_kernels.py        anywhere; without a GPU the reference 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from relatent.benchmarks.timing import measure
 from relatent.kernels import reference
 from relatent.kernels.frozen_conv import frozen_conv
+from relatent.kernels.frozen_norm import frozen_norm
 from relatent.kernels.fused_adam import fused_adam
 from relatent.kernels.fused_loss import fused_loss
 from relatent.kernels.group_norm_silu import group_norm_silu
@@ -40,6 +43,9 @@ def cells(device: torch.device, small: bool = False) -> Iterator[Cell]:
     for channels, side in ((32, 8),) if small else NORMS:
         for batch in (1,) if small else (1, 8):
             yield from _norm((batch, channels, side, side), device)
+    if device.type == "cpu":  # elsewhere it is torch's own
+        for channels, side in ((12, 8),) if small else ((96, 128), (48, 256), (16, 256)):
+            yield _frozen_norm((1, channels, side, side), device)
     for channels, side in ((16, 8),) if small else ((512, 64), (512, 128), (256, 256)):
         yield from _upsample((1 if small else 8, channels, side, side), device)
 
@@ -112,6 +118,16 @@ def _norm(shape: tuple[int, ...], device: torch.device) -> Iterator[Cell]:
         by["kernel"] = group_norm_silu
     yield Cell("group_norm_silu", shape, elements * 2 * 3, {name: forward(f) for name, f in by.items()}, 1e-2)
     yield Cell("group_norm_silu, gradient", shape, elements * 2 * 5, {n: backward(f) for n, f in by.items()}, 2e-2)
+
+
+def _frozen_norm(shape: tuple[int, ...], device: torch.device) -> Cell:
+    x, pull = _random(shape, device).requires_grad_(True), _random(shape, device)
+    weight, bias = _random((shape[1],), device) + 1, _random((shape[1],), device)
+    outcomes = {"reference": F.group_norm(x, 4, weight, bias), "kernel": frozen_norm(x, weight, bias, 4)}
+    functions: dict[str, Callable[[], Any]] = {
+        name: partial(torch.autograd.grad, y, x, pull, retain_graph=True) for name, y in outcomes.items()
+    }
+    return Cell("frozen_norm, gradient", shape, x.numel() * 2 * 3, functions, 2e-2)
 
 
 def _upsample(shape: tuple[int, ...], device: torch.device) -> Iterator[Cell]:

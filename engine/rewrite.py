@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..kernels.frozen_conv import frozen_conv
+from ..kernels.frozen_norm import frozen_norm
 from ..kernels.group_norm_silu import group_norm_silu
 from ..kernels.library import runs_on
 from ..kernels.upsample_conv import phase_weight
@@ -31,6 +32,13 @@ class FrozenConv2d(nn.Module):
         return frozen_conv(
             x, self.weight, self.bias, stride=self.stride, padding=self.padding, transposed=self.transposed
         )
+
+
+class FrozenGroupNorm(nn.GroupNorm):
+    """nn.GroupNorm of frozen weights."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return frozen_norm(x, self.weight, self.bias, self.num_groups, self.eps)
 
 
 class FoldedInput(nn.Module):
@@ -102,6 +110,16 @@ def freeze_convolutions(decoder: nn.Module) -> int:
     return changed
 
 
+def freeze_norms(decoder: nn.Module) -> int:
+    """GroupNorms go backwards in fp32 where that is faster."""
+    changed = 0
+    for module in decoder.modules():
+        if type(module) is nn.GroupNorm and module.affine:
+            module.__class__ = FrozenGroupNorm  # keeps whoever holds it
+            changed += 1
+    return changed
+
+
 def join_norm_and_silu(decoder: nn.Module) -> int:
     """GroupNorm and SiLU of diffusers' residual blocks and of the decoder's end become the Triton kernel."""
     changed = 0
@@ -111,7 +129,7 @@ def join_norm_and_silu(decoder: nn.Module) -> int:
                 module.norm1, module.norm2 = GroupNormSiLU(module.norm1), GroupNormSiLU(module.norm2)
                 module.nonlinearity = nn.Identity()
                 changed += 2
-        elif isinstance(getattr(module, "conv_act", None), nn.SiLU) and type(module.conv_norm_out) is nn.GroupNorm:
+        elif isinstance(getattr(module, "conv_act", None), nn.SiLU) and isinstance(module.conv_norm_out, nn.GroupNorm):
             module.conv_norm_out, module.conv_act = GroupNormSiLU(module.conv_norm_out), nn.Identity()
             changed += 1
     return changed
@@ -145,11 +163,12 @@ REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "fold_input": fold_input,
     "fold_upsampling": fold_upsampling,
     "freeze_convolutions": freeze_convolutions,
+    "freeze_norms": freeze_norms,
     "join_norm_and_silu": join_norm_and_silu,  # needs Triton
     "recompute_blocks": recompute_blocks,  # last: it hides the blocks from the others
 }
 # join_norm_and_silu waits for a figure: it must beat what the compiler makes of the same lines
-DEFAULT_REWRITES = ("fold_input", "fold_upsampling", "freeze_convolutions")
+DEFAULT_REWRITES = ("fold_input", "fold_upsampling", "freeze_convolutions", "freeze_norms")
 
 
 def prepare(decoder: nn.Module, dtype: torch.dtype, rewrites: tuple[str, ...] = DEFAULT_REWRITES) -> nn.Module:

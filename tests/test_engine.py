@@ -263,6 +263,7 @@ def test_each_rewrite_finds_its_places():
     assert counts["fold_upsampling"] == 3
     assert counts["fold_input"] == 1
     assert counts["join_norm_and_silu"] == sum(type(m) is nn.GroupNorm for m in decoder.modules()) - 1  # attention's
+    assert counts["freeze_norms"] == sum(type(m) is nn.GroupNorm for m in decoder.modules())
     assert counts["freeze_convolutions"] == sum(type(m) is nn.Conv2d for m in decoder.modules())
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from relatent.kernels import reference
 from relatent.kernels.frozen_conv import _frozen_conv, frozen_conv
+from relatent.kernels.frozen_norm import frozen_norm
 from relatent.kernels.fused_adam import _fused_adam, fused_adam
 from relatent.kernels.fused_loss import KINDS, _fused_loss, fused_loss, mean_one
 from relatent.kernels.group_norm_silu import (
@@ -343,6 +344,30 @@ def test_frozen_conv_keeps_its_input_out_of_the_backward_pass():
     assert kept == [(4, 4, 3, 3)]
     with pytest.raises(ValueError, match="must be frozen"):
         frozen_conv(images((1, 4, 16, 16)), weight.requires_grad_(True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("shape", "groups"), [((2, 12, 9, 7), 4), ((1, 64, 8, 8), 2), ((2, 24, 33), 3)])
+def test_frozen_norm_in_low_precision_is_as_good_as_torch(dtype, shape, groups):
+    x = (images((*shape, 1), dtype).squeeze(-1) * 3 + 1).requires_grad_(True)
+    weight, bias = images(shape[1:2], dtype, seed=1) + 1, images(shape[1:2], dtype, seed=2)
+    pull = images((*shape, 1), dtype, seed=3).squeeze(-1)
+    exact, wide = x.detach().double().requires_grad_(True), (weight.double(), bias.double())
+    expected, torchs = F.group_norm(exact, groups, *wide, 1e-6), F.group_norm(x, groups, weight, bias, 1e-6)
+    found = frozen_norm(x, weight, bias, groups, 1e-6)
+    close(found, expected, torchs)
+    (gradient,) = torch.autograd.grad(found, x, pull)
+    assert gradient.dtype == dtype
+    expected = torch.autograd.grad(expected, exact, pull.double())[0]
+    close(gradient, expected, torch.autograd.grad(torchs, x, pull)[0])
+
+
+def test_frozen_norm_is_torchs_own_in_fp32_and_refuses_what_learns():
+    x = images((2, 6, 5, 4)).requires_grad_(True)
+    weight, bias = images((6,), seed=1), images((6,), seed=2)
+    assert torch.equal(frozen_norm(x, weight, bias, 3), F.group_norm(x, 3, weight, bias))
+    with pytest.raises(ValueError, match="must be frozen"):
+        frozen_norm(x, weight.requires_grad_(True), bias, 3)
 
 
 # registration

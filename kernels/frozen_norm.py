@@ -1,0 +1,46 @@
+"""GroupNorm with frozen weights, whose gradient with respect to the input is computed in fp32.
+
+On CPU torch's own backward pass has no vectors of 16-bit values where a group's channels do not fill one: at 256×256
+pixels in bf16 it takes 2 to 6 times as long as two copies to fp32, its fp32 form, and one copy back (AMD EPYC, torch
+2.15; benchmarks/bench_kernels.py). Statistics are fp32, too.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+VECTOR = 32  # 16-bit values
+
+
+class _EagerGroupNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float
+    ) -> torch.Tensor:
+        ctx.shape = len(x), x.shape[1], x[0, 0].numel(), groups
+        weight = weight.float()
+        out, mean, rstd = torch.native_group_norm(x, weight, bias.float(), *ctx.shape, eps)
+        ctx.save_for_backward(x, weight, mean, rstd)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, mean, rstd = ctx.saved_tensors
+        pulled, _, _ = torch.ops.aten.native_group_norm_backward(
+            grads[0].float(), x.float(), mean, rstd, weight, *ctx.shape, [True, False, False]
+        )
+        return pulled.to(x.dtype), None, None, None, None
+
+
+def frozen_norm(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float = 1e-5
+) -> torch.Tensor:
+    """group_norm on any device; differentiable in x alone. x: (B, C, …). weight, bias: (C,), frozen: `ValueError` if not."""
+    if weight.requires_grad or bias.requires_grad:
+        raise ValueError("frozen_norm: weight and bias must be frozen; use requires_grad_(False) on the module")
+    slow = x.device.type == "cpu" and x.element_size() == 2 and x.shape[1] // groups % VECTOR
+    if not slow or torch.compiler.is_compiling():
+        return F.group_norm(x, groups, weight, bias, eps)
+    result: torch.Tensor = _EagerGroupNorm.apply(x, weight, bias, groups, eps)
+    return result
