@@ -18,10 +18,10 @@ class _EagerGroupNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float
     ) -> torch.Tensor:
-        ctx.shape = len(x), x.shape[1], x[0, 0].numel(), groups
-        weight = weight.float()
-        out, mean, rstd = torch.native_group_norm(x, weight, bias.float(), *ctx.shape, eps)
+        weight, count = weight.float(), x[0, 0].numel()
+        out, mean, rstd = torch.native_group_norm(x, weight, bias.float(), len(x), len(weight), count, groups, eps)
         ctx.save_for_backward(x, weight, mean, rstd)
+        ctx.shape = len(x), len(weight), count, groups
         return out
 
     @staticmethod
