@@ -25,6 +25,7 @@ _HOMES = {
     "preset": "engine.presets",
     "resume_directory": "exporters.directory",
     "verify_run": "exporters.verify",
+    "write_report": "exporters.report",
 }
 
 __all__ = [*_HOMES, "__version__"]
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .exporters.bsds500 import optimize_bsds500_full, optimize_bsds500_test
     from .exporters.directory import optimize_directory, resume_directory
     from .exporters.reader import OptimizedLatentDataset, load_optimized_dataset
+    from .exporters.report import write_report
     from .exporters.verify import verify_run
 
 

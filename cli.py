@@ -145,6 +145,11 @@ def build_parser() -> argparse.ArgumentParser:
     info = _command(commands, "info", _info, "what is in a run's folder")
     info.add_argument("out", metavar="OUT", type=Path)
 
+    report = _command(
+        commands, "report", _page, "a page to look at, OUT/report.html: figures, curves, telling pictures"
+    )
+    report.add_argument("out", metavar="OUT", type=Path)
+
     verify = _command(commands, "verify", _verify, "check every checksum of a run, and decode a sample of it")
     verify.add_argument("out", metavar="OUT", type=Path)
     verify.add_argument("--repair", action="store_true", help="make broken shards and outputs again")
@@ -340,25 +345,28 @@ def _info(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _page(options: argparse.Namespace) -> int:
+    from .exporters.report import write_report
+
+    path = write_report(options.out)
+    if options.json:
+        _print_json({"path": str(path)})
+    else:
+        print(path)
+    return DONE
+
+
 def _summary(run: dict[str, Any], out: Path) -> str:
     """The table people see at the end of a run."""
+    from .exporters.statistics import statistic_rows
+
     counts, vae, statistics = run["counts"], run["vae"], run["statistics"]
     seconds = run["seconds"]
     lines = [f"{out}: {counts['done']} of {counts['total']} pictures, {run['status']}, vae {vae['name']}"]
     if statistics:
         lines += ["", f"{'':22}{'mean':>10}{'least':>10}{'most':>10}"]
-        rows = (
-            ("PSNR before", "initial_psnr", "dB"),
-            ("PSNR after", "final_psnr", "dB"),
-            ("gain", "psnr_improvement", "dB"),
-            ("SSIM before", "initial_ssim", ""),
-            ("SSIM after", "final_ssim", ""),
-        )
-        for label, key, unit in rows:
-            values = statistics[key]
-            digits = 2 if unit else 4
-            cells = "".join(f"{values[column]:>10.{digits}f}" for column in ("mean", "min", "max"))
-            lines.append(f"{label + (f' ({unit})' if unit else ''):22}{cells}")
+        for label, values in statistic_rows(statistics, ("mean", "min", "max")):
+            lines.append(f"{label:22}" + "".join(f"{value:>10}" for value in values))
         if flipped := run.get("statistics_flipped"):
             before, after, gain = (flipped[key]["mean"] for key in ("initial_psnr", "final_psnr", "psnr_improvement"))
             lines.append(f"mirrored too: {before:.2f} → {after:.2f} dB ({gain:+.2f}) on average")

@@ -14,7 +14,7 @@ from .formats import FORMATS
 
 SCHEMA = "relatent/1"
 FLIPPED = "_flipped"  # behind the names of what belongs to the mirrored pictures, where a run optimised them too
-RUN_FILES = ("run.json", "run.lock", "plan.jsonl", "ledger.jsonl", "shards")  # under OUT: the run's own
+RUN_FILES = ("run.json", "run.lock", "plan.jsonl", "ledger.jsonl", "shards", "report.html")  # under OUT: the run's own
 SETTINGS = ("size", "fit", "background", "flip", "limit", "seed", "preset")  # of a run's, without its paths
 
 

@@ -2,11 +2,13 @@
 
 import warnings
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..engine.records import Record
+from .latents import ENCODER, OPTIMISED
 
 AMPLIFY = 5  # of absolute errors, so that they can be seen
 MARGIN, STRIP = 8, 26  # pixels between the panels, and above them for the captions
@@ -75,23 +77,64 @@ def _shorten(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont,
 
 def loss_curves(curves: list[tuple[str, list[float]]], loss: str, path: Path) -> None:
     """How far the loss of each picture has fallen since its start, over the iterations, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    positive = all(value > 0 for _, losses in curves for value in losses)
-    for name, losses in curves:
-        # in decibels where the loss allows it: for mse that is the gain in PSNR, but for the clamping
-        fall = 10 * np.log10(losses[0] / np.array(losses)) if positive else losses[0] - np.array(losses)
+    figure, axes = _figure(8, 5)
+    falls, unit = _falls([np.array(losses) for _, losses in curves])
+    for (name, _), fall in zip(curves, falls, strict=True):
         axes.plot(fall, linewidth=1.2, alpha=0.8, label=name)
     axes.set_xlabel("iteration")
-    axes.set_ylabel(f"fall of the loss ({loss}){' in dB' if positive else ''}")
-    axes.grid(True, alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylabel(f"fall of the loss ({loss}){unit}")
     if 1 < len(curves) <= 12:
         axes.legend(fontsize=8, frameon=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)  # names in any script
         figure.savefig(path, dpi=120)
+
+
+def fall_figure(losses: list[np.ndarray], loss: str, file: Path | BinaryIO) -> None:
+    """The same of many pictures, (T,) each, T its own: median and quantiles, as a PNG. One that has ended stays as it was."""
+    figure, axes = _figure(6.5, 4)
+    falls, unit = _falls(losses)
+    table = np.array([np.pad(fall, (0, max(map(len, falls)) - len(fall)), mode="edge") for fall in falls])
+    for low, high in ((0, 100), (10, 90)):
+        edges = np.percentile(table, (low, high), axis=0)
+        label = "all" if low == 0 else f"{low} to {high} %"
+        axes.fill_between(np.arange(table.shape[1]), *edges, color=OPTIMISED, alpha=0.18, linewidth=0, label=label)
+    axes.plot(np.median(table, axis=0), color=OPTIMISED, label="median")
+    axes.set_xlabel("iteration")
+    axes.set_title(f"Fall of the loss ({loss}){unit}", fontsize=11, loc="left")
+    axes.legend(fontsize=9, frameon=False, loc="lower right")
+    figure.savefig(file, dpi=120)
+
+
+def psnr_figure(initial: np.ndarray, final: np.ndarray, file: Path | BinaryIO) -> None:
+    """Histograms of PSNR (N,) with the encoder's latents and with the optimised ones, as a PNG."""
+    figure, axes = _figure(6.5, 4)
+    bins = np.histogram_bin_edges(np.concatenate([initial, final]), bins=min(40, max(8, len(initial) // 4)))
+    for values, colour, label in ((initial, ENCODER, "encoder"), (final, OPTIMISED, "optimised")):
+        axes.hist(values, bins, color=colour, alpha=0.65, label=f"{label}, {values.mean():.2f} dB on average")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("PSNR, dB")
+    axes.set_title("Pictures", fontsize=11, loc="left")
+    axes.legend(fontsize=9, frameon=False)
+    figure.savefig(file, dpi=120)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(True, alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _falls(losses: list[np.ndarray]) -> tuple[list[np.ndarray], str]:
+    """Of each since its start, and their unit: decibels where the losses allow it. For mse that is the gain in PSNR, but
+    for the clamping."""
+    if all((values > 0).all() for values in losses):
+        return [10 * np.log10(values[0] / values) for values in losses], " in dB"
+    return [values[0] - values for values in losses], ""

@@ -1,7 +1,7 @@
 """What people read of a run's report on its latents: a table in words, and a figure."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def _cell(side: dict[str, Any], keys: tuple[str, ...], factor: float, digits: in
     return "–" if value is None else f"{value * factor:.{digits}f}"
 
 
-def latent_figure(report: dict[str, Any], path: Path) -> None:
+def latent_figure(report: dict[str, Any], file: Path | BinaryIO) -> None:
     """Spread per channel, spectra, and what rounding and noise cost, as a PNG. The report must not be empty."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -61,7 +61,7 @@ def latent_figure(report: dict[str, Any], path: Path) -> None:
         axes.grid(True, axis="both" if axes is spectra else "y", alpha=0.25)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    figure.savefig(file, dpi=120)
 
 
 def _draw_spread(axes: Any, report: dict[str, Any]) -> None:

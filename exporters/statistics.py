@@ -1,6 +1,6 @@
 """Summaries of per-image metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,3 +22,24 @@ def column_statistics(table: Mapping[str, np.ndarray]) -> dict[str, dict[str, fl
         }
         for name, values in ((name, column.astype(np.float64)) for name, column in table.items())
     }
+
+
+# label, metric, decimals
+SHOWN = (
+    ("PSNR before (dB)", "initial_psnr", 2),
+    ("PSNR after (dB)", "final_psnr", 2),
+    ("gain (dB)", "psnr_improvement", 2),
+    ("SSIM before", "initial_ssim", 4),
+    ("SSIM after", "final_ssim", 4),
+)
+
+
+def statistic_rows(
+    statistics: Mapping[str, Mapping[str, float]], columns: Sequence[str] = ("mean", "median", "min", "max")
+) -> list[tuple[str, list[str]]]:
+    """What people read of them: label and figures, by `columns`. Empty for no statistics."""
+    return [
+        (label, [f"{statistics[name][column]:.{digits}f}" for column in columns])
+        for label, name, digits in SHOWN
+        if name in statistics
+    ]

@@ -37,7 +37,7 @@ def test_help_and_import_load_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
     done = relatent_process("--help")
     assert done.returncode == 0
-    for command in ("demo", "optimize", "info", "verify", "export", "export-onnx", "models", "doctor"):
+    for command in ("demo", "optimize", "info", "report", "verify", "export", "export-onnx", "models", "doctor"):
         assert command in done.stdout
     assert "--preset fast|balanced|best|original" in relatent_process("optimize", "--help").stdout
 
