@@ -47,6 +47,7 @@ class Source:
     name: str  # unique in the run, safe as a file name
     split: str
     sha256: str | None = None  # of the file when the run was planned; None: not known
+    mask_sha256: str | None = None  # likewise, of its mask's
 
 
 def discover(given: str | Path, limit: int | None = None, exclude: Sequence[Path] = ()) -> list[Source]:

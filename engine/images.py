@@ -80,14 +80,14 @@ def load_image(
     return LoadedImage(np.asarray(fitted, np.uint8).copy(), (height, width), tuple(conversions))
 
 
-def load_grey(path: Path, original_size: tuple[int, int], size: int, fit: str) -> np.ndarray:
+def load_grey(path: Path, original_size: tuple[int, int], size: int, fit: str, sha256: str | None = None) -> np.ndarray:
     """A mask, uint8 (size, size): turned upright, greyscale, transparency as black, fitted as its picture of
     `original_size` (height, width), so that a pixel's weight is that of what it was made of; padding is black.
 
-    Raises `ImageError`, which names the file's fault.
+    sha256: see `load_image`. Raises `ImageError`, which names the file's fault.
     """
     conversions: list[str] = []
-    image = _open(path)
+    image = _open(path, sha256)
     try:
         image = _to_rgb(_upright(image, conversions), "black", conversions).convert("L")
     except (OSError, ValueError, SyntaxError, MemoryError, ImageCms.PyCMSError) as error:

@@ -26,12 +26,8 @@ class Masks:
         if not self._files:
             raise UsageError(f"masks {folder}: holds no image; expected one per picture, under the same path")
 
-    def apply(self, source: Source, image: LoadedImage, size: int, fit: str) -> LoadedImage:
-        """`image` with its mask: white counts, black is ignored, grey counts in part.
-
-        Raises `ImageError` for a mask that is missing, ambiguous, unreadable, of another size than the picture, or
-        black everywhere.
-        """
+    def find(self, source: Source) -> Path:
+        """A picture's mask. Raises `ImageError` where it is missing or ambiguous."""
         # a list's entry may lead out of its folder; what is left of such a path is looked for inside this one
         parts = [part for part in PurePosixPath(source.relative).parts if part not in ("..", "/")]
         stem = PurePosixPath(*parts).with_suffix("").as_posix()
@@ -40,11 +36,20 @@ class Masks:
             raise ImageError(f"no mask: expected {self.folder / stem} with any image's ending, white where it counts")
         if len(found) > 1:
             raise ImageError(f"two masks: {' and '.join(file.name for file in found)}; keep one")
+        return found[0]
+
+    def apply(self, source: Source, image: LoadedImage, size: int, fit: str) -> LoadedImage:
+        """`image` with its mask: white counts, black is ignored, grey counts in part.
+
+        Raises `ImageError` for a mask that is missing, ambiguous, unreadable, of another size than the picture, or
+        black everywhere.
+        """
+        file = self.find(source)
         try:
-            mask = load_grey(found[0], image.original_size, size, fit)
+            mask = load_grey(file, image.original_size, size, fit, source.mask_sha256)
         except ImageError as error:
-            raise ImageError(f"mask {found[0]}: {error}") from error
+            raise ImageError(f"mask {file}: {error}") from error
         if not mask.any():
-            raise ImageError(f"mask {found[0]}: black wherever the picture is kept; nothing is left to optimise")
+            raise ImageError(f"mask {file}: black wherever the picture is kept; nothing is left to optimise")
         share = f"mask applied, {np.mean(mask) / 2.55:.0f} % counts"
         return replace(image, mask=mask, conversions=(*image.conversions, share))

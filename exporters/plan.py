@@ -1,18 +1,21 @@
-"""OUT/plan.jsonl: every picture of the run, in its order, with what its file was when the run began."""
+"""OUT/plan.jsonl: every picture of the run, in its order, with what its file, and its mask, was when the run began."""
 
+import contextlib
 import json
 import os
 import stat
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..engine.discovery import Source
-from ..engine.errors import DatasetError, UsageError
+from ..engine.errors import DatasetError, ImageError, UsageError
+from ..engine.masks import Masks
 from .atomic import atomic_path, file_sha256
 from .exporter import SCHEMA
 
@@ -26,36 +29,87 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """A picture, and its file as it was."""
+class FileState:
+    """What a file was. One that could not be read has no hash, and counts as unchanged whatever becomes of it."""
 
-    source: Source  # its sha256 None where the file could not be read
-    bytes: int
-    mtime_ns: int
+    path: str
+    bytes: int = -1
+    mtime_ns: int = -1
+    sha256: str | None = None
 
     @classmethod
-    def of(cls, source: Source) -> "Planned":
-        """Reads the file."""
+    def of(cls, path: str) -> "FileState":
+        """Reads it."""
         try:
-            facts = os.stat(source.path)
+            facts = os.stat(path)
             if not stat.S_ISREG(facts.st_mode):
                 raise OSError("no regular file")
-            digest = file_sha256(Path(source.path))
-        except OSError:  # the run lists it as failed, with the reason
-            return cls(replace(source, sha256=None), -1, -1)
-        return cls(replace(source, sha256=digest), facts.st_size, facts.st_mtime_ns)
+            return cls(path, facts.st_size, facts.st_mtime_ns, file_sha256(Path(path)))
+        except OSError:  # the run lists its picture as failed, with the reason
+            return cls(path)
 
     def changed(self) -> str | None:
-        """What is different about the file now, or None. Read again only where its size or time is another."""
-        if self.source.sha256 is None:
+        """What is different about it now, or None. Read again only where its size or time is another."""
+        if self.sha256 is None:
             return None
         try:
-            facts = os.stat(self.source.path)
+            facts = os.stat(self.path)
         except OSError:
-            return "is gone"
+            return f"{self.path} is gone"
         if (facts.st_size, facts.st_mtime_ns) == (self.bytes, self.mtime_ns):
             return None
-        return None if Planned.of(self.source).source.sha256 == self.source.sha256 else "has changed"
+        return None if FileState.of(self.path).sha256 == self.sha256 else f"{self.path} has changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A picture, its file and its mask's as they were."""
+
+    source: Source  # with their hashes
+    file: FileState
+    mask: FileState | None = None
+
+    @classmethod
+    def of(cls, source: Source, masks: Masks | None) -> "Planned":
+        """Reads the files."""
+        mask = None
+        if masks is not None:
+            with contextlib.suppress(ImageError):  # as above
+                mask = FileState.of(os.path.abspath(masks.find(source)))
+        return cls._with(source, FileState.of(source.path), mask)
+
+    @classmethod
+    def parse(cls, line: bytes) -> "Planned":
+        """A line of the plan."""
+        facts = json.loads(line)
+        source = Source(*(facts[key] for key in ("path", "relative", "name", "split")))
+        mask = FileState(**facts["mask"]) if facts.get("mask") else None
+        return cls._with(source, FileState(*(facts[key] for key in ("path", "bytes", "mtime_ns", "sha256"))), mask)
+
+    @classmethod
+    def _with(cls, source: Source, file: FileState, mask: FileState | None) -> "Planned":
+        hashes = {"sha256": file.sha256, "mask_sha256": mask.sha256 if mask else None}
+        return cls(replace(source, **hashes), file, mask)
+
+    def line(self) -> str:
+        """Its inverse."""
+        source, file = self.source, self.file
+        facts = {
+            "path": os.path.abspath(source.path),
+            "relative": source.relative,
+            "name": source.name,
+            "split": source.split,
+            "bytes": file.bytes,
+            "mtime_ns": file.mtime_ns,
+            "sha256": file.sha256,
+        }
+        if self.mask is not None:
+            facts["mask"] = asdict(self.mask)
+        return json.dumps(facts) + "\n"  # ASCII: a path may hold bytes that are no UTF-8, as surrogates
+
+    def changed(self) -> str | None:
+        """What is different about the files now, or None."""
+        return self.file.changed() or (self.mask.changed() if self.mask else None)
 
 
 class Plan:
@@ -81,10 +135,9 @@ class Plan:
             raise DatasetError(f"{path} is damaged: {error}") from error
 
     @classmethod
-    def write(cls, path: Path, sources: Sequence[Source], shard_size: int) -> "Plan":
+    def write(cls, path: Path, sources: Sequence[Source], shard_size: int, masks: Masks | None) -> "Plan":
         """Reads every file once, for its hash."""
-        header = {"schema": SCHEMA, "total": len(sources), "shard_size": shard_size}
-        _write(path, header, _planned(sources))
+        _write(path, len(sources), shard_size, _planned(sources, masks))
         return cls(path)
 
     def __len__(self) -> int:
@@ -96,14 +149,14 @@ class Plan:
         if self._last is None or self._last[0] != number:
             with self.path.open("rb") as file:
                 file.seek(self._offsets[number])
-                self._last = number, [_parse(line) for line in islice(file, self.shard_size)]
+                self._last = number, [Planned.parse(line) for line in islice(file, self.shard_size)]
         return self._last[1]
 
     def all_rows(self) -> Iterator[Planned]:
         """One by one."""
         with self.path.open("rb") as file:
             next(file)
-            yield from map(_parse, file)
+            yield from map(Planned.parse, file)
 
     def check_inputs(self, failed: Collection[str], numbers: Sequence[int] | None = None) -> None:
         """Raise `UsageError` naming files that are gone or were edited since; `failed`: pictures that may be. numbers:
@@ -115,7 +168,7 @@ class Plan:
                 for some in _batches(rows)
                 for row, what in zip(some, pool.map(Planned.changed, some), strict=True)
             )
-            named = [f"{row.source.path} {what}" for row, what in found if what and row.source.name not in failed]
+            named = [what for row, what in found if what and row.source.name not in failed]
         if named:
             raise UsageError(
                 f"inputs changed since the run began: {_some(named)}; put them back, or choose another OUT for a new run"
@@ -131,12 +184,10 @@ class Plan:
         if named:
             raise UsageError(f"{self.path.parent} holds a run over other pictures: {_some(named)}; choose another OUT")
 
-    def renew(self, names: set[str]) -> "Plan":
+    def renew(self, names: set[str], masks: Masks | None) -> "Plan":
         """Take the files of these pictures as they are now; -> the plan, opened again."""
-        header = {"schema": SCHEMA, "total": self.total, "shard_size": self.shard_size}
-        _write(
-            self.path, header, (Planned.of(row.source) if row.source.name in names else row for row in self.all_rows())
-        )
+        rows = (Planned.of(row.source, masks) if row.source.name in names else row for row in self.all_rows())
+        _write(self.path, self.total, self.shard_size, rows)
         return Plan(self.path)
 
 
@@ -145,10 +196,10 @@ def auto_shard_size(total: int) -> int:
     return max(LEAST_SHARD, min(MOST_SHARD, -(-total // PART)))
 
 
-def _planned(sources: Sequence[Source]) -> Iterator[Planned]:
+def _planned(sources: Sequence[Source], masks: Masks | None) -> Iterator[Planned]:
     with ThreadPoolExecutor(THREADS) as pool:
         for some in _batches(iter(sources)):
-            yield from pool.map(Planned.of, some)
+            yield from pool.map(partial(Planned.of, masks=masks), some)
 
 
 def _batches(items: Iterator[T]) -> Iterator[list[T]]:
@@ -156,27 +207,11 @@ def _batches(items: Iterator[T]) -> Iterator[list[T]]:
         yield some
 
 
-def _write(path: Path, header: dict[str, Any], rows: Iterator[Planned]) -> None:
+def _write(path: Path, total: int, shard_size: int, rows: Iterator[Planned]) -> None:
+    header = {"schema": SCHEMA, "total": total, "shard_size": shard_size}
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(header) + "\n")
-        for row in rows:
-            source = row.source
-            facts = {
-                "path": os.path.abspath(source.path),
-                "relative": source.relative,
-                "name": source.name,
-                "split": source.split,
-            }
-            # ASCII: the path may hold bytes that are no UTF-8, as surrogates
-            file.write(
-                json.dumps(facts | {"bytes": row.bytes, "mtime_ns": row.mtime_ns, "sha256": source.sha256}) + "\n"
-            )
-
-
-def _parse(line: bytes) -> Planned:
-    facts = json.loads(line)
-    source = Source(facts["path"], facts["relative"], facts["name"], facts["split"], facts["sha256"])
-    return Planned(source, facts["bytes"], facts["mtime_ns"])
+        file.writelines(row.line() for row in rows)
 
 
 def _some(named: list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..engine.discovery import Source
 from ..engine.errors import DatasetError, UsageError
+from ..engine.masks import Masks
 from ..engine.records import Record
 from .atomic import discard, write_json
 from .exporter import FORMATS, RUN_FILES, SCHEMA, Header
@@ -81,7 +82,12 @@ class RunFolder:
     def make_plan(self, sources: Sequence[Source], shard_size: int | None) -> None:
         """Write it. shard_size: pictures; None: by their number."""
         size = shard_size or auto_shard_size(len(sources))
-        self._plan = Plan.write(self.out / "plan.jsonl", sources, size)
+        self._plan = Plan.write(self.out / "plan.jsonl", sources, size, self.masks())
+
+    def masks(self) -> Masks | None:
+        """Looks for them. Raises `UsageError` where there are none any more."""
+        folder = self.record["settings"]["masks"]
+        return None if folder is None else Masks(folder)
 
     def check_inputs(self) -> None:
         """Raise `UsageError` naming files that have changed; those of pictures that failed may."""
@@ -90,7 +96,7 @@ class RunFolder:
     def retry_failed(self) -> None:
         """Take the pictures that failed back into the plan, with their files as they are now."""
         if failed := self.ledger.failed():
-            self._plan = self.plan.renew(failed)
+            self._plan = self.plan.renew(failed, self.masks())
             self.ledger.reopen()
 
     @property

@@ -9,7 +9,6 @@ from ..engine.autoencoder import Autoencoder
 from ..engine.errors import RelatentError
 from ..engine.images import LoadedImage
 from ..engine.loading import Reader
-from ..engine.masks import Masks
 from ..engine.metrics import psnr
 from ..engine.records import Outcome, Record
 from .hdf5 import open_file, read_rows
@@ -73,9 +72,8 @@ def _choose(shards: list[Shard]) -> list[tuple[Shard, int]]:
 
 def _reader(folder: RunFolder, autoencoder: Autoencoder) -> Reader:
     settings = folder.record["settings"]
-    masks = None if settings["masks"] is None else Masks(settings["masks"])
     cell = autoencoder.downscale_factor or 1
-    return Reader(settings["size"], settings["fit"], settings["background"], cell, masks)
+    return Reader(settings["size"], settings["fit"], settings["background"], cell, folder.masks())
 
 
 def _target(folder: RunFolder, shard: Shard, record: Record, reader: Reader) -> LoadedImage | str:

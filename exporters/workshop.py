@@ -18,7 +18,6 @@ from ..engine.discovery import Source
 from ..engine.errors import UsageError
 from ..engine.load import load_autoencoder
 from ..engine.loading import auto_workers, read_ahead
-from ..engine.masks import Masks
 from ..engine.records import Failure, Record
 from ..engine.run import ImageRun
 from .ledger import Shard
@@ -78,7 +77,7 @@ class Workshop:
         """config: the run's own, in memory since a loss may be a function. workers: processes that read pictures; None
         finds out, for a machine with `processes` workshops."""
         record = folder.record
-        settings, masks = record["settings"], record["settings"]["masks"]
+        settings = record["settings"]
         self.folder = folder
         self.autoencoder = autoencoder
         self.workers = auto_workers(autoencoder.device.type, processes) if workers is None else workers
@@ -92,7 +91,7 @@ class Workshop:
             None if record["batch_size"] == "auto" else record["batch_size"],
             settings["keep_images"],
             settings["flip"],
-            None if masks is None else Masks(masks),
+            folder.masks(),
             capacity=min(folder.plan.shard_size, folder.plan.total),
         )
         torch.manual_seed(settings["seed"])

@@ -1,5 +1,6 @@
 """Weight maps through the optimiser, and masks from files through a run."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -13,10 +14,14 @@ from relatent import LatentOptimizer, OptimizationConfig, optimize_directory
 from relatent.cli import main
 from relatent.engine import loop as loops
 from relatent.engine.checks import check_weights
+from relatent.engine.discovery import discover
 from relatent.engine.errors import ImageError, UsageError
-from relatent.engine.images import load_grey, load_image
+from relatent.engine.images import LoadedImage, load_grey, load_image
+from relatent.engine.loading import Reader
+from relatent.engine.masks import Masks
 from relatent.engine.metrics import mean_squared_error, quality
 from relatent.engine.step import build_step
+from relatent.exporters.plan import Planned
 from relatent.exporters.run_folder import RunFolder
 from test_engine import assert_same, started
 from torch import nn
@@ -251,6 +256,48 @@ def test_masks_that_cannot_be_used_fail_their_picture_alone(photographs, tmp_pat
     assert "black wherever the picture is kept" in reasons["loose.bmp"]
     assert "two masks: third.gif and third.png" in reasons["test/third.png"]
     assert "second.gif: no image that Pillow knows" in reasons["train/second.jpg"]
+
+
+def test_a_run_does_not_go_on_with_other_masks(photographs, tmp_path, small_vae):
+    masks, out = tmp_path / "masks", tmp_path / "out"
+    write_masks(photographs, masks)
+    (masks / "loose.gif").write_text("no image")
+    options = dict(config=QUICK, size=32, masks=masks, shard_size=1)
+    assert optimize_directory(photographs, out, small_vae, **options)["counts"]["failed"] == 1
+    rows = [json.loads(line) for line in (out / "plan.jsonl").read_text().splitlines()[1:]]
+    first = masks / "train" / "first.gif"
+    assert rows[0]["mask"]["path"] == str(first)
+    assert rows[0]["mask"]["sha256"] == hashlib.sha256(first.read_bytes()).hexdigest()
+    whole = first.read_bytes()
+    Image.new("L", (64, 48), 255).save(first)
+    with pytest.raises(
+        UsageError, match=r"inputs changed since the run began: .*first\.gif has changed; put them back"
+    ):
+        optimize_directory(photographs, out, small_vae, **options)
+    first.unlink()
+    with pytest.raises(UsageError, match=r"first\.gif is gone"):
+        optimize_directory(photographs, out, small_vae, **options)
+    first.write_bytes(whole)
+    assert optimize_directory(photographs, out, small_vae, **options)["counts"]["failed"] == 1
+    Image.new("L", (64, 48), 255).save(masks / "loose.gif")  # what failed may be mended
+    optimize_directory(photographs, out, small_vae, **options)
+    folder = RunFolder.open(out)
+    folder.retry_failed()
+    (row,) = [row for row in folder.plan.all_rows() if row.source.name == "loose"]
+    assert row.source.mask_sha256 == hashlib.sha256((masks / "loose.gif").read_bytes()).hexdigest()
+
+
+def test_a_mask_that_changes_while_the_run_goes_on_fails_its_picture(photographs, tmp_path):
+    masks = tmp_path / "masks"
+    write_masks(photographs, masks)
+    source = next(source for source in discover(photographs) if source.name == "first")
+    row = Planned.of(source, Masks(masks))
+    reader = Reader(32, masks=Masks(masks))
+    assert isinstance(reader.read(row.source), LoadedImage)
+    assert Planned.parse(row.line().encode()) == row
+    Image.new("L", (64, 48), 255).save(masks / "train" / "first.gif")
+    failed = reader.read(row.source)
+    assert failed.reason == f"mask {masks / 'train' / 'first.gif'}: changed since the run was planned"
 
 
 def test_masks_from_the_command_line(photographs, tmp_path, vae_folder, capsys):
