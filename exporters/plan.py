@@ -88,8 +88,7 @@ class Planned:
 
     @classmethod
     def _with(cls, source: Source, file: FileState, mask: FileState | None) -> "Planned":
-        hashes = {"sha256": file.sha256, "mask_sha256": mask.sha256 if mask else None}
-        return cls(replace(source, **hashes), file, mask)
+        return cls(replace(source, sha256=file.sha256, mask_sha256=mask.sha256 if mask else None), file, mask)
 
     def line(self) -> str:
         """Its inverse."""
