@@ -95,13 +95,12 @@ def fall_figure(losses: list[np.ndarray], loss: str, file: Path | BinaryIO) -> N
     figure, axes = _figure(6.5, 4)
     falls, unit = _falls(losses)
     table = np.array([np.pad(fall, (0, max(map(len, falls)) - len(fall)), mode="edge") for fall in falls])
-    for low, high in ((0, 100), (10, 90)):
+    for label, low, high, alpha in (("all", 0, 100, 0.12), ("10 to 90 %", 10, 90, 0.3)):
         edges = np.percentile(table, (low, high), axis=0)
-        label = "all" if low == 0 else f"{low} to {high} %"
-        axes.fill_between(np.arange(table.shape[1]), *edges, color=OPTIMISED, alpha=0.18, linewidth=0, label=label)
+        axes.fill_between(np.arange(table.shape[1]), *edges, color=OPTIMISED, alpha=alpha, linewidth=0, label=label)
     axes.plot(np.median(table, axis=0), color=OPTIMISED, label="median")
     axes.set_xlabel("iteration")
-    axes.set_title(f"Fall of the loss ({loss}){unit}", fontsize=11, loc="left")
+    axes.set_title(f"Fall of the loss ({loss}) since the first iteration{unit}", fontsize=11, loc="left")
     axes.legend(fontsize=9, frameon=False, loc="lower right")
     figure.savefig(file, dpi=120)
 

@@ -43,7 +43,7 @@ def _cell(side: dict[str, Any], keys: tuple[str, ...], factor: float, digits: in
     value: Any = side
     for key in keys:
         value = value.get(key) if value is not None else None
-    return "–" if value is None else f"{value * factor:.{digits}f}"
+    return "–" if value is None else f"{round(value * factor, digits) + 0.0:.{digits}f}"  # no "-0.0"
 
 
 def latent_figure(report: dict[str, Any], file: Path | BinaryIO) -> None:

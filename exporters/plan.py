@@ -11,13 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..engine.discovery import Source
 from ..engine.errors import DatasetError, ImageError, UsageError
-from ..engine.masks import Masks
 from .atomic import atomic_path, file_sha256
 from .exporter import SCHEMA
+
+if TYPE_CHECKING:  # it brings torch along
+    from ..engine.masks import Masks
 
 LEAST_SHARD, MOST_SHARD = 32, 2048  # pictures
 PART = 100  # of the run is a shard
@@ -70,7 +72,7 @@ class Planned:
     mask: FileState | None = None
 
     @classmethod
-    def of(cls, source: Source, masks: Masks | None) -> "Planned":
+    def of(cls, source: Source, masks: "Masks | None") -> "Planned":
         """Reads the files."""
         mask = None
         if masks is not None:
@@ -134,7 +136,7 @@ class Plan:
             raise DatasetError(f"{path} is damaged: {error}") from error
 
     @classmethod
-    def write(cls, path: Path, sources: Sequence[Source], shard_size: int, masks: Masks | None) -> "Plan":
+    def write(cls, path: Path, sources: Sequence[Source], shard_size: int, masks: "Masks | None") -> "Plan":
         """Reads every file once, for its hash."""
         _write(path, len(sources), shard_size, _planned(sources, masks))
         return cls(path)
@@ -183,7 +185,7 @@ class Plan:
         if named:
             raise UsageError(f"{self.path.parent} holds a run over other pictures: {_some(named)}; choose another OUT")
 
-    def renew(self, names: set[str], masks: Masks | None) -> "Plan":
+    def renew(self, names: set[str], masks: "Masks | None") -> "Plan":
         """Take the files of these pictures as they are now; -> the plan, opened again."""
         rows = (Planned.of(row.source, masks) if row.source.name in names else row for row in self.all_rows())
         _write(self.path, self.total, self.shard_size, rows)
@@ -195,7 +197,7 @@ def auto_shard_size(total: int) -> int:
     return max(LEAST_SHARD, min(MOST_SHARD, -(-total // PART)))
 
 
-def _planned(sources: Sequence[Source], masks: Masks | None) -> Iterator[Planned]:
+def _planned(sources: Sequence[Source], masks: "Masks | None") -> Iterator[Planned]:
     with ThreadPoolExecutor(THREADS) as pool:
         for some in _batches(iter(sources)):
             yield from pool.map(partial(Planned.of, masks=masks), some)

@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..engine.discovery import Source
 from ..engine.errors import DatasetError, UsageError
-from ..engine.masks import Masks
 from ..engine.records import Record
 from .atomic import discard, write_json
 from .exporter import FORMATS, RUN_FILES, SCHEMA, Header
@@ -16,6 +15,9 @@ from .hdf5 import read_records
 from .ledger import Ledger
 from .lock import RunLock
 from .plan import Plan, auto_shard_size
+
+if TYPE_CHECKING:  # it brings torch along, which `relatent info` does without
+    from ..engine.masks import Masks
 
 # settings that say how a run goes on, not what comes out
 FREE_SETTINGS = ("input", "formats", "shard_size", "device")
@@ -84,8 +86,10 @@ class RunFolder:
         size = shard_size or auto_shard_size(len(sources))
         self._plan = Plan.write(self.out / "plan.jsonl", sources, size, self.masks())
 
-    def masks(self) -> Masks | None:
+    def masks(self) -> "Masks | None":
         """Looks for them. Raises `UsageError` where there are none any more."""
+        from ..engine.masks import Masks
+
         folder = self.record["settings"]["masks"]
         return None if folder is None else Masks(folder)
 
