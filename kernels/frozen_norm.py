@@ -18,7 +18,9 @@ class _EagerGroupNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float
     ) -> torch.Tensor:
-        weight, count = weight.float(), x[0, 0].numel()
+        last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        ctx.layout = torch.channels_last if last else torch.contiguous_format
+        x, weight, count = x.contiguous(memory_format=ctx.layout), weight.float(), x[0, 0].numel()
         out, mean, rstd = torch.native_group_norm(x, weight, bias.float(), len(x), len(weight), count, groups, eps)
         ctx.save_for_backward(x, weight, mean, rstd)
         ctx.shape = len(x), len(weight), count, groups
@@ -27,8 +29,9 @@ class _EagerGroupNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
+        pull = grads[0].float().contiguous(memory_format=ctx.layout)
         pulled, _, _ = torch.ops.aten.native_group_norm_backward(
-            grads[0].float(), x.float(), mean, rstd, weight, *ctx.shape, [True, False, False]
+            pull, x.float(), mean, rstd, weight, *ctx.shape, [True, False, False]
         )
         return pulled.to(x.dtype), None, None, None, None
 

@@ -347,11 +347,16 @@ def test_frozen_conv_keeps_its_input_out_of_the_backward_pass():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layout", ["dense", "channels last", "gradient's other"])
 @pytest.mark.parametrize(("shape", "groups"), [((2, 12, 9, 7), 4), ((1, 64, 8, 8), 2), ((2, 24, 33), 3)])
-def test_frozen_norm_in_low_precision_is_as_good_as_torch(dtype, shape, groups):
-    x = (images((*shape, 1), dtype).squeeze(-1) * 3 + 1).requires_grad_(True)
+def test_frozen_norm_in_low_precision_is_as_good_as_torch(dtype, layout, shape, groups):
+    x, pull = images(shape, dtype) * 3 + 1, images(shape, dtype, seed=3)
+    if layout != "dense":
+        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
+    if layout == "channels last":
+        pull = pull.movedim(1, -1).contiguous().movedim(-1, 1)
+    x.requires_grad_(True)
     weight, bias = images(shape[1:2], dtype, seed=1) + 1, images(shape[1:2], dtype, seed=2)
-    pull = images((*shape, 1), dtype, seed=3).squeeze(-1)
     exact, wide = x.detach().double().requires_grad_(True), (weight.double(), bias.double())
     expected, torchs = F.group_norm(exact, groups, *wide, 1e-6), F.group_norm(x, groups, weight, bias, 1e-6)
     found = frozen_norm(x, weight, bias, groups, 1e-6)
