@@ -88,11 +88,13 @@ def _evaluation(
             (gradient,) = torch.autograd.grad(scale * each.sum(), slots.low)
             loss = each.detach()
             error = mean_squared_error(decoded.detach(), slots.targets, slots.weights)
-        if penalty is not None:  # of the fp32 latents, not of their rounded copy
-            latents = slots.decodable(slots.latents.detach()).requires_grad_(True)
-            extra = penalty(latents, slots.initial)
-            (pull,) = torch.autograd.grad(extra.sum(), latents)
-            loss, gradient = loss + extra.detach(), gradient.float() + scale * pull
+        if penalty is not None:
+            # of the fp32 latents, not of their rounded copy, which only lends its place in the graph: torch 2.11 compiles
+            # no requires_grad_() of an intermediate
+            nothing = slots.low.float() - slots.low.detach().float()
+            extra = penalty(slots.decodable(slots.latents.detach()) + nothing, slots.initial)
+            (pull,) = torch.autograd.grad(scale * extra.sum(), slots.low)
+            loss, gradient = loss + extra.detach(), gradient.float() + pull.float()
         return loss, error, gradient, scale
 
     return evaluate
