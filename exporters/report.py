@@ -108,18 +108,18 @@ class _Rows:
             return text | metrics | {"iterations": int(file["iterations"][row])}
 
     def losses(self, indices: np.ndarray) -> list[np.ndarray]:
-        """(T,) of each, T its own."""
+        """(T,) of each, T its own; without one that was not finite, with which a picture's iterations ended."""
         found = []
         for number in np.unique(self.shard[indices]):
             mine = indices[self.shard[indices] == number] - self.starts[number]
             with open_file(self.files[number]) as file:
-                table, counts = file["losses"][mine], file["iterations"][mine]
-            found += [row[:count] for row, count in zip(table, counts, strict=True)]
+                found += [row[np.isfinite(row)] for row in file["losses"][mine]]
         return found
 
 
 def _card(record: Record) -> dict[str, Any]:
-    images = {name: _detail(pixels, _place(record)) for name, pixels in record.images.items()}
+    top, left = _place(record)
+    images = {name: pixels[top : top + DETAIL, left : left + DETAIL] for name, pixels in record.images.items()}
     return {
         "name": f"{record.split}/{record.name}",
         "metrics": record.metrics,
@@ -140,11 +140,6 @@ def _place(record: Record) -> tuple[int, int]:
     sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = np.unravel_index(int(sums.argmax()), sums.shape)
     return int(top), int(left)
-
-
-def _detail(pixels: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
-    top, left = corner
-    return pixels[top : top + DETAIL, left : left + DETAIL]
 
 
 def _webp(pixels: np.ndarray) -> bytes:
