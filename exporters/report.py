@@ -92,17 +92,19 @@ class _Rows:
         self.files, self.shard = files, shard.astype(int)
         self.starts = np.searchsorted(self.shard, np.arange(len(files)))
 
-    def record(self, index: int) -> Record:
+    def _find(self, index: int) -> tuple[Path, int]:
         number = self.shard[index]
-        row = int(index - self.starts[number])
-        with open_file(self.files[number]) as file:
+        return self.files[number], int(index - self.starts[number])
+
+    def record(self, index: int) -> Record:
+        path, row = self._find(index)
+        with open_file(path) as file:
             return read_rows(file, slice(row, row + 1))[0]
 
     def facts(self, index: int) -> dict[str, Any]:
         """A row of the table."""
-        number = self.shard[index]
-        row = int(index - self.starts[number])
-        with open_file(self.files[number]) as file:
+        path, row = self._find(index)
+        with open_file(path) as file:
             text = {name: file[name].asstr()[row] for name in ("split", "image_name", "stop_reason")}
             metrics = {name: float(file[f"metrics/{name}"][row]) for name in ("initial_psnr", "final_psnr")}
             return text | metrics | {"iterations": int(file["iterations"][row])}

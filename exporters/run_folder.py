@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,10 +85,11 @@ class RunFolder:
     def make_plan(self, sources: Sequence[Source], shard_size: int | None) -> None:
         """Write it. shard_size: pictures; None: by their number."""
         size = shard_size or auto_shard_size(len(sources))
-        self._plan = Plan.write(self.out / "plan.jsonl", sources, size, self.masks())
+        self._plan = Plan.write(self.out / "plan.jsonl", sources, size, self.masks)
 
+    @cached_property  # it goes through their whole folder
     def masks(self) -> "Masks | None":
-        """Looks for them. Raises `UsageError` where there are none any more."""
+        """Those of the run. Raises `UsageError` where there are none any more."""
         from ..engine.masks import Masks
 
         folder = self.record["settings"]["masks"]
@@ -100,7 +102,7 @@ class RunFolder:
     def retry_failed(self) -> None:
         """Take the pictures that failed back into the plan, with their files as they are now."""
         if failed := self.ledger.failed():
-            self._plan = self.plan.renew(failed, self.masks())
+            self._plan = self.plan.renew(failed, self.masks)
             self.ledger.reopen()
 
     @property

@@ -91,7 +91,7 @@ class Workshop:
             None if record["batch_size"] == "auto" else record["batch_size"],
             settings["keep_images"],
             settings["flip"],
-            folder.masks(),
+            folder.masks,
             capacity=min(folder.plan.shard_size, folder.plan.total),
         )
         torch.manual_seed(settings["seed"])
