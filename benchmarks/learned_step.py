@@ -57,8 +57,8 @@ class LearnedStep(nn.Module):
         self.head = nn.Conv2d(hidden, channels, 3, padding=1)
         nn.init.normal_(self.step.weight, std=0.02)
         for layer in (self.head, *last):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, signals: torch.Tensor, pixels: torch.Tensor, step: int) -> torch.Tensor:
         """(B, 6C, h, w), (B, 6, H, W), the iteration from 0 -> (B, C, h, w)."""
