@@ -86,12 +86,16 @@ class Search:
     def latents(self) -> torch.Tensor:
         return self.start + F.conv2d(self.coordinates, self.filter, padding="same")
 
+    def pull_back(self, gradient: torch.Tensor) -> torch.Tensor:
+        """The latents' gradient -> that of the coordinates."""
+        return F.conv_transpose2d(gradient, self.filter, padding=[side // 2 for side in self.filter.shape[2:]])
+
     def change(
         self, gradient: torch.Tensor, pictures: torch.Tensor, network: LearnedStep | None = None
     ) -> torch.Tensor:
         """From the latents' gradient and D(z) to the next step of the coordinates; for those of a network, with a graph."""
         config, latents = self.config, self.latents
-        gradient = F.conv_transpose2d(gradient, self.filter, padding=[side // 2 for side in self.filter.shape[2:]])
+        gradient = self.pull_back(gradient)
         beta = config.betas[0] - (config.betas[0] - config.initial_beta) * max(0.0, 1.0 - self.step / config.beta_rise)
         self.mean = torch.lerp(gradient, self.mean, beta)
         self.square = torch.lerp(gradient.square(), self.square, config.betas[1])
@@ -143,8 +147,7 @@ def train(
         change = search.change(gradient, pictures, network)
         search.advance(change)
         gradient, pictures, error = _evaluate(autoencoder, search, precision)
-        pulled = F.conv_transpose2d(gradient, search.filter, padding=[side // 2 for side in search.filter.shape[2:]])
-        (pulled / _per_image(error) * change).sum().backward()
+        (search.pull_back(gradient) / _per_image(error) * change).sum().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
