@@ -26,7 +26,7 @@ from ..engine.device import resolve_precision
 from ..engine.discovery import bsds500_folder
 from ..engine.preconditioner import preconditioner
 from ..engine.presets import preset
-from ..engine.regularisers import spread
+from ..engine.slots import Slots
 from .bench_loop import load_decoders, load_targets
 from .meter import Meter, Run, count_costs, mean_gains
 from .quality import PAGE, preset_rows
@@ -74,28 +74,21 @@ class Search:
 
     def __init__(self, autoencoder: Autoencoder, start: torch.Tensor, targets: torch.Tensor):
         self.config = OptimizationConfig()
-        self.start, self.targets = start, targets
-        self.sigma = _per_image(spread(start))
-        found = preconditioner(autoencoder, tuple(start.shape[1:]))
-        assert found is not None  # the latents are pictures
-        self.filter = found
-        self.coordinates, self.mean, self.square, self.moved = (torch.zeros_like(start) for _ in range(4))
+        filter_ = preconditioner(autoencoder, tuple(start.shape[1:]))
+        self.slots = Slots.empty(start, targets, self.config, torch.float32, preconditioner=filter_)
+        self.slots.load(list(range(len(start))), start, targets, self.config)
+        self.mean, self.square, self.moved = (torch.zeros_like(start) for _ in range(3))
         self.correction, self.step = 0.0, 0
 
     @property
     def latents(self) -> torch.Tensor:
-        return self.start + F.conv2d(self.coordinates, self.filter, padding="same")
-
-    def pull_back(self, gradient: torch.Tensor) -> torch.Tensor:
-        """The latents' gradient -> that of the coordinates."""
-        return F.conv_transpose2d(gradient, self.filter, padding=[side // 2 for side in self.filter.shape[2:]])
+        return self.slots.decodable(self.slots.latents)
 
     def change(
         self, gradient: torch.Tensor, pictures: torch.Tensor, network: LearnedStep | None = None
     ) -> torch.Tensor:
-        """From the latents' gradient and D(z) to the next step of the coordinates; for those of a network, with a graph."""
-        config, latents = self.config, self.latents
-        gradient = self.pull_back(gradient)
+        """From the coordinates' gradient and D(z) to their next step; for those of a network, with a graph."""
+        config, rate = self.config, _per_image(self.slots.rate)
         beta = config.betas[0] - (config.betas[0] - config.initial_beta) * max(0.0, 1.0 - self.step / config.beta_rise)
         self.mean = torch.lerp(gradient, self.mean, beta)
         self.square = torch.lerp(gradient.square(), self.square, config.betas[1])
@@ -103,20 +96,20 @@ class Search:
         size = _per_image(gradient.flatten(1).square().mean(1).sqrt())
         scale = (self.square / (1.0 - config.betas[1] ** (self.step + 1))).sqrt() + config.relative_eps * size
         adam = self.mean / self.correction / scale
-        change = -config.relative_learning_rate * self.sigma * adam
+        change = -rate * adam
         if network is not None and self.step < network.steps:
-            away = 3.0 * (latents - self.start)
+            sigma, latents, targets = rate / config.relative_learning_rate, self.latents, self.slots.targets
             signals = [gradient / size, adam, gradient / scale]
-            signals += [each / self.sigma for each in (8.0 * self.moved, away, latents)]
-            error = pictures - self.targets
+            signals += [each / sigma for each in (8.0 * self.moved, 3.0 * (latents - self.slots.origin), latents)]
+            error = pictures - targets
             error = error / _per_image(error.flatten(1).square().mean(1).sqrt())
-            pixels = torch.cat([error, self.targets], 1)
-            change = change + REACH * self.sigma * network(torch.cat(signals, 1), pixels, self.step)
+            pixels = torch.cat([error, targets], 1)
+            change = change + REACH * sigma * network(torch.cat(signals, 1), pixels, self.step)
         return change
 
     def advance(self, change: torch.Tensor) -> None:
         self.moved = change.detach()
-        self.coordinates = self.coordinates + self.moved
+        self.slots.latents.add_(self.moved)
         self.step += 1
 
 
@@ -137,8 +130,8 @@ def train(
     )
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
-    begun, done, search = now(autoencoder.device), 0, None
-    while done < updates:
+    begun, search = now(autoencoder.device), None
+    for update in range(1, updates + 1):
         if search is None or search.step == steps:
             targets = crops(photographs, generator)
             search = Search(autoencoder, autoencoder.encode(targets), targets)
@@ -147,17 +140,16 @@ def train(
         change = search.change(gradient, pictures, network)
         search.advance(change)
         gradient, pictures, error = _evaluate(autoencoder, search, precision)
-        (search.pull_back(gradient) / _per_image(error) * change).sum().backward()
+        (gradient / _per_image(error) * change).sum().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
         average.update_parameters(network)
-        done += 1
-        if done % 300 == 0:
+        if update % 300 == 0:
             gain = 10.0 * (first / error).log10().mean().item()
             seconds = now(autoencoder.device) - begun
-            print(f"update {done}  {seconds:.0f} s  {gain:+.2f} dB by iteration {search.step}", file=sys.stderr)
+            print(f"update {update}  {seconds:.0f} s  {gain:+.2f} dB by iteration {search.step}", file=sys.stderr)
     network.load_state_dict(average.module.state_dict())
     return network.eval().requires_grad_(False)
 
@@ -182,13 +174,13 @@ def crops(photographs: Sequence[torch.Tensor], generator: torch.Generator) -> to
 def _evaluate(
     autoencoder: Autoencoder, search: Search, precision: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """-> the latents' gradient of ½‖D(z) − x‖² (B, C, h, w), D(z), and the squared error summed (B,)."""
+    """-> the coordinates' gradient of ½‖D(z) − x‖² (B, C, h, w), D(z), and the squared error summed (B,)."""
     decode, dtype = autoencoder.loop_decoder(precision)
     latents = search.latents.to(dtype).requires_grad_(True)
     pictures = decode(latents)
-    error = pictures.detach().float() - search.targets
+    error = pictures.detach().float() - search.slots.targets
     (gradient,) = torch.autograd.grad(pictures, latents, error.to(pictures.dtype))
-    return gradient.float(), pictures.detach().float(), error.square().flatten(1).sum(1)
+    return search.slots.pull_back(gradient.float()), pictures.detach().float(), error.square().flatten(1).sum(1)
 
 
 def _per_image(values: torch.Tensor) -> torch.Tensor:
@@ -204,13 +196,15 @@ def helped(meter: Meter, network: LearnedStep) -> torch.Tensor:
     while meter.affords():
         gradient, picture = meter.gradient(search.latents)
         with torch.no_grad():
-            search.advance(search.change(gradient, picture, network))
+            search.advance(search.change(search.slots.pull_back(gradient), picture, network))
         if search.step <= network.steps:
             meter.spend(counter.get_total_flops())
     return search.latents
 
 
-def measure(autoencoder: Autoencoder, targets: Sequence[torch.Tensor], network: LearnedStep) -> list[dict[str, Any]]:
+def measure(
+    autoencoder: Autoencoder, targets: Sequence[torch.Tensor], networks: Sequence[LearnedStep]
+) -> list[dict[str, Any]]:
     """A row per search: mean gain in dB at `POINTS` of work."""
     costs = count_costs(autoencoder, targets[0])
     plain = preset(None, precision="fp32", iterations=ITERATIONS, convergence_threshold=0.0, warm_start=0)
@@ -219,8 +213,11 @@ def measure(autoencoder: Autoencoder, targets: Sequence[torch.Tensor], network: 
     for target in targets:
         for name, config in (("Adam", plain), ("Adam after an encoder step", warm)):
             runs.setdefault(name, []).append(preset_rows(autoencoder, costs, config, target))
-        meter = Meter(autoencoder, target, costs, ITERATIONS)
-        runs.setdefault(f"a network's help in {network.steps} steps", []).append(meter.finish(helped(meter, network)))
+        for network in networks:
+            meter = Meter(autoencoder, target, costs, ITERATIONS)
+            runs.setdefault(f"a network's help in {network.steps} steps", []).append(
+                meter.finish(helped(meter, network))
+            )
     return [
         {
             "search": name,
@@ -263,12 +260,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = decoders["tiny"].device
     photographs = load_targets(folder / "train", SOURCE, 10**6, device)
     targets = load_targets(folder / "val", options.size, options.limit, device)
-    results: dict[str, list[dict[str, Any]]] = {}
+    results = {}
     for name, autoencoder in decoders.items():
-        for steps in options.steps:
-            print(f"{name}: learning {steps} steps", file=sys.stderr)
-            rows = measure(autoencoder, targets, train(autoencoder, photographs, options.updates, steps))
-            results[name] = [*results.get(name, []), *(row for row in rows if row not in results.get(name, []))]
+        print(f"{name}: learning", file=sys.stderr)
+        networks = [train(autoencoder, photographs, options.updates, steps) for steps in options.steps]
+        results[name] = measure(autoencoder, targets, networks)
     print(table(results))
     content = {
         "split": "val", "size": options.size, "images": len(targets), "updates": options.updates, "points": POINTS, "results": results,
