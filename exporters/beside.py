@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 DELAY = 60.0  # seconds into a run: a shorter one is exported sooner than another process starts
 POLL = 0.5  # seconds between looks at the ledger
+PATIENCE = 10.0  # seconds for a process that was told to end, until it is told again
 NICE = 10  # the engine goes first
 
 
@@ -52,8 +53,9 @@ class Beside:
     ) -> None:
         self._settle()
         if self._process is not None:
-            self._process.terminate()
-            self._process.join()
+            while self._process.is_alive():  # its SystemExit is lost where Python ignores exceptions, in a __del__ say
+                self._process.terminate()
+                self._process.join(PATIENCE)
 
     def finish(self) -> list[str]:
         """The formats that are at their places, from all shards and from run.json as it is now."""
