@@ -8,7 +8,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any, Self
 
 from ..engine.parent import end_with_parent
 from ..engine.records import Record
+from .atomic import discard
 from .exporter import Exporter, exporter_class, make_exporter
 from .hdf5 import read_records
 from .labels import run_header
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 DELAY = 60.0  # seconds into a run: a shorter one is exported sooner than another process starts
 POLL = 0.5  # seconds between looks at the ledger
-PATIENCE = 10.0  # seconds for a process that was told to end, until it is told again
 NICE = 10  # the engine goes first
 
 
@@ -53,9 +52,10 @@ class Beside:
     ) -> None:
         self._settle()
         if self._process is not None:
-            while self._process.is_alive():  # its SystemExit is lost where Python ignores exceptions, in a __del__ say
-                self._process.terminate()
-                self._process.join(PATIENCE)
+            self._process.kill()  # not asked to end: a handler's exception is lost where Python ignores them, in a __del__
+            self._process.join()
+            for path in self.out.glob(f".*.partial-{self._process.pid}*"):
+                discard(path)
 
     def finish(self) -> list[str]:
         """The formats that are at their places, from all shards and from run.json as it is now."""
@@ -85,37 +85,32 @@ class Beside:
 
 
 def _export(out: Path, names: list[str], pipe: Any) -> None:
-    """In the new process. What fails is given up without a word: the parent will meet the error itself, and say so."""
+    """In the new process, which may be killed at any time. What fails is given up without a word: the parent will meet
+    the error itself, and say so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what is half-written goes away
     end_with_parent()
     os.nice(NICE)
     folder, written = RunFolder.open(out), []
     open_ones: dict[str, Exporter] = {}
-    try:
-        for name in names:
-            exporter = make_exporter(name, out, run_header(folder, name))
-            with contextlib.suppress(Exception):
-                open_ones[name] = exporter.__enter__()
-        for records in _finished(folder):
-            for name, exporter in list(open_ones.items()):
-                try:
-                    exporter.write(records)
-                except Exception as error:
-                    del open_ones[name]
-                    exporter.__exit__(type(error), error, None)
-        pipe.recv()  # the parent's word that run.json is up to date
-        latents = RunFolder.open(out).header.latents
+    for name in names:
+        exporter = make_exporter(name, out, run_header(folder, name))
+        with contextlib.suppress(Exception):
+            open_ones[name] = exporter.__enter__()
+    for records in _finished(folder):
         for name, exporter in list(open_ones.items()):
-            del open_ones[name]
-            exporter.header = replace(exporter.header, latents=latents)
-            with contextlib.suppress(Exception):
-                exporter.__exit__(None, None, None)
-                written.append(name)
-        pipe.send(written)
-    finally:
-        for exporter in open_ones.values():
-            exporter.__exit__(SystemExit, None, None)
+            try:
+                exporter.write(records)
+            except Exception as error:
+                del open_ones[name]
+                exporter.__exit__(type(error), error, None)
+    pipe.recv()  # the parent's word that run.json is up to date
+    latents = RunFolder.open(out).header.latents
+    for name, exporter in open_ones.items():
+        exporter.header = replace(exporter.header, latents=latents)
+        with contextlib.suppress(Exception):
+            exporter.__exit__(None, None, None)
+            written.append(name)
+    pipe.send(written)
 
 
 def _finished(folder: RunFolder) -> Iterator[list[Record]]:

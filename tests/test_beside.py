@@ -93,7 +93,16 @@ def test_a_process_that_is_killed_costs_nothing_but_its_work(pictures, vae_folde
     assert left == [], "the next run takes away what it left"
 
 
-def test_a_run_that_stops_takes_the_process_with_it(pictures, vae_folder, tmp_path, at_once):
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_run_that_stops_takes_the_process_with_it(pictures, vae_folder, tmp_path, at_once, monkeypatch, listens):
+    if not listens:
+        start = beside.Beside._start
+
+        def stopped(self):
+            start(self)
+            os.kill(self._process.pid, signal.SIGSTOP)
+
+        monkeypatch.setattr(beside.Beside, "_start", stopped)
     (pictures / "11.png").write_bytes(b"no picture")
     with pytest.raises(RunStoppedError, match="--max-failures 0"):
         optimize(pictures, tmp_path / "out", vae_folder, formats=["webdataset", "png"], max_failures=0)
