@@ -11,8 +11,6 @@ from typing import Any
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-DEMO_PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")  # in scikit-image's wheel
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status. Errors meant for the user are one line on stderr."""
@@ -233,18 +231,16 @@ def _demo(options: argparse.Namespace) -> int:
     import shutil
     import tempfile
 
-    import skimage.data
-
     from .engine.device import limit_threads
+    from .engine.photographs import photographs
     from .engine.presets import preset
     from .exporters.directory import optimize_directory
 
     limit_threads()
-    photographs = Path(skimage.data.__file__).parent
     config = preset(options.preset, **({"iterations": options.iterations} if options.iterations is not None else {}))
     with tempfile.TemporaryDirectory() as folder:
-        for name in DEMO_PHOTOGRAPHS:
-            shutil.copy(photographs / name, folder)
+        for path in photographs():
+            shutil.copy(path, folder)
         run = optimize_directory(
             folder,
             options.out,

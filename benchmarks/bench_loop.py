@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from ..cli import DEMO_PHOTOGRAPHS
 from ..engine.autoencoder import Autoencoder
 from ..engine.config import OptimizationConfig
 from ..engine.device import resolve_precision
@@ -27,6 +26,7 @@ from ..engine.images import load_image
 from ..engine.load import load_autoencoder
 from ..engine.metrics import psnr
 from ..engine.optimizer import LatentOptimizer
+from ..engine.photographs import photographs
 from ..engine.presets import preset
 from .peers import ORIGINAL, original_loop
 from .results import command_line, replace_table, write_result
@@ -38,14 +38,8 @@ Method = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 def load_targets(folder: Path | None, size: int, limit: int, device: torch.device) -> list[torch.Tensor]:
     """Photographs as (1, 3, size, size) targets; of None, scikit-image's."""
-    if folder is None:
-        import skimage.data
-
-        here = Path(skimage.data.__file__).parent
-        paths = [here / name for name in DEMO_PHOTOGRAPHS[:limit]]
-    else:
-        paths = [Path(source.path) for source in discover(folder)][:limit]
-    return [load_image(path, size).tensor().to(device) for path in paths]
+    paths = photographs() if folder is None else [Path(source.path) for source in discover(folder)]
+    return [load_image(path, size).tensor().to(device) for path in paths[:limit]]
 
 
 def load_decoders(taef2: Path | None, device: str) -> dict[str, Autoencoder]:

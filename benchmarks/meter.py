@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..engine.autoencoder import Autoencoder
 from ..engine.metrics import psnr
+from ..engine.rewrite import prepare
+from ..engine.thinning import thinning
 from .learned import Learned
 from .timing import now
 
@@ -55,6 +58,34 @@ def count_costs(autoencoder: Autoencoder, target: torch.Tensor) -> Costs:
     with FlopCounterMode(display=False) as iterating:
         autoencoder.decode(latents).sum().backward()  # inside the counter autograd.grad fails
     return Costs(iterating.get_total_flops(), decoding.get_total_flops(), encoding.get_total_flops())
+
+
+def thinned_iteration(autoencoder: Autoencoder, costs: Costs, target: torch.Tensor, error: float) -> float:
+    """Work of an iteration whose gradient may be off by `error`: of the decoder as published, its backward pass thinned.
+
+    The engine's own iteration is cheaper still, for it folds the upsampling into the convolutions after it.
+    """
+    latents = autoencoder.encode(target)
+    thinned = thinning(autoencoder, tuple(latents.shape[1:]), error)
+    if thinned is None:
+        return 1.0
+    assert isinstance(autoencoder.decoder, nn.Module)
+    names = dict(autoencoder.decoder.named_modules())
+    published = {  # the rewritten decoder's names: an upsampling block is its convolution, the first one is in a module
+        next(
+            each for each in (name, f"{name}.conv", name.removesuffix(".conv")) if _convolves(names.get(each))
+        ): factors
+        for name, factors in thinned.items()
+    }
+    module = prepare(autoencoder.decoder, torch.float32, ("freeze_convolutions",), published)
+    latents.requires_grad_(True)
+    with FlopCounterMode(display=False) as iterating:
+        module(latents).sum().backward()
+    return iterating.get_total_flops() / costs.iteration_flops
+
+
+def _convolves(module: nn.Module | None) -> bool:
+    return isinstance(module, nn.Conv2d)
 
 
 @dataclass(frozen=True)

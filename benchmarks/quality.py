@@ -25,12 +25,13 @@ from ..engine.autoencoder import Autoencoder
 from ..engine.config import OptimizationConfig
 from ..engine.device import resolve_precision
 from ..engine.discovery import bsds500_folder
+from ..engine.loop import polish_iterations
 from ..engine.metrics import psnr
 from ..engine.optimizer import LatentOptimizer
 from ..engine.presets import preset
 from .bench_loop import load_decoders, load_targets, photograph_options
 from .learned import Learned
-from .meter import POINTS, Costs, Run, count_costs, mean_gains, means
+from .meter import POINTS, Costs, Run, count_costs, mean_gains, means, thinned_iteration
 from .methods import METHODS, STANDARD, Method, rival_rows
 from .peers import ORIGINAL
 from .results import FOLDER, command_line, replace_table, write_result
@@ -52,21 +53,25 @@ GOALS = {
 }
 
 
-def preset_rows(autoencoder: Autoencoder, costs: Costs, config: OptimizationConfig, target: torch.Tensor) -> Run:
+def preset_rows(
+    autoencoder: Autoencoder, costs: Costs, config: OptimizationConfig, target: torch.Tensor, thinned: float = 1.0
+) -> Run:
     """The engine on one photograph, through its public optimiser.
 
-    Work: its iterations and its encoder steps. The seconds, the final comparison in fp32 among them, are spread evenly
-    over the iterations.
+    thinned: work of an iteration before the polish. Work: its iterations and its encoder steps. The seconds, the final
+    comparison in fp32 among them, are spread evenly over the iterations.
     """
     start = autoencoder.encode(target)
     begun = now(target.device)
     result = LatentOptimizer(config).optimize_batch(autoencoder, start, target, check_range=False)[0]
     seconds = now(target.device) - begun
     warm, count = getattr(config, "warm_start", 0) * costs.encoder_step, len(result.losses)
-    rows = [(warm + index, seconds * index / count, loss) for index, loss in enumerate(result.losses)]
+    cheap = max(0, count - polish_iterations(config, target.device)) if thinned < 1.0 else 0
+    work = [warm + min(index, cheap) * thinned + max(0, index - cheap) for index in range(count + 1)]
+    rows = [(work[index], seconds * index / count, loss) for index, loss in enumerate(result.losses)]
     with torch.no_grad():
         first, last = (autoencoder.decode(each) for each in (start, result.optimized_latents))
-    rows = [(0.0, 0.0, _error(first, target)), *rows, (warm + count, seconds, _error(last, target))]
+    rows = [(0.0, 0.0, _error(first, target)), *rows, (work[-1], seconds, _error(last, target))]
     return Run(rows, (psnr(last, target) - psnr(first, target)).item())
 
 
@@ -93,8 +98,11 @@ def measure(
         searches[name] = partial(rival_rows, autoencoder, costs, learned, method)
         brief = replace(method, budget=min(method.budget, 3.0))  # first calls choose algorithms, allocate and learn
         rival_rows(autoencoder, costs, learned, brief, targets[0])
+    thinned = {
+        name: thinned_iteration(autoencoder, costs, targets[0], each.gradient_error) for name, each in configs.items()
+    }
     for name, config in configs.items():
-        searches[name] = partial(preset_rows, autoencoder, costs, config)
+        searches[name] = partial(preset_rows, autoencoder, costs, config, thinned=thinned[name])
         preset_rows(autoencoder, costs, replace(config, iterations=2), targets[0])
     runs: dict[str, list[Run]] = {name: [] for name in searches}
     for number, target in enumerate(targets, 1):
@@ -108,6 +116,7 @@ def measure(
     return {
         "flops": asdict(costs),
         "encoder_step_work": round(costs.encoder_step, 4),
+        "iteration_work": {name: round(work, 4) for name, work in thinned.items()},
         "rows": [
             {"method": name, "preset": name in configs, **describe(each), "settings": settings[name]}
             for name, each in runs.items()

@@ -9,7 +9,7 @@ from torch import nn
 
 from .device import DTYPES
 from .errors import UsageError
-from .rewrite import DEFAULT_REWRITES, prepare
+from .rewrite import DEFAULT_REWRITES, Factors, prepare
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -49,7 +49,8 @@ class Autoencoder:
         self.rewrites: tuple[str, ...] = DEFAULT_REWRITES  # of the loop's decoder, names in `engine/rewrite.py`
         self.loops: dict[Any, Any] = {}  # captured loops by shape and configuration, kept by `engine/loop.py`
         self.preconditioners: dict[Any, torch.Tensor] = {}  # by grid, kept by `engine/preconditioner.py`
-        self._copies: dict[tuple[str, tuple[str, ...]], nn.Module] = {}  # (precision, rewrites) -> the loop's decoder
+        self.thinnings: dict[Any, Factors] = {}  # by grid, error and rewrites, kept by `engine/thinning.py`
+        self._copies: dict[Any, nn.Module] = {}  # by precision, rewrites and thinning
         self._sha256: str | None = None
         for module in self._modules():
             module.eval().requires_grad_(False)
@@ -71,6 +72,7 @@ class Autoencoder:
             module.to(device)
         self._copies.clear()
         self.preconditioners.clear()
+        self.thinnings.clear()
         self.loops.clear()
         return self
 
@@ -78,19 +80,21 @@ class Autoencoder:
         """(B, C, h, w) -> (B, 3, H, W) fp32, nominally in [-1, 1], not clamped; differentiable in `latents`."""
         return self._in_range(self.decoder(latents.float())).float()
 
-    def loop_decoder(self, precision: str, recompute: bool = False) -> tuple[Transform, torch.dtype]:
+    def loop_decoder(
+        self, precision: str, recompute: bool = False, thinned: Factors | None = None
+    ) -> tuple[Transform, torch.dtype]:
         """`decode` as the loop runs it, and the type of the latents it takes.
 
         A module is copied, rewritten (`rewrites`, exact to rounding), cast and laid out channels-last; its pictures
-        come in its own type where its range is [-1, 1]. `recompute` keeps less in memory for the gradient. A decoder
-        that is a plain function stays as it is, in fp32.
+        come in its own type where its range is [-1, 1]. `recompute` keeps less in memory for the gradient; `thinned`,
+        of `thinnings`, makes it cheaper and approximate. A decoder that is a plain function stays as it is, in fp32.
         """
         if not isinstance(self.decoder, nn.Module):
             return self.decode, torch.float32
         rewrites = (*self.rewrites, "recompute_blocks") if recompute else tuple(self.rewrites)
-        key = (precision, rewrites)
+        key = (precision, rewrites, id(thinned) if thinned else None)
         if key not in self._copies:
-            self._copies[key] = prepare(self.decoder, DTYPES[precision], rewrites)
+            self._copies[key] = prepare(self.decoder, DTYPES[precision], rewrites, thinned)
         module = self._copies[key]
 
         def decode(latents: torch.Tensor) -> torch.Tensor:

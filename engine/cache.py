@@ -1,9 +1,37 @@
 """Where what was computed once is kept between processes."""
 
+import logging
 import os
 from pathlib import Path
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
 
 
 def cache_folder(name: str) -> Path:
     """`$XDG_CACHE_HOME/relatent/<name>`, or under `~/.cache`; not made here."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relatent" / name
+
+
+def read_tensors(path: Path) -> Any:
+    """What `write_tensors` stored, on the CPU; None where there is none, or it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch makes of it
+        logger.info("computing again what %s held, which is damaged: %s", path, error)
+        return None
+
+
+def write_tensors(path: Path, value: Any) -> None:
+    """Tensors, or plain containers of them; where the folder cannot be written to, they are computed again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        torch.save(value, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        logger.info("not stored: %s", error)

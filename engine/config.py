@@ -52,7 +52,12 @@ class OptimizationConfig:
     target_psnr: float | None = None  # dB of PSNR at which it is done; with both targets, whichever is reached first
     max_gradient_norm: float | None = None  # each image's gradient is clipped to this norm; None: not clipped
     precision: str = "auto"  # of the decoder in the loop: fp32, bf16, fp16; auto: bf16 where the processor has it
-    polish_iterations: int | None = None  # of these, the last so many in fp32 after a loop in less; None: 26 % on CPU
+    gradient_error: float = (
+        0.1  # how far off a gradient may be, relatively, for a cheaper backward pass; 0: exact; see engine/thinning.py
+    )
+    polish_iterations: int | None = (
+        None  # the last so many in fp32 and with exact gradients, after others; None: 26 % on CPU
+    )
     recompute: bool = False  # half the memory, for a second forward pass; the iteration is then not compiled
     compile: str = "auto"  # on: compile the iteration, and capture it on CUDA; off: eager; auto: on for CUDA
 
@@ -68,6 +73,10 @@ class OptimizationConfig:
         _positive("eps", self.eps)
         if not (_is_number(self.relative_eps) and self.relative_eps >= 0.0):
             raise UsageError(f"relative_eps: expected a number of at least 0, found {self.relative_eps!r}")
+        if not (_is_number(self.gradient_error) and 0.0 <= self.gradient_error < 1.0):
+            raise UsageError(
+                f"gradient_error: expected a fraction in [0, 1), found {self.gradient_error!r}; 0 keeps gradients exact"
+            )
         if self.learning_rate is not None:
             _positive("learning_rate", self.learning_rate)
         for name in ("target_gain", "target_psnr"):

@@ -131,9 +131,9 @@ def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.d
 
 
 def _refine(decode: Decode, loop: Loop, slots: Slots, start: torch.Tensor) -> Slots:
-    """After a loop in less than fp32: the last iterations in fp32, and for an image whose target is not met in fp32
-    as many as it has left."""
-    if slots.low.dtype == torch.float32:
+    """After a loop in less than fp32, or with approximate gradients: the last iterations without, and for an image whose
+    target is not met in fp32 as many as it has left."""
+    if loop.exact:
         return slots
     which = ((slots.stop_code == RUNNING) | (slots.stop_code == CONVERGED)) & (loop.polish > 0)
     limit = (slots.step + loop.polish).clamp_max(loop.config.iterations)

@@ -13,14 +13,14 @@ serves every size.
 """
 
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from .autoencoder import Autoencoder
-from .cache import cache_folder
+from .cache import cache_folder, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ def preconditioner(autoencoder: Autoencoder, shape: tuple[int, ...]) -> torch.Te
     kept = autoencoder.preconditioners
     if grid not in kept:
         path = _path(autoencoder, grid)
-        found = _read(path, shape[0])
-        if found is None:
+        found = None if path is None else read_tensors(path)
+        if not _fits(found, shape[0]):
             try:
                 found = measure(autoencoder, shape[0], grid)
             except RuntimeError as error:  # a decoder of one size only
@@ -53,7 +53,8 @@ def preconditioner(autoencoder: Autoencoder, shape: tuple[int, ...]) -> torch.Te
                     raise
                 logger.info("the decoder does not take latents of %s: %s", grid, error)
                 found = measure(autoencoder, shape[0], (shape[1], shape[2]))
-            _write(path, found)
+            if path is not None:
+                write_tensors(path, found)
         kept[grid] = found.to(autoencoder.device)
     return kept[grid]
 
@@ -61,7 +62,7 @@ def preconditioner(autoencoder: Autoencoder, shape: tuple[int, ...]) -> torch.Te
 def measure(autoencoder: Autoencoder, channels: int, grid: tuple[int, int]) -> torch.Tensor:
     """The filter (C, C, k, k), on the CPU, measured on latents of `grid` (h, w)."""
     generator = torch.Generator().manual_seed(SEED)
-    spread = WIDTH * _spread(autoencoder, grid)
+    spread = WIDTH * typical_spread(autoencoder, grid)
     latents = (
         (torch.randn(1, channels, *grid, generator=generator) * spread).to(autoencoder.device) for _ in range(LATENTS)
     )
@@ -112,7 +113,7 @@ def whiten(spectrum: torch.Tensor, damping: float = 1.0, taps: int = TAPS) -> to
     return found / found.square().sum((1, 2, 3)).mean().sqrt()
 
 
-def _spread(autoencoder: Autoencoder, grid: tuple[int, int]) -> float:
+def typical_spread(autoencoder: Autoencoder, grid: tuple[int, int]) -> float:
     """About σ of the decoder's latents: of an encoded random picture with a photograph's spectrum, or 1 / scaling."""
     if autoencoder.encoder is None:
         return 1.0 / autoencoder.scaling_factor
@@ -133,25 +134,5 @@ def _path(autoencoder: Autoencoder, grid: tuple[int, int]) -> Path | None:
     return cache_folder("preconditioners") / f"{identity}-{grid[0]}x{grid[1]}-{VERSION}.pt"
 
 
-def _read(path: Path | None, channels: int) -> torch.Tensor | None:
-    if path is None or not path.is_file():
-        return None
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file is measured again, whatever torch makes of it
-        logger.info("measuring the preconditioner anew, %s is damaged: %s", path, error)
-        return None
-    fits = isinstance(found, torch.Tensor) and found.shape[:2] == (channels, channels) and found.isfinite().all()
-    return found if fits else None
-
-
-def _write(path: Path | None, filter_: torch.Tensor) -> None:
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        torch.save(filter_, temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        logger.info("the preconditioner is not stored: %s", error)
+def _fits(found: Any, channels: int) -> bool:
+    return isinstance(found, torch.Tensor) and found.shape[:2] == (channels, channels) and bool(found.isfinite().all())

@@ -27,11 +27,25 @@ class FrozenConv2d(nn.Module):
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
         self.stride, self.padding, self.transposed = stride, padding, transposed
+        self.project: nn.Parameter | None = None
+        self.reduced: nn.Parameter | None = None
+
+    def thin(self, project: torch.Tensor, expand: torch.Tensor) -> None:
+        """Take expand · project for the identity over the O output channels in the backward pass: (r, O), (O, r)."""
+        mix = "or,iohw->irhw" if self.transposed else "or,oihw->rihw"
+        reduced = torch.einsum(mix, expand.to(self.weight), self.weight)
+        self.project = nn.Parameter(project.to(self.weight)[:, :, None, None].clone(), requires_grad=False)
+        self.reduced = nn.Parameter(reduced.contiguous(), requires_grad=False)
+
+    def unthin(self) -> None:
+        """The backward pass is exact again."""
+        self.project = self.reduced = None
 
     def forward(self, x: torch.Tensor, output_size: None = None) -> torch.Tensor:
         return frozen_conv(
-            x, self.weight, self.bias, stride=self.stride, padding=self.padding, transposed=self.transposed
-        )
+            x, self.weight, self.bias, stride=self.stride, padding=self.padding, transposed=self.transposed,
+            project=self.project, reduced=self.reduced,
+        )  # fmt: skip
 
 
 class FrozenGroupNorm(nn.GroupNorm):
@@ -171,13 +185,26 @@ REWRITES: dict[str, Callable[[nn.Module], int]] = {
 DEFAULT_REWRITES = ("fold_input", "fold_upsampling", "freeze_convolutions", "freeze_norms")
 
 
-def prepare(decoder: nn.Module, dtype: torch.dtype, rewrites: tuple[str, ...] = DEFAULT_REWRITES) -> nn.Module:
-    """A rewritten copy in `dtype` and channels-last. Weights are folded before they are rounded to `dtype`."""
+Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]  # module's name -> what `FrozenConv2d.thin` takes
+
+
+def prepare(
+    decoder: nn.Module, dtype: torch.dtype, rewrites: tuple[str, ...] = DEFAULT_REWRITES, thinned: Factors | None = None
+) -> nn.Module:
+    """A rewritten copy in `dtype` and channels-last. Weights are folded before they are rounded to `dtype`.
+
+    thinned: of a rewritten copy's convolutions, see `engine/thinning.py`; None: the backward pass is exact.
+    """
     device = next((p.device for p in decoder.parameters()), torch.device("cpu"))
     decoder = copy.deepcopy(decoder)
+    last = [name for name in rewrites if name == "recompute_blocks"]  # which changes the modules' names
     for name in rewrites:
-        if name != "join_norm_and_silu" or runs_on(device):
+        if name not in last and (name != "join_norm_and_silu" or runs_on(device)):
             REWRITES[name](decoder)
+    for name, factors in (thinned or {}).items():
+        decoder.get_submodule(name).thin(*factors)  # type: ignore[operator]
+    for name in last:
+        REWRITES[name](decoder)
     return decoder.to(dtype).to(memory_format=torch.channels_last)
 
 

@@ -1,0 +1,242 @@
+"""A backward pass that leaves out what hardly reaches the latents.
+
+Behind a convolution the loss's gradient has as many channels as the convolution, but most of them matter little: the
+gradient lies mostly in a few mixtures of channels, and latents move the activations mostly in a few. With G the second
+moments of the gradient there, and T those of the activations' response to the latents, the projection of rank r that
+changes the latents' gradient least, as if places were independent, is that of balanced truncation (Moore, 1981): with
+G = LLᵀ, T = RRᵀ and the singular value decomposition RᵀL = USVᵀ it is P = L V_r S_r⁻¹ U_rᵀ Rᵀ, and what it loses is the
+sum of the squares of the other singular values. Those are comparable across layers, so one threshold on loss per
+operation saved gives every layer its rank. The forward pass, and with it loss and picture, stays exact.
+
+Measured once per decoder, in the preconditioner's coordinates, on photographs that are on every machine, as the encoder
+leaves them; without an encoder on random latents, with noise for the picture's gradient. The threshold is the highest at
+which the latents' gradient, on parts of them that were left out, is as near to the exact one as was asked for.
+"""
+
+import contextlib
+import hashlib
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .autoencoder import Autoencoder
+from .cache import cache_folder, read_tensors, write_tensors
+from .images import load_image
+from .photographs import photographs
+from .preconditioner import GRID, SEED, WIDTH, preconditioner, typical_spread
+from .rewrite import Factors, FrozenConv2d, prepare
+
+logger = logging.getLogger(__name__)
+
+RANDOM = 12  # random latents, where there is no encoder
+TRIED = 3  # of the points, one in so many is tried on, and the others are measured on
+MOVE = 0.05  # of the latents, in units of their spread, for the response of the activations
+MULTIPLE = 8  # ranks are multiples of it: processors work on so many channels at once, or more
+WORTH = 0.9  # of the operations of the exact backward pass of a layer: with more it stays exact
+DECADES, HALVINGS = 8, 9  # range of thresholds that is searched, below the highest of use, and how finely
+VERSION = 1  # of what is computed here; part of the stored file's name
+
+
+def thinning(autoencoder: Autoencoder, shape: tuple[int, ...], error: float) -> Factors | None:
+    """For latents of `shape` (C, h, w), and a gradient that may be off by `error` of its norm in the preconditioner's
+    coordinates; None where nothing can be left out, or latents are not pictures, or the decoder is a function.
+
+    Kept with the autoencoder, and on disk (`$XDG_CACHE_HOME/relatent`).
+    """
+    filter_ = preconditioner(autoencoder, shape) if error > 0.0 else None
+    if filter_ is None or not isinstance(autoencoder.decoder, nn.Module):
+        return None
+    grid, rewrites = (min(shape[1], GRID), min(shape[2], GRID)), tuple(autoencoder.rewrites)
+    key = (grid, error, rewrites)
+    if key not in autoencoder.thinnings:
+        told = f"{autoencoder.weights_sha256} {key} {VERSION}"
+        path = cache_folder("thinnings") / f"{hashlib.sha256(told.encode()).hexdigest()}.pt"
+        found = read_tensors(path)
+        if found is None:
+            found = measure(autoencoder, filter_, grid, error)
+            write_tensors(path, found)
+        autoencoder.thinnings[key] = found
+    return autoencoder.thinnings[key] or None
+
+
+def measure(autoencoder: Autoencoder, filter_: torch.Tensor, grid: tuple[int, int], error: float) -> Factors:
+    """By names of the rewritten decoder's modules, on the CPU. filter_: the preconditioner's."""
+    assert isinstance(autoencoder.decoder, nn.Module)
+    module = prepare(autoencoder.decoder, torch.float32, tuple(autoencoder.rewrites))
+    generator = torch.Generator().manual_seed(SEED)
+    spread = typical_spread(autoencoder, grid)
+
+    def draw(width: float) -> torch.Tensor:
+        return (torch.randn(1, len(filter_), *grid, generator=generator) * width).to(filter_)
+
+    try:
+        if autoencoder.encoder is not None:
+            points = [_encoded(autoencoder, picture) for picture in _pictures(autoencoder, grid)]
+        else:
+            points = [_noisy(module, draw(WIDTH * spread), generator) for _ in range(RANDOM)]
+        layers = _layers(module, points[0][0])
+        for number, point in enumerate(points):
+            if number % TRIED:
+                _probe(module, layers, point, F.conv2d(draw(MOVE * spread), filter_, padding="same"))
+        for layer in layers.values():
+            layer.balance()
+        return _thinnest(module, layers, points[::TRIED], filter_, error)
+    except RuntimeError as why:  # a decoder of one size only, or moments without a decomposition
+        logger.info("the backward pass stays exact: %s", why)
+        return {}
+
+
+Point = tuple[torch.Tensor, torch.Tensor]  # (1, C, h, w) latents, and a gradient of their picture
+
+
+def _pictures(autoencoder: Autoencoder, grid: tuple[int, int]) -> Iterator[torch.Tensor]:
+    """Three corners of each photograph, (1, 3, H, W)."""
+    height, width = (side * (autoencoder.downscale_factor or 8) for side in grid)
+    for path in photographs():
+        whole = load_image(path, 2 * max(height, width)).tensor().to(autoencoder.device)
+        yield whole[..., :height, :width]
+        yield whole[..., -height:, :width]
+        yield whole[..., -height:, -width:]
+
+
+def _encoded(autoencoder: Autoencoder, picture: torch.Tensor) -> Point:
+    """With the gradient of its squared error, but for a factor."""
+    latents = autoencoder.encode(picture)
+    with torch.no_grad():
+        return latents, autoencoder.decode(latents) - picture
+
+
+def _noisy(module: nn.Module, latents: torch.Tensor, generator: torch.Generator) -> Point:
+    with torch.no_grad():
+        picture = module(latents)
+    return latents, torch.randn(picture.shape, generator=generator).to(picture)
+
+
+class Layer:
+    """A convolution's moments, and the projections that follow."""
+
+    def __init__(self, conv: FrozenConv2d, output: torch.Tensor):
+        width = output.shape[1]
+        taps = conv.weight[0, 0].numel() / (conv.stride**2 if conv.transposed else 1)
+        inputs = conv.weight.numel() // (conv.weight[0, 0].numel() * width)
+        self.places = output[0, 0].numel()
+        self.operations = self.places * width * taps * inputs  # of the exact backward pass
+        self.per_rank = self.places * (width + taps * inputs)  # of the thinned one, for each channel of it
+        self.gradient = torch.zeros(width, width, dtype=torch.float64)
+        self.response = torch.zeros(width, width, dtype=torch.float64)
+
+    def add(self, gradient: torch.Tensor, response: torch.Tensor) -> None:
+        """Both (1, O, H, W)."""
+        for moments, signal, count in ((self.gradient, gradient, 1), (self.response, response, self.places)):
+            channels = signal[0].flatten(1).double().cpu()
+            moments += channels @ channels.T / count
+
+    def balance(self) -> None:
+        """Decompose the moments."""
+        self.left, self.right = _root(self.gradient), _root(self.response)
+        self.u, self.lost, self.v = torch.linalg.svd(self.right.T @ self.left)
+
+    def rank(self, threshold: float) -> int | None:
+        """Channels to keep where what each loses, squared and per operation, is above the threshold; None: exact."""
+        kept = int((self.lost.square() / self.per_rank > threshold).sum())
+        rank = max(MULTIPLE, -(-kept // MULTIPLE) * MULTIPLE)
+        return rank if self.saves(rank) else None
+
+    def saves(self, rank: int) -> bool:
+        """Whether so many channels are worth it."""
+        return rank * self.per_rank < WORTH * self.operations
+
+    def factors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """project (r, O), expand (O, r), fp32: the first's rows orthonormal, which suits few digits best."""
+        expand = self.left @ self.v[:rank].T / self.lost[:rank]
+        basis, mix = torch.linalg.qr(self.right @ self.u[:, :rank])
+        return basis.T.float().contiguous(), (expand @ mix.T).float().contiguous()
+
+
+def _layers(module: nn.Module, latents: torch.Tensor) -> dict[str, Layer]:
+    """Of the convolutions that any rank could make cheaper."""
+    with torch.no_grad(), _watched(module) as seen:
+        module(latents)
+    found = {name: Layer(module.get_submodule(name), output) for name, output in seen.items()}  # type: ignore[arg-type]
+    return {name: layer for name, layer in found.items() if layer.saves(MULTIPLE)}
+
+
+@torch.enable_grad()
+def _probe(module: nn.Module, layers: dict[str, Layer], point: Point, move: torch.Tensor) -> None:
+    """Add a point's gradients, and the responses to a move of its latents, to the moments."""
+    latents, wanted = point[0].requires_grad_(True), point[1]
+    with _watched(module) as seen:
+        picture = module(latents)
+    here = [seen[name] for name in layers]
+    pulled = torch.autograd.grad(picture, [latents, *here], wanted)
+    with torch.no_grad(), _watched(module) as seen:
+        module(latents + move)
+    for (name, layer), before, gradient in zip(layers.items(), here, pulled[1:], strict=True):
+        layer.add(gradient / pulled[0].norm(), seen[name] - before.detach())
+
+
+def _thinnest(
+    module: nn.Module, layers: dict[str, Layer], trials: list[Point], filter_: torch.Tensor, error: float
+) -> Factors:
+    """With the highest threshold at which the trials' gradients are near enough."""
+
+    def gradients() -> torch.Tensor:
+        pulled = [_gradient(module, latents, wanted) for latents, wanted in trials]
+        return F.conv_transpose2d(torch.cat(pulled), filter_, padding=filter_.shape[-1] // 2)
+
+    exact = gradients()
+
+    def thinned(power: float) -> Factors:
+        ranks = {name: layer.rank(10.0**power) for name, layer in layers.items()}
+        return {name: layers[name].factors(rank) for name, rank in ranks.items() if rank is not None}
+
+    def off(factors: Factors) -> float:
+        for name in layers:
+            conv: Any = module.get_submodule(name)
+            conv.thin(*factors[name]) if name in factors else conv.unthin()
+        return float((gradients() - exact).norm() / exact.norm())
+
+    worths = [float((layer.lost.square() / layer.per_rank).max()) for layer in layers.values()]
+    high, best = math.log10(max(worths, default=1.0)), Factors()
+    low = high - DECADES
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        if off(factors := thinned(middle)) <= error:
+            low, best = middle, factors
+        else:
+            high = middle
+    return best
+
+
+@torch.enable_grad()
+def _gradient(module: nn.Module, latents: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    latents = latents.detach().requires_grad_(True)
+    (pulled,) = torch.autograd.grad(module(latents), latents, wanted)
+    return pulled
+
+
+def _root(moments: torch.Tensor) -> torch.Tensor:
+    """X with XXᵀ = moments."""
+    values, vectors = torch.linalg.eigh(moments)
+    return vectors * values.clamp_min(1e-12 * values.max()).sqrt()
+
+
+@contextlib.contextmanager
+def _watched(module: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
+    """The outputs of its convolutions by their names."""
+    seen: dict[str, torch.Tensor] = {}
+    hooks = [
+        part.register_forward_hook(lambda _part, _inputs, output, name=name: seen.__setitem__(name, output))
+        for name, part in module.named_modules()
+        if isinstance(part, FrozenConv2d)
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
