@@ -9,7 +9,7 @@ from torch import nn
 
 from .device import DTYPES
 from .errors import UsageError
-from .rewrite import DEFAULT_REWRITES, Factors, prepare
+from .rewrite import DEFAULT_REWRITES, Thinning, prepare
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -49,7 +49,7 @@ class Autoencoder:
         self.rewrites: tuple[str, ...] = DEFAULT_REWRITES  # of the loop's decoder, names in `engine/rewrite.py`
         self.loops: dict[Any, Any] = {}  # captured loops by shape and configuration, kept by `engine/loop.py`
         self.preconditioners: dict[Any, torch.Tensor] = {}  # by grid, kept by `engine/preconditioner.py`
-        self.thinnings: dict[Any, Factors] = {}  # by grid, error and rewrites, kept by `engine/thinning.py`
+        self.thinnings: dict[Any, Thinning] = {}  # by grid, error and rewrites, kept by `engine/thinning.py`
         self._copies: dict[Any, nn.Module] = {}  # by precision, rewrites and thinning
         self._sha256: str | None = None
         for module in self._modules():
@@ -81,7 +81,7 @@ class Autoencoder:
         return self._in_range(self.decoder(latents.float())).float()
 
     def loop_decoder(
-        self, precision: str, recompute: bool = False, thinned: Factors | None = None
+        self, precision: str, recompute: bool = False, thinned: Thinning | None = None
     ) -> tuple[Transform, torch.dtype]:
         """`decode` as the loop runs it, and the type of the latents it takes.
 

@@ -18,6 +18,9 @@ from ..kernels.group_norm_silu import group_norm_silu
 from ..kernels.library import runs_on
 from ..kernels.upsample_conv import phase_weight
 
+Factors = tuple[torch.Tensor, torch.Tensor]  # project (r, C), expand (C, r)
+Thinning = dict[str, tuple[Factors | None, Factors | None]]  # module's name -> what `FrozenConv2d.thin` takes
+
 
 class FrozenConv2d(nn.Module):
     """nn.Conv2d of frozen weights, zero padding and one group; its input is not kept for the backward pass."""
@@ -29,22 +32,29 @@ class FrozenConv2d(nn.Module):
         self.stride, self.padding, self.transposed = stride, padding, transposed
         self.project: nn.Parameter | None = None
         self.reduced: nn.Parameter | None = None
+        self.expand: nn.Parameter | None = None
 
-    def thin(self, project: torch.Tensor, expand: torch.Tensor) -> None:
-        """Take expand · project for the identity over the O output channels in the backward pass: (r, O), (O, r)."""
-        mix = "or,iohw->irhw" if self.transposed else "or,oihw->rihw"
-        reduced = torch.einsum(mix, expand.to(self.weight), self.weight)
-        self.project = nn.Parameter(project.to(self.weight)[:, :, None, None].clone(), requires_grad=False)
-        self.reduced = nn.Parameter(reduced.contiguous(), requires_grad=False)
+    def thin(self, outputs: Factors | None, inputs: Factors | None) -> None:
+        """Take expand · project, of (r, O) and (O, r), for the identity over the O output channels in the backward pass,
+        and likewise over the inputs; None: the identity itself."""
+        reduced = self.weight.detach().double().cpu()
+        reduced = reduced.transpose(0, 1) if self.transposed else reduced
+        if outputs is not None:
+            reduced = torch.einsum("oihw,or->rihw", reduced, outputs[1].double())
+        if inputs is not None:
+            reduced = torch.einsum("rihw,si->rshw", reduced, inputs[0].double())
+        reduced = reduced.transpose(0, 1) if self.transposed else reduced
+        self.project = None if outputs is None else self._frozen(outputs[0][:, :, None, None])
+        self.reduced = None if outputs is None and inputs is None else self._frozen(reduced)
+        self.expand = None if inputs is None else self._frozen(inputs[1][:, :, None, None])
 
-    def unthin(self) -> None:
-        """The backward pass is exact again."""
-        self.project = self.reduced = None
+    def _frozen(self, tensor: torch.Tensor) -> nn.Parameter:
+        return nn.Parameter(tensor.to(self.weight).contiguous(), requires_grad=False)
 
     def forward(self, x: torch.Tensor, output_size: None = None) -> torch.Tensor:
         return frozen_conv(
             x, self.weight, self.bias, stride=self.stride, padding=self.padding, transposed=self.transposed,
-            project=self.project, reduced=self.reduced,
+            project=self.project, reduced=self.reduced, expand=self.expand,
         )  # fmt: skip
 
 
@@ -185,11 +195,11 @@ REWRITES: dict[str, Callable[[nn.Module], int]] = {
 DEFAULT_REWRITES = ("fold_input", "fold_upsampling", "freeze_convolutions", "freeze_norms")
 
 
-Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]  # module's name -> what `FrozenConv2d.thin` takes
-
-
 def prepare(
-    decoder: nn.Module, dtype: torch.dtype, rewrites: tuple[str, ...] = DEFAULT_REWRITES, thinned: Factors | None = None
+    decoder: nn.Module,
+    dtype: torch.dtype,
+    rewrites: tuple[str, ...] = DEFAULT_REWRITES,
+    thinned: Thinning | None = None,
 ) -> nn.Module:
     """A rewritten copy in `dtype` and channels-last. Weights are folded before they are rounded to `dtype`.
 

@@ -29,7 +29,7 @@ from .cache import cache_folder, read_tensors, write_tensors
 from .images import load_image
 from .photographs import photographs
 from .preconditioner import GRID, SEED, WIDTH, preconditioner, typical_spread
-from .rewrite import Factors, FrozenConv2d, prepare
+from .rewrite import Factors, FrozenConv2d, Thinning, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +38,11 @@ TRIED = 3  # of the points, one in so many is tried on, and the others are measu
 MOVE = 0.05  # of the latents, in units of their spread, for the response of the activations
 MULTIPLE = 8  # ranks are multiples of it: processors work on so many channels at once, or more
 WORTH = 0.9  # of the operations of the exact backward pass of a layer: with more it stays exact
-DECADES, HALVINGS = 8, 9  # range of thresholds that is searched, below the highest of use, and how finely
+DECADES, HALVINGS = 8, 9  # range of prices that is searched, below the highest of use, and how finely
 VERSION = 1  # of what is computed here; part of the stored file's name
 
 
-def thinning(autoencoder: Autoencoder, shape: tuple[int, ...], error: float) -> Factors | None:
+def thinning(autoencoder: Autoencoder, shape: tuple[int, ...], error: float) -> Thinning | None:
     """For latents of `shape` (C, h, w), and a gradient that may be off by `error` of its norm in the preconditioner's
     coordinates; None where nothing can be left out, or latents are not pictures, or the decoder is a function.
 
@@ -64,7 +64,7 @@ def thinning(autoencoder: Autoencoder, shape: tuple[int, ...], error: float) -> 
     return autoencoder.thinnings[key] or None
 
 
-def measure(autoencoder: Autoencoder, filter_: torch.Tensor, grid: tuple[int, int], error: float) -> Factors:
+def measure(autoencoder: Autoencoder, filter_: torch.Tensor, grid: tuple[int, int], error: float) -> Thinning:
     """By names of the rewritten decoder's modules, on the CPU. filter_: the preconditioner's."""
     assert isinstance(autoencoder.decoder, nn.Module)
     module = prepare(autoencoder.decoder, torch.float32, tuple(autoencoder.rewrites))
@@ -84,7 +84,8 @@ def measure(autoencoder: Autoencoder, filter_: torch.Tensor, grid: tuple[int, in
             if number % TRIED:
                 _probe(module, layers, point, F.conv2d(draw(MOVE * spread), filter_, padding="same"))
         for layer in layers.values():
-            layer.balance()
+            layer.outputs.balance()
+            layer.inputs.balance()
         return _thinnest(module, layers, points[::TRIED], filter_, error)
     except RuntimeError as why:  # a decoder of one size only, or moments without a decomposition
         logger.info("the backward pass stays exact: %s", why)
@@ -117,53 +118,74 @@ def _noisy(module: nn.Module, latents: torch.Tensor, generator: torch.Generator)
     return latents, torch.randn(picture.shape, generator=generator).to(picture)
 
 
-class Layer:
-    """A convolution's moments, and the projections that follow."""
+class Side:
+    """The moments where a convolution's inputs or outputs are, and the projections that follow."""
 
-    def __init__(self, conv: FrozenConv2d, output: torch.Tensor):
-        width = output.shape[1]
-        taps = conv.weight[0, 0].numel() / (conv.stride**2 if conv.transposed else 1)
-        inputs = conv.weight.numel() // (conv.weight[0, 0].numel() * width)
-        self.places = output[0, 0].numel()
-        self.operations = self.places * width * taps * inputs  # of the exact backward pass
-        self.per_rank = self.places * (width + taps * inputs)  # of the thinned one, for each channel of it
-        self.gradient = torch.zeros(width, width, dtype=torch.float64)
-        self.response = torch.zeros(width, width, dtype=torch.float64)
+    def __init__(self, channels: int):
+        self.channels = channels
+        self.gradient = torch.zeros(channels, channels, dtype=torch.float64)
+        self.response = torch.zeros(channels, channels, dtype=torch.float64)
+        self.ranks = torch.tensor([*range(MULTIPLE, channels, MULTIPLE), channels])  # the last: all, no projection
 
     def add(self, gradient: torch.Tensor, response: torch.Tensor) -> None:
-        """Both (1, O, H, W)."""
-        for moments, signal, count in ((self.gradient, gradient, 1), (self.response, response, self.places)):
-            channels = signal[0].flatten(1).double().cpu()
-            moments += channels @ channels.T / count
+        """Both (1, C, H, W)."""
+        pulled, moved = (signal[0].flatten(1).double().cpu() for signal in (gradient, response))
+        self.gradient += pulled @ pulled.T
+        self.response += moved @ moved.T / moved.shape[1]
 
     def balance(self) -> None:
-        """Decompose the moments."""
+        """Decompose the moments; `lost` is then what each of `ranks` loses."""
         self.left, self.right = _root(self.gradient), _root(self.response)
-        self.u, self.lost, self.v = torch.linalg.svd(self.right.T @ self.left)
+        self.u, self.values, self.v = torch.linalg.svd(self.right.T @ self.left)
+        squares = self.values.square()
+        self.lost = squares.sum() - squares.cumsum(0)[self.ranks - 1]
 
-    def rank(self, threshold: float) -> int | None:
-        """Channels to keep where what each loses, squared and per operation, is above the threshold; None: exact."""
-        kept = int((self.lost.square() / self.per_rank > threshold).sum())
-        rank = max(MULTIPLE, -(-kept // MULTIPLE) * MULTIPLE)
-        return rank if self.saves(rank) else None
+    def factors(self, rank: int, orthonormal: str) -> Factors | None:
+        """orthonormal: which of them is, `project` or `expand`; that suits few digits best."""
+        if rank == self.channels:
+            return None
+        project = (self.right @ self.u[:, :rank]).T
+        expand = self.left @ self.v[:rank].T / self.values[:rank]
+        if orthonormal == "project":
+            basis, mix = torch.linalg.qr(project.T)
+            project, expand = basis.T, expand @ mix.T
+        else:
+            basis, mix = torch.linalg.qr(expand)
+            project, expand = mix @ project, basis
+        return project.float().contiguous(), expand.float().contiguous()
 
-    def saves(self, rank: int) -> bool:
-        """Whether so many channels are worth it."""
-        return rank * self.per_rank < WORTH * self.operations
 
-    def factors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """project (r, O), expand (O, r), fp32: the first's rows orthonormal, which suits few digits best."""
-        expand = self.left @ self.v[:rank].T / self.lost[:rank]
-        basis, mix = torch.linalg.qr(self.right @ self.u[:, :rank])
-        return basis.T.float().contiguous(), (expand @ mix.T).float().contiguous()
+class Layer:
+    """A convolution's two sides, and what its backward pass costs in multiplications by the ranks of both."""
+
+    def __init__(self, conv: FrozenConv2d, output: torch.Tensor):
+        kernel = conv.weight[0, 0].numel()
+        taps = kernel / (conv.stride**2 if conv.transposed else 1)
+        self.outputs = Side(output.shape[1])
+        self.inputs = Side(conv.weight.numel() // (kernel * output.shape[1]))
+        r, s = self.outputs.ranks.unsqueeze(1).double(), self.inputs.ranks.double()
+        project = torch.where(r < self.outputs.channels, self.outputs.channels * r, 0.0)
+        expand = torch.where(s < self.inputs.channels, self.inputs.channels * s, 0.0)
+        self.cost = output[0, 0].numel() * (project + taps * r * s + expand)
+
+    def choose(self, price: float) -> tuple[Factors | None, Factors | None] | None:
+        """The ranks of least loss and cost at a price for a multiplication; None: all of them."""
+        total = self.outputs.lost.unsqueeze(1) + self.inputs.lost + price * self.cost
+        r, s = divmod(int(total.argmin()), len(self.inputs.ranks))
+        if self.cost[r, s] > WORTH * self.cost[-1, -1]:
+            return None
+        return (
+            self.outputs.factors(int(self.outputs.ranks[r]), "project"),
+            self.inputs.factors(int(self.inputs.ranks[s]), "expand"),
+        )
 
 
 def _layers(module: nn.Module, latents: torch.Tensor) -> dict[str, Layer]:
-    """Of the convolutions that any rank could make cheaper."""
+    """Of the convolutions that could be cheaper."""
     with torch.no_grad(), _watched(module) as seen:
         module(latents)
-    found = {name: Layer(module.get_submodule(name), output) for name, output in seen.items()}  # type: ignore[arg-type]
-    return {name: layer for name, layer in found.items() if layer.saves(MULTIPLE)}
+    found = {name: Layer(module.get_submodule(name), output) for name, (_, output) in seen.items()}  # type: ignore[arg-type]
+    return {name: layer for name, layer in found.items() if layer.cost.min() <= WORTH * layer.cost[-1, -1]}
 
 
 @torch.enable_grad()
@@ -172,42 +194,38 @@ def _probe(module: nn.Module, layers: dict[str, Layer], point: Point, move: torc
     latents, wanted = point[0].requires_grad_(True), point[1]
     with _watched(module) as seen:
         picture = module(latents)
-    here = [seen[name] for name in layers]
-    pulled = torch.autograd.grad(picture, [latents, *here], wanted)
+    here = [tensor for name in layers for tensor in seen[name]]
+    first, *gradients = torch.autograd.grad(picture, [latents, *here], wanted)
     with torch.no_grad(), _watched(module) as seen:
         module(latents + move)
-    for (name, layer), before, gradient in zip(layers.items(), here, pulled[1:], strict=True):
-        layer.add(gradient / pulled[0].norm(), seen[name] - before.detach())
+    there = [tensor for name in layers for tensor in seen[name]]
+    sides = [side for layer in layers.values() for side in (layer.inputs, layer.outputs)]
+    for side, gradient, before, after in zip(sides, gradients, here, there, strict=True):
+        side.add(gradient / first.norm(), after - before.detach())
 
 
 def _thinnest(
     module: nn.Module, layers: dict[str, Layer], trials: list[Point], filter_: torch.Tensor, error: float
-) -> Factors:
-    """With the highest threshold at which the trials' gradients are near enough."""
+) -> Thinning:
+    """At the highest price at which the trials' gradients are near enough."""
 
     def gradients() -> torch.Tensor:
         pulled = [_gradient(module, latents, wanted) for latents, wanted in trials]
         return F.conv_transpose2d(torch.cat(pulled), filter_, padding=filter_.shape[-1] // 2)
 
-    exact = gradients()
-
-    def thinned(power: float) -> Factors:
-        ranks = {name: layer.rank(10.0**power) for name, layer in layers.items()}
-        return {name: layers[name].factors(rank) for name, rank in ranks.items() if rank is not None}
-
-    def off(factors: Factors) -> float:
-        for name in layers:
-            conv: Any = module.get_submodule(name)
-            conv.thin(*factors[name]) if name in factors else conv.unthin()
-        return float((gradients() - exact).norm() / exact.norm())
-
-    worths = [float((layer.lost.square() / layer.per_rank).max()) for layer in layers.values()]
-    high, best = math.log10(max(worths, default=1.0)), Factors()
+    exact, best = gradients(), Thinning()
+    high = max(
+        (math.log10(layer.outputs.values.square().sum() / layer.cost.min()) for layer in layers.values()), default=0
+    )
     low = high - DECADES
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
-        if off(factors := thinned(middle)) <= error:
-            low, best = middle, factors
+        found = {name: layer.choose(10.0**middle) for name, layer in layers.items()}
+        for name, factors in found.items():
+            conv: Any = module.get_submodule(name)
+            conv.thin(*(factors or (None, None)))
+        if (gradients() - exact).norm() <= error * exact.norm():
+            low, best = middle, {name: factors for name, factors in found.items() if factors is not None}
         else:
             high = middle
     return best
@@ -227,14 +245,25 @@ def _root(moments: torch.Tensor) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def _watched(module: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
-    """The outputs of its convolutions by their names."""
-    seen: dict[str, torch.Tensor] = {}
-    hooks = [
-        part.register_forward_hook(lambda _part, _inputs, output, name=name: seen.__setitem__(name, output))
-        for name, part in module.named_modules()
-        if isinstance(part, FrozenConv2d)
-    ]
+def _watched(module: nn.Module) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """The inputs and outputs of its convolutions by their names; inputs as views, for others may use them too."""
+    inputs: dict[str, torch.Tensor] = {}
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    hooks = []
+
+    def watch(name: str, part: nn.Module) -> None:
+        def before(_part: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            inputs[name] = arguments[0].view_as(arguments[0])
+            return inputs[name], *arguments[1:]
+
+        def after(_part: nn.Module, _arguments: Any, output: torch.Tensor) -> None:
+            seen[name] = inputs[name], output
+
+        hooks.extend([part.register_forward_pre_hook(before), part.register_forward_hook(after)])
+
+    for name, part in module.named_modules():
+        if isinstance(part, FrozenConv2d):
+            watch(name, part)
     try:
         yield seen
     finally:

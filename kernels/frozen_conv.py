@@ -5,8 +5,8 @@
 torch's own convolution takes its input along into the backward pass even where only ∂x is asked for, and so does the
 graph that torch.compile makes of it: as many bytes as all the activations between the convolutions.
 
-The backward pass may also be thinned: ∂out is first projected to fewer channels, and pulled back by a weight of as many,
-    ∂x ≈ (project · ∂out) ∗ᵀ reduced
+The backward pass may also be thinned: a weight of fewer channels pulls back what is left of ∂out,
+    ∂x ≈ expand · ((project · ∂out) ∗ᵀ reduced)
 """
 
 from typing import Any
@@ -18,30 +18,33 @@ from torch.library import triton_op
 
 def _convolve(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int, padding: int, transposed: bool,
-    project: torch.Tensor | None, reduced: torch.Tensor | None,
+    project: torch.Tensor | None, reduced: torch.Tensor | None, expand: torch.Tensor | None,
 ) -> torch.Tensor:  # fmt: skip
     convolve = F.conv_transpose2d if transposed else F.conv2d
     return convolve(x, weight, bias, stride=stride, padding=padding)
 
 
 def _save(ctx, inputs, output):
-    x, weight, _, ctx.stride, ctx.padding, ctx.transposed, project, reduced = inputs
+    x, weight, _, ctx.stride, ctx.padding, ctx.transposed, project, reduced, expand = inputs
     ctx.shape = x.shape
-    ctx.save_for_backward(*((weight,) if project is None else (reduced, project)))
+    ctx.save_for_backward(weight if reduced is None else reduced, project, expand)
 
 
 def _pull_back(ctx, grad):
-    weight, *project = ctx.saved_tensors
-    if project:
-        grad = F.conv2d(grad, project[0])
+    weight, project, expand = ctx.saved_tensors
+    if project is not None:
+        grad = F.conv2d(grad, project)
     if ctx.transposed:
-        return F.conv2d(grad, weight, stride=ctx.stride, padding=ctx.padding), *[None] * 7
-    missing = [  # rows and columns at the end that no output pixel reaches fully
-        side - ((out - 1) * ctx.stride - 2 * ctx.padding + kernel)
-        for side, out, kernel in zip(ctx.shape[2:], grad.shape[2:], weight.shape[2:], strict=True)
-    ]
-    pulled = F.conv_transpose2d(grad, weight, stride=ctx.stride, padding=ctx.padding, output_padding=missing)
-    return pulled, *[None] * 7
+        pulled = F.conv2d(grad, weight, stride=ctx.stride, padding=ctx.padding)
+    else:
+        missing = [  # rows and columns at the end that no output pixel reaches fully
+            side - ((out - 1) * ctx.stride - 2 * ctx.padding + kernel)
+            for side, out, kernel in zip(ctx.shape[2:], grad.shape[2:], weight.shape[2:], strict=True)
+        ]
+        pulled = F.conv_transpose2d(grad, weight, stride=ctx.stride, padding=ctx.padding, output_padding=missing)
+    if expand is not None:
+        pulled = F.conv2d(pulled, expand)
+    return pulled, *[None] * 8
 
 
 _frozen_conv: Any = triton_op("relatent::frozen_conv", _convolve, mutates_args=())
@@ -66,13 +69,15 @@ def frozen_conv(
     transposed: bool = False,
     project: torch.Tensor | None = None,
     reduced: torch.Tensor | None = None,
+    expand: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """conv2d, or conv_transpose2d where `transposed`, on any device; differentiable in x alone.
 
     x: (B, I, H, W). weight: (O, I, k, l), or (I, O, k, l) where transposed; bias: (O,). Both frozen: `ValueError` if not.
-    project: (r, O, 1, 1) and reduced, like weight with r for O: of a thinned backward pass; None: the exact one.
+    Of a thinned backward pass: reduced, like weight with r for O and s for I; project: (r, O, 1, 1), None for r = O;
+    expand: (I, s, 1, 1), None for s = I.
     """
     if weight.requires_grad or (bias is not None and bias.requires_grad):
         raise ValueError("frozen_conv: weight and bias must be frozen; use requires_grad_(False) on the module")
     call = _frozen_conv if torch.compiler.is_compiling() else _EagerFrozenConv.apply
-    return call(x, weight, bias, stride, padding, transposed, project, reduced)
+    return call(x, weight, bias, stride, padding, transposed, project, reduced, expand)
