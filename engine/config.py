@@ -25,7 +25,7 @@ class OptimizationConfig:
     relative_learning_rate: float = (
         0.12  # in units of σ, the spread of the image's initial latent; only without the above
     )
-    schedule: str = "constant"  # of the rate over the iterations: constant, or down to 0 by cosine, linear, or
+    schedule: str = "trapezoid"  # of the rate over the iterations: constant, or down to 0 by cosine, linear, or
     # trapezoid: constant for 60 % of them, then linear
     precondition: bool = (
         True  # optimise in coordinates in which the decoder is equally sensitive; see preconditioner.py
@@ -53,7 +53,7 @@ class OptimizationConfig:
     max_gradient_norm: float | None = None  # each image's gradient is clipped to this norm; None: not clipped
     precision: str = "auto"  # of the decoder in the loop: fp32, bf16, fp16; auto: bf16 where the processor has it
     gradient_error: float = (
-        0.1  # how far off a gradient may be, relatively, for a cheaper backward pass; 0: exact; see engine/thinning.py
+        0.08  # how far off a gradient may be, relatively, for a cheaper backward pass; 0: exact; see engine/thinning.py
     )
     polish_iterations: int | None = (
         None  # the last so many in fp32 and with exact gradients, after others; None: 26 % on CPU

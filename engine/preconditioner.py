@@ -15,7 +15,6 @@ serves every size.
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -44,8 +43,8 @@ def preconditioner(autoencoder: Autoencoder, shape: tuple[int, ...]) -> torch.Te
     kept = autoencoder.preconditioners
     if grid not in kept:
         path = _path(autoencoder, grid)
-        found = None if path is None else read_tensors(path)
-        if not _fits(found, shape[0]):
+        found = _stored(path, shape[0])
+        if found is None:
             try:
                 found = measure(autoencoder, shape[0], grid)
             except RuntimeError as error:  # a decoder of one size only
@@ -134,5 +133,7 @@ def _path(autoencoder: Autoencoder, grid: tuple[int, int]) -> Path | None:
     return cache_folder("preconditioners") / f"{identity}-{grid[0]}x{grid[1]}-{VERSION}.pt"
 
 
-def _fits(found: Any, channels: int) -> bool:
-    return isinstance(found, torch.Tensor) and found.shape[:2] == (channels, channels) and bool(found.isfinite().all())
+def _stored(path: Path | None, channels: int) -> torch.Tensor | None:
+    found = None if path is None else read_tensors(path)
+    fits = isinstance(found, torch.Tensor) and found.shape[:2] == (channels, channels) and found.isfinite().all()
+    return found if fits else None

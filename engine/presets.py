@@ -9,13 +9,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"iterations": 2, "warm_start": 0},
     "balanced": {},  # the defaults of `OptimizationConfig`
     "best": {
-        "iterations": 140, "relative_learning_rate": 0.15, "betas": (0.9, 0.95), "schedule": "trapezoid",
-        "precision": "fp32", "convergence_threshold": 0.0, "gradient_error": 0.0,
+        "iterations": 140, "relative_learning_rate": 0.15, "betas": (0.9, 0.95), "precision": "fp32",
+        "convergence_threshold": 0.0, "gradient_error": 0.0,
     },
     # the settings of Generative Latent Optimization, lr 0.4 on Stable Diffusion's latents of spread 5.5: torch's Adam
     "original": {
         "iterations": 150, "relative_learning_rate": 0.073, "betas": (0.9, 0.999), "convergence_threshold": 0.0,
-        "precision": "fp32", "gradient_error": 0.0, "precondition": False, "beta_rise": 0, "relative_eps": 0.0,
+        "precision": "fp32", "gradient_error": 0.0, "schedule": "constant", "precondition": False, "beta_rise": 0, "relative_eps": 0.0,
         "warm_start": 0,
     },
 }  # fmt: skip

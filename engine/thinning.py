@@ -1,16 +1,16 @@
 """A backward pass that leaves out what hardly reaches the latents.
 
-Behind a convolution the loss's gradient has as many channels as the convolution, but most of them matter little: the
-gradient lies mostly in a few mixtures of channels, and latents move the activations mostly in a few. With G the second
+At a convolution the loss's gradient has as many channels as its outputs, then its inputs, but most of them matter little:
+it lies mostly in a few mixtures of channels, and the latents move the activations mostly in a few. With G the second
 moments of the gradient there, and T those of the activations' response to the latents, the projection of rank r that
 changes the latents' gradient least, as if places were independent, is that of balanced truncation (Moore, 1981): with
 G = LLᵀ, T = RRᵀ and the singular value decomposition RᵀL = USVᵀ it is P = L V_r S_r⁻¹ U_rᵀ Rᵀ, and what it loses is the
-sum of the squares of the other singular values. Those are comparable across layers, so one threshold on loss per
-operation saved gives every layer its rank. The forward pass, and with it loss and picture, stays exact.
+sum of the squares of the other singular values. Losses are comparable across layers, so one price for a multiplication
+gives every layer its ranks. The forward pass, and with it loss and picture, stays exact.
 
 Measured once per decoder, in the preconditioner's coordinates, on photographs that are on every machine, as the encoder
-leaves them; without an encoder on random latents, with noise for the picture's gradient. The threshold is the highest at
-which the latents' gradient, on parts of them that were left out, is as near to the exact one as was asked for.
+leaves them; without an encoder on random latents, with noise for the picture's gradient. The price is the highest at
+which the latents' gradient, on parts of the photographs that were left out, is as near to the exact one as asked for.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from torch import nn
 
 from .autoencoder import Autoencoder
 from .cache import cache_folder, read_tensors, write_tensors
+from .errors import ImageError
 from .images import load_image
 from .photographs import photographs
 from .preconditioner import GRID, SEED, WIDTH, preconditioner, typical_spread
@@ -87,7 +88,7 @@ def measure(autoencoder: Autoencoder, filter_: torch.Tensor, grid: tuple[int, in
             layer.outputs.balance()
             layer.inputs.balance()
         return _thinnest(module, layers, points[::TRIED], filter_, error)
-    except RuntimeError as why:  # a decoder of one size only, or moments without a decomposition
+    except (RuntimeError, ImageError) as why:  # a decoder of one size only, moments without a decomposition
         logger.info("the backward pass stays exact: %s", why)
         return {}
 
