@@ -12,6 +12,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,8 +208,11 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row per search: mean gain in dB at `POINTS` of work."""
     costs = count_costs(autoencoder, targets[0])
-    plain = preset(None, precision="fp32", iterations=ITERATIONS, convergence_threshold=0.0, warm_start=0)
-    warm = preset(None, precision="fp32", iterations=ITERATIONS, convergence_threshold=0.0)
+    plain = preset(
+        None, precision="fp32", iterations=ITERATIONS, convergence_threshold=0.0, warm_start=0, schedule="constant",
+        gradient_error=0.0,
+    )  # fmt: skip
+    warm = replace(plain, warm_start=1)
     runs: dict[str, list[Run]] = {}
     for target in targets:
         for name, config in (("Adam", plain), ("Adam after an encoder step", warm)):

@@ -8,7 +8,7 @@ import torch
 from relatent.engine.loop import Loop
 
 # torch.optim.Adam on the latents themselves
-PLAIN = {"precondition": False, "beta_rise": 0, "relative_eps": 0.0, "warm_start": 0}
+PLAIN = {"precondition": False, "beta_rise": 0, "relative_eps": 0.0, "warm_start": 0, "gradient_error": 0.0}
 
 
 def run_loop(decode, latents, targets, config, dtype):

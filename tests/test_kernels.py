@@ -392,7 +392,10 @@ def test_opcheck():
     torch.library.opcheck(_add_group_norm_silu, (x, images((2, 8, 5, 3), last=True, seed=5), w, b, 2, 1e-6))
     _, mean, rstd = _group_norm_silu(x.detach(), w, b, 2, 1e-6)
     torch.library.opcheck(_group_norm_silu_backward, (x.detach() * 0.5, x.detach(), mean, rstd, w, b, 2))
-    torch.library.opcheck(_frozen_conv, (x, images((4, 8, 3, 3), seed=3), None, 1, 1, False))
+    weight, whole = images((4, 8, 3, 3), seed=3), (None, None, None)
+    torch.library.opcheck(_frozen_conv, (x, weight, None, 1, 1, False, *whole))
+    thinned = (images((2, 4, 1, 1)), images((2, 3, 3, 3)), images((8, 3, 1, 1)))
+    torch.library.opcheck(_frozen_conv, (x, weight, None, 1, 1, False, *thinned))
 
 
 def test_compiled_gradients_equal_eager():
@@ -400,9 +403,10 @@ def test_compiled_gradients_equal_eager():
     w, b = images((8,), seed=1) + 1, images((8,), seed=2)
     convolution = images((8, 4, 3, 3), seed=3)
     phases = phase_weight(images((3, 8, 3, 3), seed=4))
+    thinned = {"project": images((5, 8, 1, 1)), "reduced": images((5, 2, 3, 3)), "expand": images((4, 2, 1, 1))}
 
     def decode(z):
-        hidden = frozen_conv(z, convolution, padding=1).contiguous(memory_format=torch.channels_last)
+        hidden = frozen_conv(z, convolution, padding=1, **thinned).contiguous(memory_format=torch.channels_last)
         return frozen_conv(group_norm_silu(hidden, w, b, 2)[0], phases, stride=2, padding=1, transposed=True)
 
     def step(z, target):

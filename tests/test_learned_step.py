@@ -27,7 +27,15 @@ def tiny():
 def test_without_a_network_the_search_is_the_engines(tiny):
     targets = torch.cat(photographs(64, 0, 1))
     start = tiny.encode(targets)
-    config = preset(None, precision="fp32", warm_start=0, iterations=4, convergence_threshold=0.0)
+    config = preset(
+        None,
+        precision="fp32",
+        warm_start=0,
+        iterations=4,
+        convergence_threshold=0.0,
+        schedule="constant",
+        gradient_error=0.0,
+    )
     results = LatentOptimizer(config).optimize_batch(tiny, start, targets)
     search, errors = learned_step.Search(tiny, start, targets), []
     for _ in range(4):

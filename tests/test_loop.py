@@ -26,7 +26,9 @@ def adam_reference(decode, latents, target, steps, rate, betas, eps=1e-8):
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.7, 0.9)])
 def test_equals_torch_adam_image_by_image(small_vae, targets, betas):
-    config = OptimizationConfig(iterations=12, learning_rate=0.05, betas=betas, convergence_threshold=0.0, **PLAIN)
+    config = OptimizationConfig(
+        iterations=12, learning_rate=0.05, betas=betas, convergence_threshold=0.0, schedule="constant", **PLAIN
+    )
     latents = small_vae.encode(targets)
     state = run_loop(small_vae.decode, latents, targets, config, torch.float32)
     for i in range(len(targets)):
@@ -109,7 +111,10 @@ def test_target_gain_stops_each_image(small_vae, targets):
 
 def test_target_psnr_stops_each_image_as_soon_as_it_is_there(small_vae, targets):
     latents = small_vae.encode(targets)
-    free = OptimizationConfig(iterations=200, precision="fp32", convergence_threshold=0.0, relative_learning_rate=0.02)
+    free = OptimizationConfig(  # each iteration alike, however many there are
+        iterations=200, precision="fp32", convergence_threshold=0.0, relative_learning_rate=0.02, schedule="constant",
+        gradient_error=0.0,
+    )  # fmt: skip
     goal = psnr(small_vae.decode(latents), targets).max().item() + 0.05
     results = LatentOptimizer(replace(free, target_psnr=goal)).optimize_batch(small_vae, latents, targets)
     assert len({result.convergence_iteration for result in results}) == 3, "they stopped together"
