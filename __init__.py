@@ -9,40 +9,40 @@ from typing import TYPE_CHECKING
 from .engine.version import VERSION as __version__
 
 _HOMES = {
-    "Autoencoder": "engine.autoencoder",
-    "LatentOptimizer": "engine.optimizer",
-    "OptimizationConfig": "engine.config",
-    "OptimizationResult": "engine.optimizer",
+    "Autoencoder": "engine.autoencoders.autoencoder",
+    "LatentOptimizer": "engine.optimization.optimizer",
+    "OptimizationConfig": "engine.optimization.config",
+    "OptimizationResult": "engine.optimization.optimizer",
     "OptimizedLatentDataset": "exporters.reader",
-    "PRESETS": "engine.presets",
+    "PRESETS": "engine.optimization.presets",
     "RelatentError": "engine.errors",
-    "encode": "engine.encode",
-    "load_autoencoder": "engine.load",
+    "encode": "engine.optimization.encode",
+    "load_autoencoder": "engine.autoencoders.loading",
     "load_optimized_dataset": "exporters.reader",
-    "optimize_bsds500_full": "exporters.bsds500",
-    "optimize_bsds500_test": "exporters.bsds500",
-    "optimize_directory": "exporters.directory",
-    "preset": "engine.presets",
-    "resume_directory": "exporters.directory",
-    "verify_run": "exporters.verify",
-    "write_report": "exporters.report",
+    "optimize_bsds500_full": "factory.bsds500",
+    "optimize_bsds500_test": "factory.bsds500",
+    "optimize_directory": "factory.api",
+    "preset": "engine.optimization.presets",
+    "resume_directory": "factory.api",
+    "verify_run": "factory.verification.verify",
+    "write_report": "factory.report",
 }
 
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
-    from .engine.autoencoder import Autoencoder
-    from .engine.config import OptimizationConfig
-    from .engine.encode import encode
+    from .engine.autoencoders.autoencoder import Autoencoder
+    from .engine.autoencoders.loading import load_autoencoder
     from .engine.errors import RelatentError
-    from .engine.load import load_autoencoder
-    from .engine.optimizer import LatentOptimizer, OptimizationResult
-    from .engine.presets import PRESETS, preset
-    from .exporters.bsds500 import optimize_bsds500_full, optimize_bsds500_test
-    from .exporters.directory import optimize_directory, resume_directory
+    from .engine.optimization.config import OptimizationConfig
+    from .engine.optimization.encode import encode
+    from .engine.optimization.optimizer import LatentOptimizer, OptimizationResult
+    from .engine.optimization.presets import PRESETS, preset
     from .exporters.reader import OptimizedLatentDataset, load_optimized_dataset
-    from .exporters.report import write_report
-    from .exporters.verify import verify_run
+    from .factory.api import optimize_directory, resume_directory
+    from .factory.bsds500 import optimize_bsds500_full, optimize_bsds500_test
+    from .factory.report import write_report
+    from .factory.verification.verify import verify_run
 
 
 def __getattr__(name: str) -> object:

@@ -25,15 +25,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..engine.config import OptimizationConfig
-from ..engine.device import usable_processors
-from ..engine.discovery import discover
-from ..engine.load import load_autoencoder
-from ..engine.memory import peak_memory
+from ..engine.autoencoders.loading import load_autoencoder
+from ..engine.inputs.sources import discover
+from ..engine.optimization.batcher import ImageRun
+from ..engine.optimization.config import OptimizationConfig
 from ..engine.records import Record
-from ..engine.run import ImageRun
-from ..exporters.directory import optimize_directory
-from ..exporters.plan import auto_shard_size
+from ..engine.runtime.device import usable_processors
+from ..engine.runtime.memory import peak_memory
+from ..factory.api import optimize_directory
+from ..factory.state.plan import auto_shard_size
 from .results import FOLDER, command_line, replace_table, write_result
 
 CONFIG = OptimizationConfig(precision="fp32")  # the default of users, 50 iterations

@@ -18,16 +18,16 @@ from typing import Any
 
 import torch
 
-from ..engine.autoencoder import Autoencoder
-from ..engine.config import OptimizationConfig
-from ..engine.device import resolve_precision
-from ..engine.discovery import discover
-from ..engine.images import load_image
-from ..engine.load import load_autoencoder
-from ..engine.metrics import psnr
-from ..engine.optimizer import LatentOptimizer
-from ..engine.photographs import photographs
-from ..engine.presets import preset
+from ..engine.autoencoders.autoencoder import Autoencoder
+from ..engine.autoencoders.loading import load_autoencoder
+from ..engine.inputs.images import load_image
+from ..engine.inputs.sample_photographs import photographs
+from ..engine.inputs.sources import discover
+from ..engine.losses.metrics import psnr
+from ..engine.optimization.config import OptimizationConfig
+from ..engine.optimization.optimizer import LatentOptimizer
+from ..engine.optimization.presets import preset
+from ..engine.runtime.device import resolve_precision
 from .peers import ORIGINAL, original_loop
 from .results import command_line, replace_table, write_result
 

@@ -22,16 +22,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ..engine.config import OptimizationConfig
+from ..engine.optimization.config import OptimizationConfig
 from ..engine.records import METRICS, Record
 from ..engine.version import VERSION
-from ..exporters.exporter import Header
-from ..exporters.hdf5 import HDF5Exporter, read_records
-from ..exporters.ledger import now
-from ..exporters.plan import auto_shard_size
-from ..exporters.pt import PTExporter
+from ..exporters.base.exporter import Header
+from ..exporters.formats.pt import PTExporter
+from ..exporters.hdf5.exporter import HDF5Exporter, read_records
+from ..exporters.hdf5.virtual import write_virtual
 from ..exporters.reader import OptimizedLatentDataset, load_optimized_dataset
-from ..exporters.virtual import write_virtual
+from ..factory.state.ledger import now
+from ..factory.state.plan import auto_shard_size
 from .results import command_line, replace_table, write_result
 
 PAGE = Path(__file__).parent.parent / "docs" / "files.md"

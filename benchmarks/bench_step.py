@@ -11,15 +11,15 @@ import torch
 from relatent.benchmarks.peers import original_loop
 from relatent.benchmarks.sd_decoder import CHANNELS, SDDecoder
 from relatent.benchmarks.timing import measure
-from relatent.engine.autoencoder import Autoencoder
-from relatent.engine.config import OptimizationConfig
-from relatent.engine.metrics import psnr
-from relatent.engine.preconditioner import preconditioner
-from relatent.engine.presets import preset
-from relatent.engine.rewrite import DEFAULT_REWRITES
-from relatent.engine.runner import CapturedRunner, CompiledRunner, EagerRunner, Runner, make_runner
-from relatent.engine.slots import Slots
-from relatent.engine.step import build_step
+from relatent.engine.autoencoders.autoencoder import Autoencoder
+from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES
+from relatent.engine.calibration.preconditioner import preconditioner
+from relatent.engine.losses.metrics import psnr
+from relatent.engine.optimization.config import OptimizationConfig
+from relatent.engine.optimization.presets import preset
+from relatent.engine.optimization.runners import CapturedRunner, CompiledRunner, EagerRunner, Runner, make_runner
+from relatent.engine.optimization.slots import Slots
+from relatent.engine.optimization.step import build_step
 
 PER_REPLAY = 10
 ENDLESS = OptimizationConfig(iterations=100_000, convergence_threshold=0.0, checkpoint_interval=PER_REPLAY)

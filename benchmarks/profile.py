@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ..engine.rewrite import prepare
-from ..engine.runner import Runner
+from ..engine.autoencoders.rewrite import prepare
+from ..engine.optimization.runners import Runner
 from .bench_step import Problem
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..engine.device import describe_device
+from ..engine.runtime.device import describe_device
 
 FOLDER = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"

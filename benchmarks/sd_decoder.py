@@ -14,7 +14,10 @@ CHANNELS = (128, 256, 512, 512)
 class ResnetBlock2D(nn.Module):
     """GroupNorm, SiLU, 3×3 convolution, twice, and the way round them."""
 
-    time_emb_proj, time_embedding_norm = None, "default"  # what `engine/rewrite.py` asks of diffusers' block
+    time_emb_proj, time_embedding_norm = (
+        None,
+        "default",
+    )  # what `engine/autoencoders/rewrite.py` asks of diffusers' block
 
     def __init__(self, inside: int, outside: int, groups: int):
         super().__init__()

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ..engine.device import resolve_device
+from ..engine.runtime.device import resolve_device
 from ..kernels.library import runs_on
 from . import bench_kernels, bench_step
 from .profile import busy_share, layers

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import relatent
 import skimage.data
-from relatent.exporters.figures import overview
-from relatent.exporters.run_folder import RunFolder
+from relatent.exporters.summaries.figures import overview
+from relatent.factory.state.run_folder import RunFolder
 
 PHOTOGRAPHS = ("chelsea.png", "coffee.png")
 

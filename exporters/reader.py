@@ -10,10 +10,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..engine.errors import DatasetError
-from ..engine.metrics import from_uint8
-from .exporter import FLIPPED, SCHEMA
-from .hdf5 import OpenColumns, open_file
-from .shard_reader import ShardReader
+from ..engine.losses.metrics import from_uint8
+from .base.exporter import FLIPPED, SCHEMA
+from .hdf5.exporter import OpenColumns, open_file
+from .hdf5.shard_reader import ShardReader
 
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
 

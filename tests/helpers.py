@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from relatent.engine.loop import Loop
+from relatent.engine.optimization.loop import Loop
 
 # torch.optim.Adam on the latents themselves
 PLAIN = {"precondition": False, "beta_rise": 0, "relative_eps": 0.0, "warm_start": 0, "gradient_error": 0.0}

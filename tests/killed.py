@@ -7,10 +7,11 @@ import sys
 import time
 
 from relatent import OptimizationConfig, optimize_directory
-from relatent.cli import main
-from relatent.exporters import atomic, ledger
-from relatent.exporters.hdf5 import HDF5Exporter
-from relatent.exporters.lock import RunLock
+from relatent.cli.main.main import main
+from relatent.exporters.files import atomic
+from relatent.exporters.hdf5.exporter.exporter import HDF5Exporter
+from relatent.factory.state import ledger
+from relatent.factory.state.lock import RunLock
 
 LIMIT = 30_000  # bytes of a file: more than the ledger, less than a shard
 CONFIG = OptimizationConfig(iterations=4, precision="fp32")

@@ -43,7 +43,9 @@ def test_links_lead_somewhere():
 def test_readme_figures_are_those_of_the_results(path):
     import json
 
-    from relatent.benchmarks import bench_factory, bench_loop, quality, race, regularisers, roundtrip
+    from relatent.benchmarks import bench_factory, bench_loop
+    from relatent.benchmarks.research import quality, regularisers, roundtrip
+    from relatent.benchmarks.research import time_to_target as race
 
     tables = {"roundtrip": roundtrip.table, "quality": quality.preset_table, "race": race.table}
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import UsageError
-from ..metrics import SSIM_SIGMA, SSIM_WINDOW, intensity, similarity_maps
-from ..metrics import ssim as similarity
+from .metrics import SSIM_SIGMA, SSIM_WINDOW, intensity, similarity_maps
+from .metrics import ssim as similarity
 from .pointwise import l1
 from .weighting import blend
 

@@ -1,0 +1,249 @@
+"""Ways to search for better latents, rivals of the engine's own: `METHODS`, a line each.
+
+A method takes a meter and its settings, decodes and encodes through the meter only, starts at `meter.start`, stays
+within the meter's budget, and returns its last iterate (1, C, h, w). Rates are in σ, the spread of the start. The best
+iterate it decoded is what is measured in the end. Those of the encoder alone are in `encoder_methods.py`.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ...engine.autoencoders.autoencoder import Autoencoder
+from ..peers import ORIGINAL, original_loop
+from .encoder_methods import (
+    encoder_adam,
+    encoder_anderson,
+    encoder_iteration,
+    encoder_line_search,
+    encoder_nesterov,
+    encoder_steps,
+)
+from .evaluation_counter import Costs, Meter, Run
+from .learned import Filter, Learned
+
+
+@dataclass(frozen=True)
+class Method:
+    """A search, its settings, and the settings that tuning tries."""
+
+    search: Callable[..., torch.Tensor]  # (meter, **settings) -> latents
+    budget: float  # work
+    settings: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, Sequence[Any]] = field(default_factory=dict)
+
+
+def rival_rows(autoencoder: Autoencoder, costs: Costs, learned: Learned, method: Method, target: torch.Tensor) -> Run:
+    """A rival on one photograph."""
+    meter = Meter(autoencoder, target, costs, method.budget, learned)
+    return meter.finish(method.search(meter, **method.settings))
+
+
+def original(meter: Meter, rate: float) -> torch.Tensor:
+    """Generative Latent Optimization's loop; see `peers`."""
+    iterations = meter.iterations()
+    return original_loop(meter.decode, meter.start, meter.target, rate * meter.sigma, iterations)
+
+
+def adam(
+    meter: Meter, rate: float, betas: tuple[float, float], warm: int = 0, cosine: bool = False,
+    filtered: Callable[[Meter], Filter] | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Adam (Kingma & Ba, 2015) after `warm` encoder steps. With a filter P it moves u of z = z₀ + P·u."""
+    start = encoder_steps(meter, meter.start, warm)
+    change = torch.zeros_like(start, requires_grad=True)
+    apply = filtered(meter) if filtered is not None else torch.Tensor.clone
+    optimizer = torch.optim.Adam([change], lr=rate * meter.sigma, betas=betas, eps=1e-12)
+    iterations = meter.iterations()
+    for iteration in range(iterations):
+        gradient, _ = meter.gradient(start + apply(change.detach()))
+        change.grad = apply(gradient)
+        if cosine:
+            progress = iteration / iterations
+            optimizer.param_groups[0]["lr"] = 0.5 * rate * meter.sigma * (1.0 + math.cos(math.pi * progress))
+        optimizer.step()
+    return start + apply(change.detach())
+
+
+def channel_adam(meter: Meter, rate: float, betas: tuple[float, float]) -> torch.Tensor:
+    """Adam with a rate per channel, from the gradient's second moments over other photographs."""
+    return adam(meter, rate, betas, filtered=lambda meter: lambda latents: latents * meter.learned.channel_rates)
+
+
+def whitened_adam(meter: Meter, rate: float, betas: tuple[float, float], damping: float, warm: int = 0) -> torch.Tensor:
+    """Adam in latents in which the decoder's mean curvature over other photographs is flat."""
+    return adam(meter, rate, betas, warm, filtered=lambda meter: meter.learned.whitener(damping))
+
+
+class _SpentError(Exception):
+    """The budget is used up in the middle of a line search."""
+
+
+def lbfgs(meter: Meter, first: float, history: int = 10) -> torch.Tensor:
+    """L-BFGS with a strong Wolfe line search (Nocedal & Wright, algorithms 7.5 and 3.5), torch's.
+
+    first: mean length of the first step tried, in σ; torch makes it 1 in the sum, so the variables are scaled for it.
+    """
+    unit = first * meter.sigma * meter.start.numel()
+    scaled = (meter.start / unit).requires_grad_(True)
+    optimizer = torch.optim.LBFGS(
+        [scaled], max_iter=10**6, max_eval=10**6, tolerance_grad=0.0, tolerance_change=0.0, history_size=history,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> torch.Tensor:
+        if not meter.affords():
+            raise _SpentError
+        optimizer.zero_grad()
+        loss = (meter.decode(scaled * unit) - meter.target).square().sum()
+        loss.backward()
+        return loss
+
+    with contextlib.suppress(_SpentError):
+        optimizer.step(closure)
+    return meter.best
+
+
+def subspace(meter: Meter, rate: float) -> torch.Tensor:
+    """Steps in the plane of the encoder's correction and the gradient.
+
+    Both directions are decoded, and their coefficients are those of least squares on what they changed.
+    """
+    latents = meter.start
+    while meter.affords(1.0 + meter.costs.encode + 2 * meter.costs.decode):
+        gradient, picture = meter.gradient(latents)
+        correction = meter.encode(picture) - meter.start
+        steps = [-correction, -gradient * (rate * meter.sigma / gradient.square().mean().sqrt())]
+        with torch.no_grad():
+            changes = torch.stack([(meter.decode(latents + step) - picture).flatten() for step in steps], 1)
+        coefficients = torch.linalg.lstsq(changes, (meter.target - picture).flatten().unsqueeze(1)).solution.flatten()
+        latents = latents + coefficients[0] * steps[0] + coefficients[1] * steps[1]
+    return latents
+
+
+@torch.no_grad()
+def surrogate(meter: Meter, rate: float, inner: int, damping: float) -> torch.Tensor:
+    """Defect correction with a linear surrogate S: z ← z + rate · argmin over d of ‖S·d + D(z) − x‖² + damping‖d‖².
+
+    The minimum by `inner` steps of conjugate gradients, relative damping. No backward pass through the decoder.
+    """
+    weight = meter.learned.surrogate
+    cell = meter.target.shape[-1] // meter.start.shape[-1]
+    flops = 2.0 * weight.numel() * meter.start[0, 0].numel()  # of S, and of its transpose
+
+    def pull(picture: torch.Tensor) -> torch.Tensor:
+        meter.spend(flops)
+        return F.conv_transpose2d(F.pixel_unshuffle(picture, cell), weight, padding=1)
+
+    ridge = damping * weight.square().sum().item() / weight.shape[1]  # the mean of SᵀS's diagonal
+
+    def curvature(latents: torch.Tensor) -> torch.Tensor:
+        meter.spend(flops)
+        return pull(F.pixel_shuffle(F.conv2d(latents, weight, padding=1), cell)) + ridge * latents
+
+    latents = meter.start
+    while meter.affords(meter.costs.decode + 2 * (inner + 1) * flops / meter.costs.iteration_flops):
+        residual = pull(meter.target - meter.decode(latents))
+        step, direction, length = torch.zeros_like(latents), residual, residual.square().sum()
+        for _ in range(inner):
+            bent = curvature(direction)
+            size = length / (direction * bent).sum()
+            step, residual = step + size * direction, residual - size * bent
+            length, before = residual.square().sum(), length
+            direction = residual + (length / before) * direction
+        latents = latents + rate * step
+    return latents
+
+
+def gradient_anderson(meter: Meter, rate: float, damping: float, memory: int, window: int | None) -> torch.Tensor:
+    """Anderson's acceleration of preconditioned gradient steps, z ← z − rate · (JᵀJ)⁻¹∇ with the mean curvature.
+
+    Past differences are combined so that what they changed in the picture comes nearest to the residual: one
+    combination for the picture, or, with a window, one for each cell of the latents from the cells that far around.
+    """
+    inverse = meter.learned.inverse(damping)
+    latents, past = meter.start, None
+    history: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []  # differences of latents, gradients, pictures
+    while meter.affords():
+        gradient, picture = meter.gradient(latents)
+        now = (latents, gradient, picture)
+        if past is not None:
+            history.append((now[0] - past[0], now[1] - past[1], now[2] - past[2]))
+        past, history = now, history[-memory:]
+        if history:
+            coefficients = _combination(picture - meter.target, [each[2] for each in history], latents, window)
+            latents = latents + sum(c * each[0] for c, each in zip(coefficients, history, strict=True))
+            gradient = gradient + sum(c * each[1] for c, each in zip(coefficients, history, strict=True))
+        latents = latents - rate * inverse(gradient)
+    return latents
+
+
+def _combination(
+    residual: torch.Tensor, changes: list[torch.Tensor], latents: torch.Tensor, window: int | None
+) -> torch.Tensor:
+    """(K, 1, h, w): coefficients of the (1, 3, H, W) changes that come nearest to −residual around each cell."""
+    height, width = latents.shape[2:]
+
+    def inner(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        cells = F.adaptive_avg_pool2d((a * b).sum(1, keepdim=True), (height, width))
+        if window is None:
+            return cells.mean().expand(height, width)
+        return F.avg_pool2d(F.pad(cells, (window,) * 4, mode="replicate"), 2 * window + 1, 1)[0, 0]
+
+    scales = [inner(change, change).mean().clamp_min(1e-30).sqrt() for change in changes]
+    changes = [change / scale for change, scale in zip(changes, scales, strict=True)]
+    normal = torch.stack([torch.stack([inner(a, b) for b in changes], -1) for a in changes], -2)  # (h, w, K, K)
+    right = torch.stack([inner(residual, change) for change in changes], -1)
+    ridge = 1e-2 * normal.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] + 1e-12
+    normal = normal + ridge * torch.eye(len(changes), device=normal.device)
+    solved = -torch.linalg.solve(normal, right.unsqueeze(-1)).squeeze(-1) / torch.stack(scales)
+    return solved.clamp(-2.0, 2.0).permute(2, 0, 1).unsqueeze(1)
+
+
+SLOW, QUICK = (0.8, 0.95), (0.7, 0.9)  # Adam's memory; the slower one was the engine's
+RATES = (0.03, 0.045, 0.06, 0.073, 0.09, 0.12)
+
+METHODS: dict[str, Method] = {
+    **{name: Method(original, steps, {"rate": rate}) for name, (rate, steps) in ORIGINAL.items()},
+    "encoder iteration": Method(encoder_iteration, 15, {"rho": 0.6}, {"rho": (0.4, 0.6, 0.8, 1.0)}),
+    "encoder iteration, Adam": Method(encoder_adam, 30, {"rate": 0.01}, {"rate": (0.01, 0.02, 0.04, 0.08)}),
+    "encoder iteration, Nesterov": Method(
+        encoder_nesterov, 15, {"rho": 0.4, "momentum": 0.5}, {"rho": (0.2, 0.4, 0.6), "momentum": (0.3, 0.5, 0.8)}
+    ),
+    "encoder iteration, Anderson": Method(
+        encoder_anderson, 15, {"rho": 0.6, "memory": 3}, {"rho": (0.4, 0.6, 1.0), "memory": (1, 3, 5)}
+    ),
+    "encoder iteration, line search": Method(encoder_line_search, 15),
+    "Adam (0.8, 0.95)": Method(adam, 50, {"rate": 0.073, "betas": SLOW}, {"rate": RATES}),
+    "Adam (0.7, 0.9)": Method(adam, 50, {"rate": 0.06, "betas": QUICK}, {"rate": RATES}),
+    "Adam (0.7, 0.9), cosine": Method(
+        partial(adam, cosine=True), 50, {"rate": 0.09, "betas": QUICK}, {"rate": RATES}
+    ),
+    "two encoder steps, Adam (0.7, 0.9)": Method(
+        partial(adam, warm=2), 50, {"rate": 0.06, "betas": QUICK}, {"rate": RATES}
+    ),
+    "Adam, a rate per channel": Method(channel_adam, 50, {"rate": 0.06, "betas": QUICK}, {"rate": RATES}),
+    "Adam, whitened": Method(
+        whitened_adam, 50, {"rate": 0.09, "betas": QUICK, "damping": 1.0},
+        {"rate": (0.06, 0.09, 0.12), "damping": (0.3, 1.0)},
+    ),
+    "L-BFGS": Method(lbfgs, 50, {"first": 0.03}, {"first": (0.01, 0.03, 0.1)}),
+    "encoder and gradient plane": Method(subspace, 30, {"rate": 0.06}, {"rate": (0.03, 0.06, 0.12)}),
+    "linear surrogate": Method(
+        surrogate, 15, {"rate": 0.6, "inner": 4, "damping": 0.1},
+        {"rate": (0.3, 0.6, 1.0), "inner": (4, 8), "damping": (0.03, 0.1, 0.3)},
+    ),
+    "Anderson, preconditioned gradient": Method(
+        gradient_anderson, 50, {"rate": 0.5, "damping": 2.0, "memory": 4, "window": 1},
+        {"rate": (0.5, 1.0), "damping": (0.5, 2.0), "window": (None, 1, 2)},
+    ),
+}  # fmt: skip
+
+# what a test run measures by default beside the presets; among the others is chosen on val
+STANDARD = (*ORIGINAL, "encoder iteration", "two encoder steps, Adam (0.7, 0.9)")

@@ -1,0 +1,255 @@
+"""A frozen decoder rewritten for the loop: the same function, cheaper to run forwards and backwards.
+
+Each rewrite is exact but for rounding and replaces modules of a copy; what a rewrite does not know it leaves alone. A
+new one is a function that changes the module in place and returns how many places it changed, and a line in `REWRITES`.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, TypeGuard
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ...kernels.frozen_conv import frozen_conv
+from ...kernels.frozen_norm import frozen_norm
+from ...kernels.group_norm_silu import group_norm_silu
+from ...kernels.library import runs_on
+from ...kernels.upsample_conv import phase_weight
+
+Factors = tuple[torch.Tensor, torch.Tensor]  # project (r, C), expand (C, r)
+Thinning = dict[str, tuple[Factors | None, Factors | None]]  # module's name -> what `FrozenConv2d.thin` takes
+
+
+class FrozenConv2d(nn.Module):
+    """nn.Conv2d of frozen weights, zero padding and one group; its input is not kept for the backward pass."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, stride: int, padding: int, transposed: bool):
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+        self.stride, self.padding, self.transposed = stride, padding, transposed
+        self.project: nn.Parameter | None = None
+        self.reduced: nn.Parameter | None = None
+        self.expand: nn.Parameter | None = None
+
+    def thin(self, outputs: Factors | None, inputs: Factors | None) -> None:
+        """Take expand · project, of (r, O) and (O, r), for the identity over the O output channels in the backward pass,
+        and likewise over the inputs; None: the identity itself."""
+        reduced = self.weight.detach().double().cpu()
+        reduced = reduced.transpose(0, 1) if self.transposed else reduced
+        if outputs is not None:
+            reduced = torch.einsum("oihw,or->rihw", reduced, outputs[1].double())
+        if inputs is not None:
+            reduced = torch.einsum("rihw,si->rshw", reduced, inputs[0].double())
+        reduced = reduced.transpose(0, 1) if self.transposed else reduced
+        self.project = None if outputs is None else self._frozen(outputs[0][:, :, None, None])
+        self.reduced = None if outputs is None and inputs is None else self._frozen(reduced)
+        self.expand = None if inputs is None else self._frozen(inputs[1][:, :, None, None])
+
+    def _frozen(self, tensor: torch.Tensor) -> nn.Parameter:
+        return nn.Parameter(tensor.to(self.weight).contiguous(), requires_grad=False)
+
+    def forward(self, x: torch.Tensor, output_size: None = None) -> torch.Tensor:
+        return frozen_conv(
+            x, self.weight, self.bias, stride=self.stride, padding=self.padding, transposed=self.transposed,
+            project=self.project, reduced=self.reduced, expand=self.expand,
+        )  # fmt: skip
+
+
+class FrozenGroupNorm(nn.GroupNorm):
+    """nn.GroupNorm of frozen weights."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return frozen_norm(x, self.weight, self.bias, self.num_groups, self.eps)
+
+
+class FoldedInput(nn.Module):
+    """A 1×1 convolution and the 3×3 one after it. The first's bias enters through a channel of ones, so that the zero
+    padding between the two stays what it was."""
+
+    def __init__(self, first: nn.Conv2d, second: nn.Conv2d):
+        super().__init__()
+        mix = first.weight.detach()[:, :, 0, 0].double()
+        offset = first.bias.detach().double() if first.bias is not None else mix.new_zeros(len(mix))
+        both = torch.cat([mix, offset[:, None]], 1)
+        weight = torch.einsum("omhw,mi->oihw", second.weight.detach().double(), both).to(second.weight.dtype)
+        self.conv = FrozenConv2d(weight, second.bias, 1, 1, False)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.conv(torch.cat([z, torch.ones_like(z[:, :1])], 1))
+
+
+class GroupNormSiLU(nn.Module):
+    """GroupNorm followed by SiLU, by the Triton kernel."""
+
+    def __init__(self, norm: nn.GroupNorm):
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+        self.groups, self.eps = norm.num_groups, norm.eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        return group_norm_silu(x, self.weight, self.bias, self.groups, self.eps)[0]
+
+
+def fold_upsampling(decoder: nn.Module) -> int:
+    """Nearest ×2 and the 3×3 convolution after it become one transposed convolution on the small input."""
+    changed = 0
+    for module in decoder.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                before, after = module[i], module[i + 1]
+                if _doubles(before) and _is_plain(after, 3, 1):
+                    module[i], module[i + 1] = nn.Identity(), _transposed(after)
+                    changed += 1
+    for parent, name, module in _children(decoder):
+        if _is_diffusers_upsample(module):
+            setattr(parent, name, _transposed(module.conv))  # type: ignore[arg-type]
+            changed += 1
+    return changed
+
+
+def fold_input(decoder: nn.Module) -> int:
+    """The post-quantisation convolution of an AutoencoderKL is folded into the decoder's first."""
+    first: Any = getattr(decoder, "post_quant_conv", None)
+    inner: Any = getattr(decoder, "decoder", None)
+    second: Any = getattr(inner, "conv_in", None)
+    if not (_is_plain(first, 1, 0) and _is_plain(second, 3, 1)):
+        return 0
+    inner.conv_in = FoldedInput(first, second)
+    decoder.post_quant_conv = nn.Identity()
+    return 1
+
+
+def freeze_convolutions(decoder: nn.Module) -> int:
+    """Plain convolutions stop keeping their inputs."""
+    changed = 0
+    for parent, name, module in _children(decoder):
+        if type(module) is nn.Conv2d and _is_plain(module):
+            weight, bias = module.weight, module.bias
+            setattr(parent, name, FrozenConv2d(weight, bias, module.stride[0], int(module.padding[0]), False))
+            changed += 1
+    return changed
+
+
+def freeze_norms(decoder: nn.Module) -> int:
+    """GroupNorms go backwards in fp32 where that is faster."""
+    changed = 0
+    for module in decoder.modules():
+        if type(module) is nn.GroupNorm and module.affine:
+            module.__class__ = FrozenGroupNorm  # keeps whoever holds it
+            changed += 1
+    return changed
+
+
+def join_norm_and_silu(decoder: nn.Module) -> int:
+    """GroupNorm and SiLU of diffusers' residual blocks and of the decoder's end become the Triton kernel."""
+    changed = 0
+    for module in decoder.modules():
+        if type(module).__name__ == "ResnetBlock2D" and isinstance(module.nonlinearity, nn.SiLU):
+            if module.time_emb_proj is None and module.time_embedding_norm in ("default", "group"):
+                module.norm1, module.norm2 = GroupNormSiLU(module.norm1), GroupNormSiLU(module.norm2)
+                module.nonlinearity = nn.Identity()
+                changed += 2
+        elif isinstance(getattr(module, "conv_act", None), nn.SiLU) and isinstance(module.conv_norm_out, nn.GroupNorm):
+            module.conv_norm_out, module.conv_act = GroupNormSiLU(module.conv_norm_out), nn.Identity()
+            changed += 1
+    return changed
+
+
+class Recompute(nn.Module):
+    """A block whose activations are made again in the backward pass instead of being kept."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.block = block
+
+    def forward(self, *arguments: Any, **options: Any) -> Any:
+        return checkpoint(self.block, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
+
+
+def recompute_blocks(decoder: nn.Module) -> int:
+    """Residual blocks keep their input only: half the memory of Stable Diffusion's decoder (968 to 453 MB at 256² in
+    fp32, CPU), for a second forward pass. torch.compile undoes it, so the engine runs it eagerly."""
+    changed = 0
+    for parent, name, module in _children(decoder):
+        if type(module).__name__ in RECOMPUTED:
+            setattr(parent, name, Recompute(module))
+            changed += 1
+    return changed
+
+
+RECOMPUTED = ("ResnetBlock2D", "AutoencoderTinyBlock", "Block")  # of diffusers' two families and TAEF2
+
+REWRITES: dict[str, Callable[[nn.Module], int]] = {
+    "fold_input": fold_input,
+    "fold_upsampling": fold_upsampling,
+    "freeze_convolutions": freeze_convolutions,
+    "freeze_norms": freeze_norms,
+    "join_norm_and_silu": join_norm_and_silu,  # needs Triton
+    "recompute_blocks": recompute_blocks,  # last: it hides the blocks from the others
+}
+# join_norm_and_silu waits for a figure: it must beat what the compiler makes of the same lines
+DEFAULT_REWRITES = ("fold_input", "fold_upsampling", "freeze_convolutions", "freeze_norms")
+
+
+def prepare(
+    decoder: nn.Module,
+    dtype: torch.dtype,
+    rewrites: tuple[str, ...] = DEFAULT_REWRITES,
+    thinned: Thinning | None = None,
+) -> nn.Module:
+    """A rewritten copy in `dtype` and channels-last. Weights are folded before they are rounded to `dtype`.
+
+    thinned: of a rewritten copy's convolutions, see `engine/thinning.py`; None: the backward pass is exact.
+    """
+    device = next((p.device for p in decoder.parameters()), torch.device("cpu"))
+    decoder = copy.deepcopy(decoder)
+    last = [name for name in rewrites if name == "recompute_blocks"]  # which changes the modules' names
+    for name in rewrites:
+        if name not in last and (name != "join_norm_and_silu" or runs_on(device)):
+            REWRITES[name](decoder)
+    for name, factors in (thinned or {}).items():
+        decoder.get_submodule(name).thin(*factors)  # type: ignore[operator]
+    for name in last:
+        REWRITES[name](decoder)
+    return decoder.to(dtype).to(memory_format=torch.channels_last)
+
+
+def _children(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    for parent in list(root.modules()):
+        for name, module in list(parent.named_children()):
+            yield parent, name, module
+
+
+def _is_plain(module: object, kernel: int | None = None, padding: int | None = None) -> TypeGuard[nn.Conv2d]:
+    """An nn.Conv2d, no subclass, with one group, no dilation, zero padding and equal sides."""
+    return (
+        type(module) is nn.Conv2d
+        and module.groups == 1
+        and module.dilation == (1, 1)
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+        and len(set(module.stride)) == len(set(module.padding)) == 1
+        and (kernel is None or (module.kernel_size == (kernel, kernel) and module.stride == (1, 1)))
+        and (padding is None or module.padding == (padding, padding))
+    )
+
+
+def _doubles(module: object) -> bool:
+    return type(module) is nn.Upsample and module.mode == "nearest" and module.scale_factor in (2, 2.0)
+
+
+def _is_diffusers_upsample(module: nn.Module) -> bool:
+    return (
+        type(module).__name__ == "Upsample2D"
+        and getattr(module, "interpolate", False)
+        and getattr(module, "norm", None) is None
+        and _is_plain(getattr(module, "conv", None), 3, 1)
+    )
+
+
+def _transposed(conv: nn.Conv2d) -> FrozenConv2d:
+    return FrozenConv2d(phase_weight(conv.weight.detach()), conv.bias, 2, 1, True)

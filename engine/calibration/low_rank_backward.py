@@ -1,0 +1,272 @@
+"""A backward pass that leaves out what hardly reaches the latents.
+
+At a convolution the loss's gradient has as many channels as its outputs, then its inputs, but most of them matter little:
+it lies mostly in a few mixtures of channels, and the latents move the activations mostly in a few. With G the second
+moments of the gradient there, and T those of the activations' response to the latents, the projection of rank r that
+changes the latents' gradient least, as if places were independent, is that of balanced truncation (Moore, 1981): with
+G = LLᵀ, T = RRᵀ and the singular value decomposition RᵀL = USVᵀ it is P = L V_r S_r⁻¹ U_rᵀ Rᵀ, and what it loses is the
+sum of the squares of the other singular values. Losses are comparable across layers, so one price for a multiplication
+gives every layer its ranks. The forward pass, and with it loss and picture, stays exact.
+
+Measured once per decoder, in the preconditioner's coordinates, on photographs that are on every machine, as the encoder
+leaves them; without an encoder on random latents, with noise for the picture's gradient. The price is the highest at
+which the latents' gradient, on parts of the photographs that were left out, is as near to the exact one as asked for.
+"""
+
+import contextlib
+import hashlib
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..autoencoders.autoencoder import Autoencoder
+from ..autoencoders.rewrite import Factors, FrozenConv2d, Thinning, prepare
+from ..errors import ImageError
+from ..inputs.images import load_image
+from ..inputs.sample_photographs import photographs
+from .cache import cache_folder, read_tensors, write_tensors
+from .preconditioner import GRID, SEED, WIDTH, preconditioner, typical_spread
+
+logger = logging.getLogger(__name__)
+
+RANDOM = 12  # random latents, where there is no encoder
+TRIED = 3  # of the points, one in so many is tried on, and the others are measured on
+MOVE = 0.05  # of the latents, in units of their spread, for the response of the activations
+MULTIPLE = 8  # ranks are multiples of it: processors work on so many channels at once, or more
+WORTH = 0.9  # of the operations of the exact backward pass of a layer: with more it stays exact
+DECADES, HALVINGS = 8, 9  # range of prices that is searched, below the highest of use, and how finely
+VERSION = 1  # of what is computed here; part of the stored file's name
+
+
+def thinning(autoencoder: Autoencoder, shape: tuple[int, ...], error: float) -> Thinning | None:
+    """For latents of `shape` (C, h, w), and a gradient that may be off by `error` of its norm in the preconditioner's
+    coordinates; None where nothing can be left out, or latents are not pictures, or the decoder is a function.
+
+    Kept with the autoencoder, and on disk (`$XDG_CACHE_HOME/relatent`).
+    """
+    filter_ = preconditioner(autoencoder, shape) if error > 0.0 else None
+    if filter_ is None or not isinstance(autoencoder.decoder, nn.Module):
+        return None
+    grid, rewrites = (min(shape[1], GRID), min(shape[2], GRID)), tuple(autoencoder.rewrites)
+    key = (grid, error, rewrites)
+    if key not in autoencoder.thinnings:
+        told = f"{autoencoder.weights_sha256} {key} {VERSION}"
+        path = cache_folder("thinnings") / f"{hashlib.sha256(told.encode()).hexdigest()}.pt"
+        found = read_tensors(path)
+        if found is None:
+            found = measure(autoencoder, filter_, grid, error)
+            write_tensors(path, found)
+        autoencoder.thinnings[key] = found
+    return autoencoder.thinnings[key] or None
+
+
+def measure(autoencoder: Autoencoder, filter_: torch.Tensor, grid: tuple[int, int], error: float) -> Thinning:
+    """By names of the rewritten decoder's modules, on the CPU. filter_: the preconditioner's."""
+    assert isinstance(autoencoder.decoder, nn.Module)
+    module = prepare(autoencoder.decoder, torch.float32, tuple(autoencoder.rewrites))
+    generator = torch.Generator().manual_seed(SEED)
+    spread = typical_spread(autoencoder, grid)
+
+    def draw(width: float) -> torch.Tensor:
+        return (torch.randn(1, len(filter_), *grid, generator=generator) * width).to(filter_)
+
+    try:
+        if autoencoder.encoder is not None:
+            points = [_encoded(autoencoder, picture) for picture in _pictures(autoencoder, grid)]
+        else:
+            points = [_noisy(module, draw(WIDTH * spread), generator) for _ in range(RANDOM)]
+        layers = _layers(module, points[0][0])
+        for number, point in enumerate(points):
+            if number % TRIED:
+                _probe(module, layers, point, F.conv2d(draw(MOVE * spread), filter_, padding="same"))
+        for layer in layers.values():
+            layer.outputs.balance()
+            layer.inputs.balance()
+        return _thinnest(module, layers, points[::TRIED], filter_, error)
+    except (RuntimeError, ImageError) as why:  # a decoder of one size only, moments without a decomposition
+        logger.info("the backward pass stays exact: %s", why)
+        return {}
+
+
+Point = tuple[torch.Tensor, torch.Tensor]  # (1, C, h, w) latents, and a gradient of their picture
+
+
+def _pictures(autoencoder: Autoencoder, grid: tuple[int, int]) -> Iterator[torch.Tensor]:
+    """Three corners of each photograph, (1, 3, H, W)."""
+    height, width = (side * (autoencoder.downscale_factor or 8) for side in grid)
+    for path in photographs():
+        whole = load_image(path, 2 * max(height, width)).tensor().to(autoencoder.device)
+        yield whole[..., :height, :width]
+        yield whole[..., -height:, :width]
+        yield whole[..., -height:, -width:]
+
+
+def _encoded(autoencoder: Autoencoder, picture: torch.Tensor) -> Point:
+    """With the gradient of its squared error, but for a factor."""
+    latents = autoencoder.encode(picture)
+    with torch.no_grad():
+        return latents, autoencoder.decode(latents) - picture
+
+
+def _noisy(module: nn.Module, latents: torch.Tensor, generator: torch.Generator) -> Point:
+    with torch.no_grad():
+        picture = module(latents)
+    return latents, torch.randn(picture.shape, generator=generator).to(picture)
+
+
+class Side:
+    """The moments where a convolution's inputs or outputs are, and the projections that follow."""
+
+    def __init__(self, channels: int):
+        self.channels = channels
+        self.gradient = torch.zeros(channels, channels, dtype=torch.float64)
+        self.response = torch.zeros(channels, channels, dtype=torch.float64)
+        self.ranks = torch.tensor([*range(MULTIPLE, channels, MULTIPLE), channels])  # the last: all, no projection
+
+    def add(self, gradient: torch.Tensor, response: torch.Tensor) -> None:
+        """Both (1, C, H, W)."""
+        pulled, moved = (signal[0].flatten(1).double().cpu() for signal in (gradient, response))
+        self.gradient += pulled @ pulled.T
+        self.response += moved @ moved.T / moved.shape[1]
+
+    def balance(self) -> None:
+        """Decompose the moments; `lost` is then what each of `ranks` loses."""
+        self.left, self.right = _root(self.gradient), _root(self.response)
+        self.u, self.values, self.v = torch.linalg.svd(self.right.T @ self.left)
+        squares = self.values.square()
+        self.lost = squares.sum() - squares.cumsum(0)[self.ranks - 1]
+
+    def factors(self, rank: int, orthonormal: str) -> Factors | None:
+        """orthonormal: which of them is, `project` or `expand`; that suits few digits best."""
+        if rank == self.channels:
+            return None
+        project = (self.right @ self.u[:, :rank]).T
+        expand = self.left @ self.v[:rank].T / self.values[:rank]
+        if orthonormal == "project":
+            basis, mix = torch.linalg.qr(project.T)
+            project, expand = basis.T, expand @ mix.T
+        else:
+            basis, mix = torch.linalg.qr(expand)
+            project, expand = mix @ project, basis
+        return project.float().contiguous(), expand.float().contiguous()
+
+
+class Layer:
+    """A convolution's two sides, and what its backward pass costs in multiplications by the ranks of both."""
+
+    def __init__(self, conv: FrozenConv2d, output: torch.Tensor):
+        kernel = conv.weight[0, 0].numel()
+        taps = kernel / (conv.stride**2 if conv.transposed else 1)
+        self.outputs = Side(output.shape[1])
+        self.inputs = Side(conv.weight.numel() // (kernel * output.shape[1]))
+        r, s = self.outputs.ranks.unsqueeze(1).double(), self.inputs.ranks.double()
+        project = torch.where(r < self.outputs.channels, self.outputs.channels * r, 0.0)
+        expand = torch.where(s < self.inputs.channels, self.inputs.channels * s, 0.0)
+        self.cost = output[0, 0].numel() * (project + taps * r * s + expand)
+
+    def choose(self, price: float) -> tuple[Factors | None, Factors | None] | None:
+        """The ranks of least loss and cost at a price for a multiplication; None: all of them."""
+        total = self.outputs.lost.unsqueeze(1) + self.inputs.lost + price * self.cost
+        r, s = divmod(int(total.argmin()), len(self.inputs.ranks))
+        if self.cost[r, s] > WORTH * self.cost[-1, -1]:
+            return None
+        return (
+            self.outputs.factors(int(self.outputs.ranks[r]), "project"),
+            self.inputs.factors(int(self.inputs.ranks[s]), "expand"),
+        )
+
+
+def _layers(module: nn.Module, latents: torch.Tensor) -> dict[str, Layer]:
+    """Of the convolutions that could be cheaper."""
+    with torch.no_grad(), _watched(module) as seen:
+        module(latents)
+    found = {name: Layer(module.get_submodule(name), output) for name, (_, output) in seen.items()}  # type: ignore[arg-type]
+    return {name: layer for name, layer in found.items() if layer.cost.min() <= WORTH * layer.cost[-1, -1]}
+
+
+@torch.enable_grad()
+def _probe(module: nn.Module, layers: dict[str, Layer], point: Point, move: torch.Tensor) -> None:
+    """Add a point's gradients, and the responses to a move of its latents, to the moments."""
+    latents, wanted = point[0].requires_grad_(True), point[1]
+    with _watched(module) as seen:
+        picture = module(latents)
+    here = [tensor for name in layers for tensor in seen[name]]
+    first, *gradients = torch.autograd.grad(picture, [latents, *here], wanted)
+    with torch.no_grad(), _watched(module) as seen:
+        module(latents + move)
+    there = [tensor for name in layers for tensor in seen[name]]
+    sides = [side for layer in layers.values() for side in (layer.inputs, layer.outputs)]
+    for side, gradient, before, after in zip(sides, gradients, here, there, strict=True):
+        side.add(gradient / first.norm(), after - before.detach())
+
+
+def _thinnest(
+    module: nn.Module, layers: dict[str, Layer], trials: list[Point], filter_: torch.Tensor, error: float
+) -> Thinning:
+    """At the highest price at which the trials' gradients are near enough."""
+
+    def gradients() -> torch.Tensor:
+        pulled = [_gradient(module, latents, wanted) for latents, wanted in trials]
+        return F.conv_transpose2d(torch.cat(pulled), filter_, padding=filter_.shape[-1] // 2)
+
+    exact, best = gradients(), Thinning()
+    high = max(
+        (math.log10(layer.outputs.values.square().sum() / layer.cost.min()) for layer in layers.values()), default=0
+    )
+    low = high - DECADES
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        found = {name: layer.choose(10.0**middle) for name, layer in layers.items()}
+        for name, factors in found.items():
+            conv: Any = module.get_submodule(name)
+            conv.thin(*(factors or (None, None)))
+        if (gradients() - exact).norm() <= error * exact.norm():
+            low, best = middle, {name: factors for name, factors in found.items() if factors is not None}
+        else:
+            high = middle
+    return best
+
+
+@torch.enable_grad()
+def _gradient(module: nn.Module, latents: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    latents = latents.detach().requires_grad_(True)
+    (pulled,) = torch.autograd.grad(module(latents), latents, wanted)
+    return pulled
+
+
+def _root(moments: torch.Tensor) -> torch.Tensor:
+    """X with XXᵀ = moments."""
+    values, vectors = torch.linalg.eigh(moments)
+    return vectors * values.clamp_min(1e-12 * values.max()).sqrt()
+
+
+@contextlib.contextmanager
+def _watched(module: nn.Module) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """The inputs and outputs of its convolutions by their names; inputs as views, for others may use them too."""
+    inputs: dict[str, torch.Tensor] = {}
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    hooks = []
+
+    def watch(name: str, part: nn.Module) -> None:
+        def before(_part: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            inputs[name] = arguments[0].view_as(arguments[0])
+            return inputs[name], *arguments[1:]
+
+        def after(_part: nn.Module, _arguments: Any, output: torch.Tensor) -> None:
+            seen[name] = inputs[name], output
+
+        hooks.extend([part.register_forward_pre_hook(before), part.register_forward_hook(after)])
+
+    for name, part in module.named_modules():
+        if isinstance(part, FrozenConv2d):
+            watch(name, part)
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()

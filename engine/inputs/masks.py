@@ -1,0 +1,55 @@
+"""Masks and weight maps beside the pictures: one greyscale image each, fitted as its picture was."""
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ..errors import ImageError, UsageError
+from .images import LoadedImage, load_grey
+from .sources import SUFFIXES, Source
+
+
+class Masks:
+    """A folder of masks. A picture's mask has its relative path, whatever the ending: a/b.jpg has a/b.png."""
+
+    def __init__(self, folder: str | Path):
+        """Raises `UsageError` where it is no folder or holds no image."""
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise UsageError(f"masks {folder}: no such folder; expected one image per picture, under the same path")
+        files = (path.relative_to(self.folder) for path in sorted(self.folder.rglob("*")))
+        self._files: dict[str, list[Path]] = {}
+        for file in files:
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith("._"):
+                self._files.setdefault(file.with_suffix("").as_posix(), []).append(self.folder / file)
+        if not self._files:
+            raise UsageError(f"masks {folder}: holds no image; expected one per picture, under the same path")
+
+    def find(self, source: Source) -> Path:
+        """A picture's mask. Raises `ImageError` where it is missing or ambiguous."""
+        # a list's entry may lead out of its folder; what is left of such a path is looked for inside this one
+        parts = [part for part in PurePosixPath(source.relative).parts if part not in ("..", "/")]
+        stem = PurePosixPath(*parts).with_suffix("").as_posix()
+        found = self._files.get(stem, [])
+        if not found:
+            raise ImageError(f"no mask: expected {self.folder / stem} with any image's ending, white where it counts")
+        if len(found) > 1:
+            raise ImageError(f"two masks: {' and '.join(file.name for file in found)}; keep one")
+        return found[0]
+
+    def apply(self, source: Source, image: LoadedImage, size: int, fit: str) -> LoadedImage:
+        """`image` with its mask: white counts, black is ignored, grey counts in part.
+
+        Raises `ImageError` for a mask that is missing, ambiguous, unreadable, of another size than the picture, or
+        black everywhere.
+        """
+        file = self.find(source)
+        try:
+            mask = load_grey(file, image.original_size, size, fit, source.mask_sha256)
+        except ImageError as error:
+            raise ImageError(f"mask {file}: {error}") from error
+        if not mask.any():
+            raise ImageError(f"mask {file}: black wherever the picture is kept; nothing is left to optimise")
+        share = f"mask applied, {np.mean(mask) / 2.55:.0f} % counts"
+        return replace(image, mask=mask, conversions=(*image.conversions, share))

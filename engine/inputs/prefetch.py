@@ -1,0 +1,112 @@
+"""Pictures decoded ahead of the engine, in worker processes, in order, and never more than a few at a time."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import ImageError, RunStoppedError
+from ..records import Failure
+from ..runtime.device import usable_processors
+from ..runtime.parent_watchdog import end_with_parent
+from .images import BACKGROUND, LoadedImage, load_image
+from .masks import Masks
+from .sources import Source
+
+AHEAD = 4  # chunks that each worker may be ahead
+CHUNK_BYTES, MOST_IN_CHUNK = 2**20, 32  # small pictures travel together: a queue costs half a millisecond a time
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a picture is read: what `images.load_image` needs, and the masks."""
+
+    size: int  # pixels
+    fit: str = "crop"
+    background: str = BACKGROUND
+    cell: int = 1  # pixels of one latent cell
+    masks: Masks | None = None
+
+    def read(self, source: Source) -> LoadedImage | Failure:
+        """The picture, or why there is none. Raises nothing: whatever a file does, it fails alone."""
+        try:
+            image = load_image(source.path, self.size, self.fit, self.background, self.cell, source.sha256)
+            return image if self.masks is None else self.masks.apply(source, image, self.size, self.fit)
+        except ImageError as error:
+            return failure(source, "load", str(error))
+        except Exception as error:  # a decoder's own bug
+            return failure(source, "load", f"{type(error).__name__}: {error}")
+
+
+def failure(source: Source, stage: str, reason: str) -> Failure:
+    """Of that picture, in that stage."""
+    return Failure(source.name, source.split, source.relative, stage, reason)
+
+
+def read_ahead(
+    reader: Reader, keys: Iterable[Any], source: Callable[[Any], Source], workers: int
+) -> Iterator[LoadedImage | Failure]:
+    """The pictures `source(key)` of `keys`, in their order. workers: processes; 0 reads in this one, as asked for.
+
+    Raises `RunStoppedError` where a worker was killed.
+    """
+    if workers == 0:
+        for key in keys:
+            yield reader.read(source(key))
+        return
+    loader: DataLoader[Any] = DataLoader(
+        _Pictures(reader, source),
+        batch_size=None,  # a chunk is one item of it
+        sampler=_chunks(keys, max(1, min(MOST_IN_CHUNK, CHUNK_BYTES // (3 * reader.size**2)))),
+        num_workers=workers,
+        prefetch_factor=AHEAD,
+        generator=torch.Generator(),  # else it draws from torch's own, which the run has seeded
+        # a worker that is forked imports nothing, least of all a script without `if __name__ == "__main__"`
+        multiprocessing_context="fork" if sys.platform == "linux" else None,
+        worker_init_fn=_begin_worker,
+    )
+    try:
+        for chunk in loader:
+            yield from chunk
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise RunStoppedError(
+            f"a process that reads pictures died: {reason}; out of memory? Go on with fewer: --workers 0 or 1"
+        ) from error
+
+
+def auto_workers(device_type: str, processes: int = 1) -> int:
+    """How many processes should read pictures for each of `processes` engines."""
+    if device_type == "cpu":
+        return 1  # the engine itself needs the processor
+    return max(1, min(MOST_WORKERS, usable_processors() // processes - 1))
+
+
+class _Pictures(Dataset[list[LoadedImage | Failure]]):
+    def __init__(self, reader: Reader, source: Callable[[Any], Source]):
+        self.reader, self.source = reader, source
+
+    def __getitem__(self, keys: list[Any]) -> list[LoadedImage | Failure]:
+        return [self.reader.read(self.source(key)) for key in keys]
+
+
+def _chunks(keys: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(keys)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def _begin_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the run decides what ends
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(5)  # decoding ahead must not slow the thread that feeds the device
+    end_with_parent()  # torch's own watch ends no worker whose last picture waits in a full pipe

@@ -1,0 +1,1 @@
+"""The settings, the optimisation loop, and what runs it."""

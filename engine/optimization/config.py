@@ -1,0 +1,167 @@
+"""The optimiser's settings: one frozen dataclass, checked when made, stored whole beside every result."""
+
+import dataclasses
+import json
+import math
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+COMPILE = ("auto", "on", "off")
+SCHEDULES = ("constant", "cosine", "linear", "trapezoid")
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """How latents are optimised. The cost of an iteration is one decoder forward and one backward per image."""
+
+    iterations: int = 50  # gradient steps per image; cost is proportional
+    learning_rate: float | None = None  # in the latent's own unit; None: relative_learning_rate × σ of each image's z0
+    relative_learning_rate: float = (
+        0.12  # in units of σ, the spread of the image's initial latent; only without the above
+    )
+    schedule: str = "trapezoid"  # of the rate over the iterations: constant, or down to 0 by cosine, linear, or
+    # trapezoid: constant for 60 % of them, then linear
+    precondition: bool = (
+        True  # optimise in coordinates in which the decoder is equally sensitive; see preconditioner.py
+    )
+    betas: tuple[float, float] = (0.8, 0.95)  # Adam's decay rates; shorter memory than (0.9, 0.999) suits short runs
+    initial_beta: float = 0.4  # Adam's first decay rate at the first iteration
+    beta_rise: int = 15  # iterations over which it rises, linearly, to betas[0]; 0: betas[0] from the first
+    eps: float = 1e-8  # Adam's denominator offset
+    relative_eps: float = (
+        0.2  # added to it, in units of the RMS of the image's gradient: values that matter little rest
+    )
+    warm_start: int = 1  # steps of the encoder's own correction before the first iteration; see engine/warm_start.py
+    warm_start_rate: float = 0.6  # how much of that correction a step takes
+    loss_function: str | Callable[..., Any] = (
+        "mse"  # names and their weighted sum, "mse + 0.1*ssim(window=7)"; or (decoded, target) -> (B,)
+    )
+    regularisers: str = ""  # of the latent, added to the loss: "0.1*l2_to_init + 0.01*tv", and prior; empty: none
+    convergence_threshold: float = (
+        1e-3  # relative loss improvement over the window below which an image is done; 0: never
+    )
+    convergence_window: int = 10  # iterations over which that improvement is measured
+    checkpoint_interval: int = 10  # iterations between two looks of the host at the device (progress, early exit)
+    target_gain: float | None = None  # dB of PSNR over the start at which an image is done; None: no target
+    target_psnr: float | None = None  # dB of PSNR at which it is done; with both targets, whichever is reached first
+    max_gradient_norm: float | None = None  # each image's gradient is clipped to this norm; None: not clipped
+    precision: str = "auto"  # of the decoder in the loop: fp32, bf16, fp16; auto: bf16 where the processor has it
+    gradient_error: float = (
+        0.08  # how far off a gradient may be, relatively, for a cheaper backward pass; 0: exact; see engine/thinning.py
+    )
+    polish_iterations: int | None = (
+        None  # the last so many in fp32 and with exact gradients, after others; None: 26 % on CPU
+    )
+    recompute: bool = False  # half the memory, for a second forward pass; the iteration is then not compiled
+    compile: str = "auto"  # on: compile the iteration, and capture it on CUDA; off: eager; auto: on for CUDA
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        _at_least("iterations", self.iterations, 1)
+        _at_least("convergence_window", self.convergence_window, 1)
+        _at_least("checkpoint_interval", self.checkpoint_interval, 1)
+        _at_least("beta_rise", self.beta_rise, 0)
+        _at_least("warm_start", self.warm_start, 0)
+        _positive("warm_start_rate", self.warm_start_rate)
+        _positive("relative_learning_rate", self.relative_learning_rate)
+        _positive("eps", self.eps)
+        if not (_is_number(self.relative_eps) and self.relative_eps >= 0.0):
+            raise UsageError(f"relative_eps: expected a number of at least 0, found {self.relative_eps!r}")
+        if not (_is_number(self.gradient_error) and 0.0 <= self.gradient_error < 1.0):
+            raise UsageError(
+                f"gradient_error: expected a fraction in [0, 1), found {self.gradient_error!r}; 0 keeps gradients exact"
+            )
+        if self.learning_rate is not None:
+            _positive("learning_rate", self.learning_rate)
+        for name in ("target_gain", "target_psnr"):
+            if (value := getattr(self, name)) is not None:
+                _positive(name, value)
+        if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise UsageError(f"betas: expected two numbers in [0, 1), found {self.betas}")
+        if not (_is_number(self.convergence_threshold) and 0.0 <= self.convergence_threshold < 1.0):
+            raise UsageError(
+                f"convergence_threshold: expected a fraction in [0, 1), found {self.convergence_threshold!r}; 0 turns it off"
+            )
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision: expected one of {', '.join(PRECISIONS)}, found {self.precision!r}")
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"schedule: expected one of {', '.join(SCHEDULES)}, found {self.schedule!r}")
+        if self.compile not in COMPILE:
+            raise UsageError(f"compile: expected one of {', '.join(COMPILE)}, found {self.compile!r}")
+        if not (_is_number(self.initial_beta) and 0.0 <= self.initial_beta < 1.0):
+            raise UsageError(f"initial_beta: expected a number in [0, 1), found {self.initial_beta!r}")
+        for name in ("recompute", "precondition"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name}: expected true or false, found {getattr(self, name)!r}")
+        if self.recompute and self.compile == "on":
+            raise UsageError(
+                "recompute and compile = on exclude each other: the compiler undoes it; use compile = auto"
+            )
+        if self.max_gradient_norm is not None:
+            _positive("max_gradient_norm", self.max_gradient_norm)
+        if self.polish_iterations is not None:
+            _at_least("polish_iterations", self.polish_iterations, 0)
+        from ..losses.registry import parse_loss
+        from ..losses.regularisers import parse_regularisers
+
+        if not callable(self.loss_function):
+            parse_loss(self.loss_function)
+        parse_regularisers(self.regularisers)
+
+    @property
+    def has_target(self) -> bool:
+        """Whether an image can be done by reaching a quality."""
+        return self.target_gain is not None or self.target_psnr is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready fields; `from_dict` is its inverse, but for a loss that is a function: that is named only."""
+        from ..losses.registry import describe_loss
+
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"betas": list(self.betas), "loss_function": describe_loss(self.loss_function)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "OptimizationConfig":
+        """Raises `UsageError` naming any field that does not exist."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise UsageError(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}")
+        return cls(**values)
+
+    @classmethod
+    def from_file(cls, path: str | Path, **overrides: Any) -> "OptimizationConfig":
+        """`read_settings` of a file; `overrides` win. Raises `UsageError` for a file that does not parse."""
+        return cls.from_dict(read_settings(path) | overrides)
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The fields that a TOML or JSON file sets, unchecked. Raises `UsageError` for a file that does not parse."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read the configuration {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"the configuration {path} must be a table of settings, found {type(values).__name__}")
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _positive(name: str, value: Any) -> None:
+    if not _is_number(value) or value <= 0:
+        raise UsageError(f"{name}: expected a number above 0, found {value!r}")
+
+
+def _at_least(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UsageError(f"{name}: expected a whole number of at least {least}, found {value!r}")

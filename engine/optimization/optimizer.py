@@ -1,0 +1,206 @@
+"""The public optimiser: a batch of latents and targets in, one result per image out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ..autoencoders.autoencoder import Autoencoder
+from ..autoencoders.loading import load_autoencoder
+from ..losses.metrics import mean_squared_error, quality
+from ..losses.registry import build_objective, check_loss
+from ..losses.regularisers import build_penalty
+from ..runtime.device import resolve_precision
+from .checks import check_images, check_pair, check_weights
+from .config import OptimizationConfig
+from .loop import Loop, get_loop, loss_lists, polish
+from .presets import resolve_config
+from .slots import CONVERGED, NON_FINITE, RUNNING, STOP_REASONS, TARGET_REACHED, Slots
+from .step import Decode, target_error
+from .warm_start import warm_start
+
+
+@dataclass
+class OptimizationResult:
+    """One image's outcome. Tensors are fp32 on the device of the given latents, latents unscaled."""
+
+    initial_latents: torch.Tensor  # (1, C, h, w)
+    optimized_latents: torch.Tensor  # (1, C, h, w), the best seen, never worse than the initial ones
+    losses: list[float]  # one per iteration, the first where the iterations start
+    metrics: dict[str, float]  # initial_psnr, final_psnr, psnr_improvement (dB), …; see `summarise`
+    convergence_iteration: int | None  # the iteration at which the image converged or reached its target
+    stop_reason: str  # one of STOP_REASONS; "non-finite" marks an image that fell back to its best finite latent
+    initial_image: torch.Tensor  # (1, 3, H, W) in [-1, 1], the initial latents decoded in fp32, clamped
+    optimized_image: torch.Tensor  # (1, 3, H, W) in [-1, 1], the optimised latents decoded in fp32, clamped
+
+
+class LatentOptimizer:
+    """Minimises loss(D(z), x) over z, by Adam, for each image of a batch on its own.
+
+    config: the settings, or a preset's name.
+    Example: `LatentOptimizer(OptimizationConfig(iterations=30)).optimize(vae, vae_latents, image)`.
+    """
+
+    def __init__(self, config: OptimizationConfig | str | None = None):
+        self.config = resolve_config(config)
+
+    def optimize(
+        self,
+        vae: object,
+        initial_latents: torch.Tensor,
+        target_image: torch.Tensor,
+        weight: torch.Tensor | None = None,
+    ) -> OptimizationResult:
+        """One image: (1, C, h, w) latents, (1, 3, H, W) target in [-1, 1]. Raises as `optimize_batch`."""
+        return self.optimize_batch(vae, initial_latents, target_image, weights=weight)[0]
+
+    def optimize_batch(
+        self,
+        vae: object,
+        latents_batch: torch.Tensor,
+        targets_batch: torch.Tensor,
+        *,
+        weights: torch.Tensor | None = None,
+        encoded: torch.Tensor | None = None,
+        check_range: bool = True,
+        on_checkpoint: Callable[[int], None] | None = None,
+    ) -> list[OptimizationResult]:
+        """Optimise B images at once; the arguments are not changed.
+
+        vae: an `Autoencoder` or anything `load_autoencoder` takes. latents_batch: (B, C, h, w), unscaled.
+        targets_batch: (B, 3, H, W) in [-1, 1]. weights: (B, 1, H, W) ≥ 0, how much each pixel counts, in the loss, the
+        target gain and the metrics; only ratios within an image matter; a bool mask will do. encoded: E(targets)
+        (B, C, h, w) where it is known, which saves a warm start one encoding. check_range: refuse targets that look like
+        [0, 1] or [0, 255]; turn it off for pictures known to be without dark pixels.
+        on_checkpoint: called with the iterations done.
+        Raises `UsageError` (a ValueError) for shapes, channels or ranges that do not fit, or an image whose weights are
+        all 0, and `WeightsUnavailableError` where the loss needs a network that is not here.
+        """
+        autoencoder = load_autoencoder(vae)
+        if check_range:
+            check_images(targets_batch, "targets")
+        check_pair(autoencoder, latents_batch, targets_batch)
+        device, home = autoencoder.device, latents_batch.device
+        check_loss(self.config.loss_function, tuple(targets_batch.shape[2:]), device)
+        latents = latents_batch.detach().to(device, torch.float32)
+        targets = targets_batch.detach().to(device, torch.float32)
+        if weights is not None:
+            weights = check_weights(weights, targets)
+        loop = start_loop(autoencoder, self.config, latents, targets, bucket=True, weighted=weights is not None)
+        everything = list(range(latents.shape[0]))
+        warm = warm_start(autoencoder, self.config, latents, targets, weights, encoded)
+        loop.load(everything, latents, targets, weights, warm)
+        loop.complete(on_checkpoint)
+        return finish(autoencoder, loop, everything, home)
+
+
+def start_loop(
+    autoencoder: Autoencoder, config: OptimizationConfig, latents: torch.Tensor, targets: torch.Tensor,
+    *, bucket: bool = False, weighted: bool = False,
+) -> Loop:  # fmt: skip
+    """A loop with free slots for batches shaped like these, in the configuration's precision; see `get_loop`."""
+    precision = resolve_precision(config.precision, autoencoder.device)
+    return get_loop(autoencoder, config, precision, latents, targets, bucket=bucket, weighted=weighted)
+
+
+@torch.no_grad()
+def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.device) -> list[OptimizationResult]:
+    """Take the images out of the slots `where`, polish them, and return the best of each, measured in fp32."""
+    decode, _ = autoencoder.loop_decoder("fp32")
+    slots = loop.unload(where)
+    start = decode(slots.initial).float()
+    slots = _refine(decode, loop, slots, start).settle()
+    latents, image, initial_loss, final_loss = _choose(decode, slots, start, _total(loop.config, slots))
+    initial_image = start.clamp(-1, 1)
+    before, after = (quality(picture, slots.targets, slots.weights) for picture in (initial_image, image))
+    metrics = summarise(before, after, initial_loss, final_loss)
+    codes, stops, histories = slots.stop_code.tolist(), slots.stop_iteration.tolist(), loss_lists(slots)
+    return [
+        OptimizationResult(
+            initial_latents=slots.initial[i : i + 1].to(home),
+            optimized_latents=latents[i : i + 1].to(home),
+            losses=histories[i],
+            metrics=metrics[i],
+            convergence_iteration=stops[i] if stops[i] >= 0 and codes[i] != NON_FINITE else None,
+            stop_reason=STOP_REASONS[codes[i]],
+            initial_image=initial_image[i : i + 1].to(home),
+            optimized_image=image[i : i + 1].to(home),
+        )
+        for i in range(len(where))
+    ]
+
+
+def _refine(decode: Decode, loop: Loop, slots: Slots, start: torch.Tensor) -> Slots:
+    """After a loop in less than fp32, or with approximate gradients: the last iterations without, and for an image whose
+    target is not met in fp32 as many as it has left."""
+    if loop.exact:
+        return slots
+    which = ((slots.stop_code == RUNNING) | (slots.stop_code == CONVERGED)) & (loop.polish > 0)
+    limit = (slots.step + loop.polish).clamp_max(loop.config.iterations)
+    if loop.config.has_target:
+        goal = target_error(mean_squared_error(start, slots.targets, slots.weights), loop.config)
+        slots.target_error.copy_(goal)
+        claimed = slots.stop_code == TARGET_REACHED
+        if bool(claimed.any()):
+            short = claimed & (
+                mean_squared_error(decode(slots.decodable(slots.latents)), slots.targets, slots.weights) > goal
+            )
+            which, limit = which | short, torch.where(short, loop.config.iterations, limit)
+    which = which & (slots.step < limit)
+    return polish(decode, slots, loop.config, which, limit) if bool(which.any()) else slots
+
+
+Total = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def _total(config: OptimizationConfig, slots: Slots) -> Total:
+    """(picture, latents) -> (B,): loss and regularisers, as the loop has minimised them."""
+    objective, penalty = build_objective(config.loss_function), build_penalty(config.regularisers)
+
+    def total(picture: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        loss = objective(picture, slots.targets, slots.weights)
+        return loss if penalty is None else loss + penalty(latents, slots.initial)
+
+    return total
+
+
+def _choose(
+    decode: Decode, slots: Slots, start: torch.Tensor, objective: Total
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of the start, the last iterate and the best seen, each decoded in fp32, the one of lowest loss, per image.
+
+    -> latents, their picture clamped, the start's loss and the chosen one's. The loop may have run in lower precision;
+    this comparison is what makes "never worse than the start" exact.
+    """
+    initial_loss = loss = objective(start, slots.initial)
+    latents, image = slots.initial, start
+    for candidate in (slots.latents, slots.best_latents):
+        # the best seen is decoded only where, by the loop's own and perhaps less exact figure, it may be better
+        if candidate is slots.best_latents and bool((slots.best_loss > loss + 0.02 * loss.abs()).all()):
+            break
+        picture = decode(candidate).float()
+        candidate_loss = objective(picture, candidate)
+        better = candidate_loss < loss  # False for NaN
+        wide = better.view((-1,) + (1,) * (picture.ndim - 1))
+        latents = torch.where(better.view((-1,) + (1,) * (latents.ndim - 1)), candidate, latents)
+        image, loss = torch.where(wide, picture, image), torch.where(better, candidate_loss, loss)
+    return latents, image.clamp(-1, 1), initial_loss, loss
+
+
+def summarise(
+    initial: dict[str, torch.Tensor],
+    final: dict[str, torch.Tensor],
+    initial_loss: torch.Tensor,
+    final_loss: torch.Tensor,
+) -> list[dict[str, float]]:
+    """Per image: `initial_<m>`, `final_<m>`, `<m>_improvement` of psnr (dB) and ssim, `*_8bit` of the picture rounded
+    to 8 bits, and `loss_reduction`, the fraction of the initial loss that is gone."""
+    columns: dict[str, torch.Tensor] = {}
+    for name in ("psnr", "ssim"):
+        columns[f"initial_{name}"], columns[f"final_{name}"] = initial[name], final[name]
+        columns[f"{name}_improvement"] = final[name] - initial[name]
+    for name in ("psnr_8bit", "ssim_8bit"):
+        columns[f"initial_{name}"], columns[f"final_{name}"] = initial[name], final[name]
+    columns["loss_reduction"] = (initial_loss - final_loss) / initial_loss.abs().clamp_min(1e-12)
+    table = {name: column.cpu().tolist() for name, column in columns.items()}
+    return [{name: values[i] for name, values in table.items()} for i in range(len(initial_loss))]

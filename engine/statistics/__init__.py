@@ -1,0 +1,1 @@
+"""Figures that describe latents: moments, spectra, and the report made of them."""

@@ -1,0 +1,58 @@
+"""Whose a folder is: an export of relatent may take the place of an older one, and of nothing else."""
+
+import json
+import os
+from pathlib import Path
+
+from ...engine.errors import UsageError
+from ..files.atomic import file_sha256
+from ..files.checksums import SUMS, read_sums
+from .exporter import SCHEMA
+
+PROVENANCE = "relatent.json"
+
+
+def check_replaceable(place: Path, name: str) -> None:
+    """Raise `UsageError` unless `place` is absent, an empty folder, or an export of relatent with nothing else in it.
+
+    name: of the format that is to be written there, for the message.
+    """
+    remedy = "choose another DEST, or move it away"
+    if place.is_symlink() or (place.exists() and not place.is_dir()):
+        raise UsageError(f"{place} is no folder, and {name} writes one: {remedy}")
+    if not place.exists() or not any(place.iterdir()):
+        return
+    if not _is_export(place):
+        raise UsageError(f"{place} holds files that are no export of relatent ({PROVENANCE} is not in it): {remedy}")
+    if foreign := foreign_files(place):
+        raise UsageError(f"{place} holds what the export did not write or was changed since, {foreign[0]}: {remedy}")
+
+
+def foreign_files(folder: Path) -> list[str]:
+    """Relative names of files, links included, that are not in the folder's `SHA256SUMS` or no longer what they were.
+
+    A file is read only where it is younger than the checksums, which are written last.
+    """
+    try:
+        listed = {name: digest for digest, name in read_sums(folder)}
+        written = (folder / SUMS).stat().st_mtime_ns
+    except (OSError, UnicodeDecodeError):
+        return [SUMS]
+    found = []
+    for here, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(here, name))]
+        for name in (*files, *links):
+            path = Path(here, name)
+            relative = path.relative_to(folder).as_posix()
+            ours = relative == SUMS or (relative in listed and not path.is_symlink())
+            if not ours or (path.stat().st_mtime_ns > written and file_sha256(path) != listed.get(relative)):
+                found.append(relative)
+    return sorted(found)
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        found = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("schema") == SCHEMA and "format" in found

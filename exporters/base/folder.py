@@ -1,0 +1,189 @@
+"""What formats that write a folder have in common: its provenance, its checksums, its README, and whose it is."""
+
+import contextlib
+import json
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, TextIO
+
+import numpy as np
+
+from ...engine.errors import UsageError
+from ...engine.records import Outcome, Record
+from ..files.atomic import file_sha256
+from ..files.checksums import SUMS
+from .destination import PROVENANCE, check_replaceable
+from .exporter import SCHEMA, Exporter
+from .labels import class_of
+
+CLASSES = "classes.json"
+
+
+class FolderExporter(Exporter):
+    """A folder with `relatent.json`, `SHA256SUMS` and `README.md` beside the format's own files.
+
+    A format implements `add`, and `finish` where something is left to write at the end. Every file is written inside
+    `with self.new_file(name) as path`, which keeps it in the folder and in the checksums.
+    """
+
+    name: ClassVar[str]  # in the registry
+    shift_subtracted: ClassVar[bool] = (
+        False  # of scaled latents: (z - shift_factor) * scaling_factor, else z * scaling_factor
+    )
+    channels: ClassVar[int | None] = None  # of the latents, where the consumer takes no other number
+    consumer_factors: ClassVar[tuple[float, ...]] = ()  # what the consumer itself multiplies unscaled latents by
+    per_split: ClassVar[bool] = False  # a consumer reads a folder whole: a folder per split, where there are several
+
+    def open(self) -> None:
+        self.temporary.mkdir(parents=True)
+        self.counts: Counter[str] = Counter()  # pictures by split
+        self.flipped = 0
+        self.labels = {name: index for index, name in enumerate(self.header.classes)}
+        self.labelled = False  # whether a label was asked for, so that their classes must be known
+        self.notes: list[str] = []  # what went otherwise than asked, for README.md and relatent.json
+        self.sums: TextIO = (self.temporary / SUMS).open("w", encoding="utf-8", newline="\n")
+
+    def write(self, records: list[Record]) -> None:
+        for record in records:
+            self._check(record)
+            self.add(record)
+            self.counts[record.split] += 1
+            self.flipped += record.flipped is not None
+
+    @abstractmethod
+    def add(self, record: Record) -> None:
+        """Write, or put by, one picture."""
+
+    def finish(self) -> None:
+        """Write what is left."""
+
+    def close(self) -> None:
+        if not self.counts:
+            raise UsageError("nothing to write: the run has no finished picture")
+        self.finish()
+        if self.labelled and self.header.classes:
+            self.write_json(CLASSES, {"classes": list(self.header.classes)})
+        self.write_text("README.md", self.readme())
+        self.write_json(PROVENANCE, self.provenance())
+        self.sums.close()
+
+    def abort(self) -> None:
+        self.sums.close()
+
+    @contextlib.contextmanager
+    def new_file(self, name: str | PurePosixPath) -> Iterator[Path]:
+        """Yields where to write `name`, relative to the folder; afterwards its checksum is noted."""
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise ValueError(f"a file of an export must lie inside its folder, found {name!s}")
+        path = self.temporary / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+        self.sums.write(f"{file_sha256(path)}  {relative}\n")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Strict JSON."""
+        self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """UTF-8."""
+        with self.new_file(name) as path:
+            path.write_text(text, encoding="utf-8")
+
+    def place(self, record: Record) -> PurePosixPath:
+        """The folder of a picture's split: "." where the run has but one."""
+        one = not self.per_split or len(self.header.splits) == 1
+        return PurePosixPath() if one else PurePosixPath(record.split)
+
+    def label(self, record: Record) -> int:
+        """Of the picture's class; -1 where the header knows no classes."""
+        self.labelled = True
+        return self.labels[class_of(record)] if self.labels else -1
+
+    def mirrored(self, record: Record) -> Outcome:
+        """Of the mirrored picture. Raises `UsageError` where the run had no --flip."""
+        if record.flipped is None:
+            raise UsageError(
+                f"{self.name} reads a mirrored latent beside each latent, and a flipped array is none: "
+                "optimise the pictures again with --flip"
+            )
+        return record.flipped
+
+    def stored(self, latents: np.ndarray) -> np.ndarray:
+        """(C, h, w) fp32, scaled as the format says."""
+        vae = self.header.vae
+        if not self.latents_scaled:
+            return np.ascontiguousarray(latents, np.float32)
+        shift = vae["shift_factor"] if self.shift_subtracted else 0.0
+        return ((latents - np.float32(shift)) * np.float32(vae["scaling_factor"])).astype(np.float32)
+
+    def provenance(self) -> dict[str, Any]:
+        """The contents of `relatent.json`."""
+        header = self.header
+        return {
+            "schema": SCHEMA,
+            "format": self.name,
+            "created": header.created,
+            "relatent_version": header.relatent_version,
+            "vae": header.vae,
+            "config": header.config,
+            "settings": header.settings,
+            "latents_scaled": self.latents_scaled,
+            "shift_subtracted": self.latents_scaled and self.shift_subtracted,
+            "scaling_factor": header.vae["scaling_factor"],
+            "shift_factor": header.vae["shift_factor"],
+            "counts": {"total": self.counts.total(), "flipped": self.flipped, "splits": dict(self.counts)},
+            "notes": self.notes,
+        }
+
+    def scaling(self) -> str:
+        """How the latents are stored, as a sentence."""
+        factor, shift = self.header.vae["scaling_factor"], self.header.vae["shift_factor"]
+        if self.latents_scaled:
+            formula = f"(z − {shift:g}) · {factor:g}" if self.shift_subtracted else f"z · {factor:g}"
+            return f"Latents are stored **scaled**: {formula}, where z is what the decoder takes."
+        return f"Latents are stored **unscaled**, as the decoder takes them (scaling_factor {factor:g}, shift_factor {shift:g})."
+
+    def where(self) -> str:
+        """What of the folder a consumer is pointed at, in words."""
+        if not self.per_split or len(self.header.splits) == 1:
+            return "this folder"
+        return f"one of the folders {', '.join(f'`{split}/`' for split in self.counts)}"
+
+    def about(self) -> str:
+        """What the folder holds and how its consumer is pointed at it, in Markdown."""
+        return ""
+
+    def readme(self) -> str:
+        """The contents of `README.md`."""
+        factor = self.header.vae["scaling_factor"]
+        if self.consumer_factors and factor not in self.consumer_factors:
+            known = " or ".join(f"{value:g}" for value in self.consumer_factors)
+            self.notes.append(
+                f"the trainer itself multiplies by {known}, this autoencoder's scaling_factor is {factor:g}: "
+                "set the trainer's, or it trains at another scale"
+            )
+        text = f"# {self.counts.total()} optimised latents of `{self.header.vae['name']}`, as {self.name}\n\n"
+        text += f"Made by relatent on {self.header.created}. {self.scaling()}\n"
+        if about := self.about().strip():
+            text += f"\n{about}\n"
+        if self.notes:
+            text += "\n## Mind\n\n" + "".join(f"- {note}\n" for note in self.notes)
+        return text + f"\n`{PROVENANCE}` says where all this comes from; `sha256sum -c {SUMS}` checks it.\n"
+
+    def check_destination(self) -> None:
+        """Raise `UsageError` unless the destination is absent, an empty folder, or an export of ours and nothing else."""
+        check_replaceable(self.destination, self.name)
+
+    def _check(self, record: Record) -> None:
+        channels = len(record.optimized_latents)
+        if self.channels is not None and channels != self.channels:
+            raise UsageError(
+                f"{self.name} takes latents of {self.channels} channels, those of this run have {channels}"
+            )
+        if self.needs_images and not record.images:
+            raise UsageError(f"the run kept no pictures (--no-images), so it cannot be exported as {self.name}")
+        if self.needs_flip:
+            self.mirrored(record)

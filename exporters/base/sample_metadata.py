@@ -1,0 +1,28 @@
+"""What formats state of a picture besides its latents."""
+
+from typing import Any
+
+from ...engine.records import Outcome, Record
+
+
+def facts(record: Record) -> dict[str, Any]:
+    """What is known of a picture besides its latents, JSON-ready."""
+    found = {
+        "name": record.name,
+        "source_path": record.source_path,
+        "split": record.split,
+        "original_size": list(record.original_size),
+        "conversions": list(record.conversions),
+        **outcome_facts(record),
+    }
+    return found | ({"flipped": outcome_facts(record.flipped)} if record.flipped is not None else {})
+
+
+def outcome_facts(outcome: Outcome) -> dict[str, Any]:
+    """Metrics and how the iterations ended."""
+    return {
+        "metrics": dict(outcome.metrics),
+        "iterations": len(outcome.losses),
+        "convergence_iteration": outcome.convergence_iteration,
+        "stop_reason": outcome.stop_reason,
+    }

@@ -1,0 +1,49 @@
+"""Formats of numbered shards, a series for each split."""
+
+from abc import abstractmethod
+from collections import Counter
+from typing import Any, ClassVar
+
+from ...engine.records import Record
+from .folder import FolderExporter
+
+
+class ShardedExporter(FolderExporter):
+    """Gathers samples until a shard is full, so memory holds one shard for each split at the most."""
+
+    shard_samples: ClassVar[int] = 10_000
+    shard_bytes: ClassVar[int] = 1 << 27
+
+    def open(self) -> None:
+        super().open()
+        self.waiting: dict[str, list[Any]] = {}
+        self.bytes: Counter[str] = Counter()
+        self.shards: Counter[str] = Counter()
+
+    def add(self, record: Record) -> None:
+        split = record.split
+        sample, size = self.encode(record)
+        if self.bytes[split] and self.bytes[split] + size > self.shard_bytes:
+            self._flush(split)
+        self.waiting.setdefault(split, []).append(sample)
+        self.bytes[split] += size
+        if len(self.waiting[split]) >= self.shard_samples:
+            self._flush(split)
+
+    def finish(self) -> None:
+        for split in self.waiting:
+            self._flush(split)
+
+    @abstractmethod
+    def encode(self, record: Record) -> tuple[Any, int]:
+        """A picture's sample, as `write_shard` takes it, and about how many bytes it has."""
+
+    @abstractmethod
+    def write_shard(self, split: str, number: int, samples: list[Any]) -> None:
+        """One file, of at least one sample."""
+
+    def _flush(self, split: str) -> None:
+        if self.waiting[split]:
+            self.write_shard(split, self.shards[split], self.waiting[split])
+            self.shards[split] += 1
+        self.waiting[split], self.bytes[split] = [], 0

@@ -1,0 +1,50 @@
+"""Caches that a trainer expects beside its pictures: the source's folders again, and its files' own names."""
+
+from abc import abstractmethod
+from pathlib import PurePosixPath
+
+from ...engine.errors import UsageError
+from ...engine.records import Record
+from .folder import FolderExporter
+from .names import is_verbatim, source_folder, source_stem
+
+
+class MirroredExporter(FolderExporter):
+    """A file per picture, found by its path. Two pictures of one stem and size in a folder share a name in the trainer:
+    the second is kept under its name in the run, which no trainer looks for."""
+
+    needs_crop = True
+    subfolder = "."  # between the picture's folder and the file
+
+    def open(self) -> None:
+        super().open()
+        self.renamed: list[str] = []  # the first few sources that the trainer will not find
+        self.lost = 0
+
+    @abstractmethod
+    def file_end(self, record: Record) -> str:
+        """What stands behind the stem in the file's name, the suffix included."""
+
+    def file_of(self, record: Record) -> PurePosixPath:
+        """Where to write a picture's file, relative to the export; never where there is one already."""
+        if self.header.settings.get("fit") == "pad" and len(set(record.original_size)) > 1:
+            raise UsageError(f"{self.name} crops pictures, and those of this run are padded: optimise with --fit crop")
+        end = self.file_end(record)
+        folder, stem = source_folder(record) / self.subfolder, source_stem(record, len(end))
+        path, number = folder / f"{stem}{end}", 0
+        found = is_verbatim(record, len(end)) and not (self.temporary / path).exists()
+        while (self.temporary / path).exists():
+            number += 1
+            path = folder / f"{record.name}{f'-{number}' if number > 1 else ''}{end}"
+        if not found:
+            self.lost += 1
+            self.renamed += [record.source_path] if len(self.renamed) < 20 else []
+        return path
+
+    def finish(self) -> None:
+        if self.lost:
+            listed = ", ".join(repr(source) for source in self.renamed)
+            self.notes.append(
+                f"files with other names than the trainer looks for: {self.lost}. Their pictures' own are unsafe, too long, or "
+                f"shared by two pictures, of which the trainer takes the first for both: {listed}"
+            )

@@ -1,0 +1,31 @@
+"""fast-DiT's extracted features: a latent and a label per picture."""
+
+import numpy as np
+
+from ...engine.records import Record
+from ..base.folder import FolderExporter
+
+
+class FastDiTExporter(FolderExporter):
+    """`imagenet256_features/<i>.npy` (1, 4, h, w) fp32 **scaled**, z · scaling_factor, and `imagenet256_labels/<i>.npy` (1,)
+    int64. The names are the trainer's, whatever the pictures. It lists one folder: more than 10,000 files may lie in it."""
+
+    name = "fast-dit"
+    latents_scaled = True
+    channels = 4
+    surveys = True
+    per_split = True
+
+    def add(self, record: Record) -> None:
+        folder, number = self.place(record), self.counts[record.split]
+        with self.new_file(folder / "imagenet256_features" / f"{number}.npy") as path:
+            np.save(path, self.stored(record.optimized_latents)[None])
+        with self.new_file(folder / "imagenet256_labels" / f"{number}.npy") as path:
+            np.save(path, np.array([self.label(record)], np.int64))
+
+    def about(self) -> str:
+        size = self.header.settings.get("size", "SIZE")
+        return (
+            f"fast-DiT: `--feature-path` {self.where()},\n"
+            f"`--image-size {size} --num-classes {len(self.header.classes)}`. Labels count `classes.json`. Mirrored latents have no place in it."
+        )

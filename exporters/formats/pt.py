@@ -1,0 +1,111 @@
+"""PyTorch: one `.pt` of plain tensors, strings and numbers, for sets that fit in memory."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...engine.errors import UsageError
+from ...engine.records import METRICS, Outcome, Record, flipped_outcomes
+from ...engine.runtime.memory import available_memory
+from ..base.exporter import FLIPPED, SCHEMA, Exporter
+from ..hdf5.exporter import columns, open_file
+from ..summaries.statistics import metric_statistics
+
+COPIES = 2  # the samples one by one, then stacked
+SHARE = 0.5  # of the memory that is available
+
+
+def check_memory(samples: int, limit: int | None = None) -> None:
+    """Raise `UsageError` where a `.pt` of so many bytes of samples would take more than `limit` bytes to make; None: half
+    of the memory that is available."""
+    if limit is None:
+        available = available_memory()
+        if available is None:
+            return
+        limit = int(SHARE * available)
+    needed = COPIES * samples
+    if needed > limit:
+        raise UsageError(
+            f"pt holds everything in memory: it needs {needed / 2**30:.1f} GiB here, of {limit / 2**30:.1f} GiB that it "
+            "may take; use hdf5, which load_optimized_dataset opens the same way"
+        )
+
+
+def shard_bytes(shards: Sequence[Path]) -> int:
+    """What a `.pt` of these would hold."""
+    return sum(map(_sample_bytes, shards))
+
+
+def _sample_bytes(shard: Path) -> int:
+    with open_file(shard) as file:
+        return sum(
+            column.nbytes
+            for column in columns(file)
+            if column.dtype.kind in "fiu" and column.name not in ("/images/initial", "/images/optimized")
+        )
+
+
+class PTExporter(Exporter):
+    """Loads with `torch.load(weights_only=True)`. Stacked tensors, sample i of each belongs to image_name[i]."""
+
+    streams = False  # it takes the whole run into memory
+
+    def open(self) -> None:
+        self.records: list[Record] = []
+
+    def write(self, records: list[Record]) -> None:
+        for record in records:
+            original = {name: pixels for name, pixels in record.images.items() if name == "original"}
+            self.records.append(dataclasses.replace(record, images=original))  # the others need not wait in memory
+
+    def close(self) -> None:
+        records, header = self.records, self.header
+        if not records:
+            raise UsageError("nothing to write: the run has no finished picture")
+        content: dict[str, Any] = {
+            "metadata": {
+                "schema": SCHEMA,
+                "total_samples": len(records),
+                "optimization_config": header.config,
+                "processing_statistics": metric_statistics([record.metrics for record in records]),
+                "creation_timestamp": header.created,
+                "relatent_version": header.relatent_version,
+                "vae": header.vae,
+                "latents_scaled": False,
+                "scaling_factor": header.vae["scaling_factor"],
+                "shift_factor": header.vae["shift_factor"],
+                "value_range": "[-1, 1]",
+            },
+            "image_name": [record.name for record in records],
+            "split": [record.split for record in records],
+            "source_path": [record.source_path for record in records],
+            "original_size": torch.tensor([record.original_size for record in records], dtype=torch.int32),
+            **_outcomes(records),
+        }
+        if flipped := flipped_outcomes(records):
+            statistics = metric_statistics([outcome.metrics for outcome in flipped])
+            content["metadata"][f"processing_statistics{FLIPPED}"] = statistics
+            content |= _outcomes(flipped, FLIPPED)
+        if records[0].images:
+            # (N, H, W, 3) uint8, as the pictures are in the other formats
+            content["original_images"] = _stack([record.images["original"] for record in records])
+        torch.save(content, self.temporary)
+        torch.load(self.temporary, weights_only=True, mmap=True)  # raises where it would not open for a reader
+
+
+def _outcomes(outcomes: Sequence[Outcome], suffix: str = "") -> dict[str, Any]:
+    return {
+        f"initial_latents{suffix}": _stack([outcome.initial_latents for outcome in outcomes]),
+        f"optimized_latents{suffix}": _stack([outcome.optimized_latents for outcome in outcomes]),
+        f"losses{suffix}": [outcome.losses for outcome in outcomes],
+        f"convergence_iteration{suffix}": [outcome.convergence_iteration for outcome in outcomes],
+        f"metrics{suffix}": {name: torch.tensor([outcome.metrics[name] for outcome in outcomes]) for name in METRICS},
+    }
+
+
+def _stack(arrays: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(arrays))

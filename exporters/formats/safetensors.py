@@ -1,0 +1,53 @@
+"""safetensors: plain tensors in shards, for loaders of one's own."""
+
+import json
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...engine.records import Record
+from ..base.exporter import FLIPPED, SCHEMA
+from ..base.sample_metadata import facts
+from ..base.sharded import ShardedExporter
+
+
+class SafetensorsExporter(ShardedExporter):
+    """`<split>-<number>.safetensors` of up to 256 samples, unscaled: `latents` (N, C, h, w) fp32, with --flip
+    `latents_flipped`, `labels` (N,) int64. The header's metadata: `schema`, `format`, `vae`, `latents_scaled`,
+    `scaling_factor`, `shift_factor`, and `samples`, a JSON list of each picture's name, path and metrics."""
+
+    name = "safetensors"
+    surveys = True
+    shard_samples = 256
+    flipped_key: ClassVar[str] = f"latents{FLIPPED}"
+
+    def encode(self, record: Record) -> tuple[dict[str, Any], int]:
+        tensors = {"latents": self.stored(record.optimized_latents), "labels": np.int64(self.label(record))}
+        if record.flipped is not None:
+            tensors[self.flipped_key] = self.stored(record.flipped.optimized_latents)
+        return {"tensors": tensors, "facts": facts(record)}, sum(value.nbytes for value in tensors.values())
+
+    def file_name(self, split: str, number: int) -> str:
+        """Of a shard, relative to the folder."""
+        return f"{split}-{number:05d}.safetensors"
+
+    def write_shard(self, split: str, number: int, samples: list[Any]) -> None:
+        from safetensors.numpy import save_file
+
+        vae = self.header.vae
+        metadata = {
+            "schema": SCHEMA,
+            "format": self.name,
+            "vae": json.dumps(vae),
+            "latents_scaled": json.dumps(self.latents_scaled),
+            "scaling_factor": json.dumps(vae["scaling_factor"]),
+            "shift_factor": json.dumps(vae["shift_factor"]),
+            "samples": json.dumps([sample["facts"] for sample in samples], ensure_ascii=False, allow_nan=False),
+        }
+        keys = samples[0]["tensors"]
+        tensors = {key: np.stack([sample["tensors"][key] for sample in samples]) for key in keys}
+        with self.new_file(self.file_name(split, number)) as path:
+            save_file(tensors, path, metadata)
+
+    def about(self) -> str:
+        return "`safetensors.safe_open` reads a shard and, by `metadata()`, its header. Labels count `classes.json`."

@@ -1,0 +1,77 @@
+"""WebDataset: tar shards, read by the `webdataset` package."""
+
+import io
+import json
+import tarfile
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...engine.records import Record
+from ..base.sample_metadata import facts
+from ..base.sharded import ShardedExporter
+
+Sample = tuple[str, dict[str, bytes]]
+
+
+class WebDatasetExporter(ShardedExporter):
+    """`<split>-<number>.tar`, unscaled. A sample: `latents.npy` (C, h, w) fp32, with --flip `latents_flipped.npy`, `cls`
+    (the label), `json` (name, path, metrics), and `png`, the picture, where the run kept it.
+
+    Keys are numbers: the reader splits a file's name at its first dot, so names such as `img.v2` would run together.
+    """
+
+    name = "webdataset"
+    surveys = True
+
+    def encode(self, record: Record) -> tuple[Sample, int]:
+        label = self.label(record)
+        files = {
+            "latents.npy": _npy(self.stored(record.optimized_latents)),
+            "json": json.dumps(
+                facts(record)
+                | {
+                    "label": label,
+                    "latents_scaled": self.latents_scaled,
+                    "scaling_factor": self.header.vae["scaling_factor"],
+                    "shift_factor": self.header.vae["shift_factor"],
+                },
+                ensure_ascii=False,
+                allow_nan=False,
+            ).encode(),
+            "cls": str(label).encode(),
+        }
+        if record.flipped is not None:
+            files["latents_flipped.npy"] = _npy(self.stored(record.flipped.optimized_latents))
+        if record.images:
+            files["png"] = png_bytes(record.images["original"])
+        return (f"{self.counts.total():09d}", files), sum(len(content) + 1024 for content in files.values())
+
+    def write_shard(self, split: str, number: int, samples: list[Any]) -> None:
+        with self.new_file(f"{split}-{number:06d}.tar") as path, tarfile.open(path, "w") as tar:
+            for key, files in samples:
+                for field, content in files.items():
+                    member = tarfile.TarInfo(f"{key}.{field}")  # time 0, so that an export repeats to the byte
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+
+    def about(self) -> str:
+        shards = "\n".join(f"- `{split}-{{000000..{count - 1:06d}}}.tar`" for split, count in self.shards.items())
+        return (
+            f"Shards:\n\n{shards}\n\n`webdataset.WebDataset(url).decode()` gives `latents.npy`, `json`, `cls` and the rest "
+            "by these names."
+        )
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """uint8 (H, W, 3) as a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()

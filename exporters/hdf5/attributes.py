@@ -1,0 +1,48 @@
+"""What every HDF5 file of ours says of itself, in its root attributes (docs/files.md)."""
+
+import json
+
+import h5py
+import numpy as np
+
+from ..base.exporter import SCHEMA, Header
+
+PREFIXES = {"optimized_latents": "latents", "initial_latents": "initial_latents"}  # column -> of its attributes
+
+
+def write_header(file: h5py.File, header: Header) -> None:
+    """All that is known before the first picture."""
+    file.attrs["schema"] = SCHEMA
+    file.attrs["created"] = header.created
+    file.attrs["relatent_version"] = header.relatent_version
+    file.attrs["vae"] = json.dumps(header.vae)
+    file.attrs["config"] = json.dumps(header.config)
+    file.attrs["latents_scaled"] = False
+    file.attrs["scaling_factor"] = header.vae["scaling_factor"]
+    file.attrs["shift_factor"] = header.vae["shift_factor"]
+    file.attrs["value_range"] = "[-1, 1]"
+
+
+class ChannelMoments:
+    """Mean and standard deviation of each channel, for both latents, summed in fp64 as pictures come."""
+
+    def __init__(self) -> None:
+        self._sums = {column: (np.zeros(1), np.zeros(1), 0) for column in PREFIXES}
+
+    def add(self, column: str, latents: np.ndarray) -> None:
+        """(B, C, *spatial) of `initial_latents` or `optimized_latents`."""
+        total, squares, count = self._sums[column]
+        wide = latents.astype(np.float64)
+        axes = (0, *range(2, latents.ndim))
+        self._sums[column] = (
+            total + wide.sum(axes),
+            squares + (wide**2).sum(axes),
+            count + wide.size // wide.shape[1],
+        )
+
+    def write(self, file: h5py.File) -> None:
+        """(C,) fp32 attributes."""
+        for column, (total, squares, count) in self._sums.items():
+            mean = total / count
+            file.attrs[f"{PREFIXES[column]}_mean"] = mean.astype(np.float32)
+            file.attrs[f"{PREFIXES[column]}_std"] = np.sqrt(np.maximum(squares / count - mean**2, 0)).astype(np.float32)

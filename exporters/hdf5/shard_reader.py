@@ -1,0 +1,78 @@
+"""The large columns of a virtual `dataset.h5`, read from the shards themselves.
+
+A shard that is missing or broken is an error here, where HDF5's own mapping gives fill values without a word.
+"""
+
+from bisect import bisect_right
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ...engine.errors import DatasetError
+from ..files.open_files import allow_open_files
+from .exporter import OpenColumns, open_file
+
+REMEDY = "copy the shards along with it, or make one file of all: relatent export OUT --to hdf5 --single-file"
+
+
+class ShardReader:
+    """Shards are opened when first needed and stay open; an object that is pickled leaves them behind."""
+
+    def __init__(self, path: Path, file: h5py.File):
+        """`file`: the virtual dataset at `path`, open. Raises `DatasetError` where a shard is missing."""
+        self.path = path
+        folder = path.resolve().parent
+        mapped = file["optimized_latents"].virtual_sources()
+        parts = sorted((part.vspace.get_select_bounds(), part.file_name) for part in mapped)
+        self.starts = [first[0] for (first, _), _ in parts]
+        self.stops = [last[0] + 1 for (_, last), _ in parts]
+        self.shards: list[Path] = []
+        for _, name in parts:
+            place = PurePosixPath(name)
+            if place.is_absolute() or ".." in place.parts:
+                raise DatasetError(f"{path} points to {name}, outside its folder: this is no dataset of ours")
+            self.shards.append(folder / place)
+        self._names: list[str] = list(file["image_name"].asstr()[:])
+        self._open: dict[int, OpenColumns] = {}
+        if [0, *self.stops] != [*self.starts, len(self._names)]:
+            raise DatasetError(f"{path} is damaged: its shards do not add up to {len(self._names)} pictures")
+        for shard in self.shards:
+            if not shard.is_file():
+                raise DatasetError(f"{path} needs {shard}, which is missing: {REMEDY}")
+        self._most = 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}}
+
+    def check(self) -> None:
+        """Open every shard once. Raises `DatasetError` for one that is broken or holds other pictures."""
+        for number in range(len(self.shards)):
+            self._open_shard(number).close()
+
+    def row(self, name: str, index: int) -> np.ndarray:
+        """Sample `index` of a column. Raises `OSError` where its checksum fails, `DatasetError` as `check` does."""
+        number = bisect_right(self.starts, index) - 1
+        columns = self._open.get(number)
+        if columns is None:
+            if not self._open:
+                self._most = allow_open_files(len(self.shards))
+            while len(self._open) >= self._most:
+                self._open.pop(next(iter(self._open))).file.close()  # the one that has been open longest
+            columns = self._open[number] = OpenColumns(self._open_shard(number))
+        return columns.row(name, index - self.starts[number])
+
+    def _open_shard(self, number: int) -> h5py.File:
+        shard = self.shards[number]
+        try:
+            file = open_file(shard)
+        except DatasetError as error:
+            raise DatasetError(f"{self.path} needs a shard that is broken: {error}; {REMEDY}") from error
+        found = list(file["image_name"].asstr()[:])
+        if found != self._names[self.starts[number] : self.stops[number]]:
+            file.close()
+            raise DatasetError(
+                f"{self.path} is out of date: {shard} holds other pictures now; write it again: relatent export OUT --to hdf5"
+            )
+        return file

@@ -1,0 +1,93 @@
+"""`dataset.h5` over the run's shards: large columns stay in them, HDF5 maps them to one; small ones are copied."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ...engine.errors import UsageError
+from ..base.exporter import FLIPPED, Header
+from ..files.atomic import atomic_path
+from .attributes import PREFIXES, ChannelMoments, write_header
+from .deferred_errors import GuardedFile
+from .exporter import columns, growing, open_file
+from .shard_reader import ShardReader
+
+LARGE = ("initial_latents", "optimized_latents", "losses")
+ROWS = 256  # of a copied column's chunk
+AT_ONCE = 4096  # rows of small columns that are written together: shard by shard it takes twice as long
+BLOCK = 32  # latents at once, as `read_records` gives them: the same sums, bit by bit, as in a file with everything
+
+
+def write_virtual(destination: Path, shards: Sequence[Path], header: Header) -> None:
+    """Write `destination` over these files, in that order, by paths relative to it.
+
+    Reads all latents once, for the attributes: what does not read back is found here. Where a shard is missing later,
+    HDF5 gives NaN in columns of floats; `load_optimized_dataset` refuses.
+    Raises `UsageError` where there is no shard, `DatasetError` for a damaged one.
+    """
+    if not shards:
+        raise UsageError("nothing to write: the run has no finished picture")
+    with atomic_path(destination) as temporary:
+        guarded = GuardedFile(temporary)
+        try:
+            with h5py.File(guarded, "w") as file:
+                write_header(file, header)
+                _write_columns(file, shards, destination.resolve().parent)
+        finally:
+            guarded.close()
+        guarded.check()
+        with open_file(temporary) as written:
+            ShardReader(temporary, written).check()
+
+
+def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path) -> None:
+    large: dict[str, list[h5py.VirtualSource]] = {}
+    pending: dict[str, list[np.ndarray]] = {}
+    moments = ChannelMoments()
+    total = written = 0
+    for path in shards:
+        with open_file(path) as shard:
+            count = len(shard["image_name"])
+            place = Path(os.path.relpath(path.resolve(), folder)).as_posix()
+            for column in columns(shard):
+                name = column.name.lstrip("/")
+                if _is_large(name):
+                    source = h5py.VirtualSource(place, name, column.shape, column.dtype)
+                    large.setdefault(name, []).append(source)
+                else:
+                    if name not in file:
+                        growing(file, name, column.shape[1:], column.dtype, ROWS)
+                    pending.setdefault(name, []).append(column[:])
+            for name in PREFIXES:
+                for start in range(0, count, BLOCK):
+                    moments.add(name, shard[name][start : start + BLOCK])
+            total += count
+        if total - written >= AT_ONCE or path == shards[-1]:
+            for name, parts in pending.items():
+                copy = file[name]
+                copy.resize(total, axis=0)
+                copy[written:] = np.concatenate(parts)
+            pending, written = {}, total
+    for name, sources in large.items():
+        _map(file, name, sources, total)
+    moments.write(file)
+
+
+def _is_large(name: str) -> bool:
+    return name.removesuffix(FLIPPED) in LARGE or name.startswith("images/")
+
+
+def _map(file: h5py.File, name: str, sources: list[h5py.VirtualSource], total: int) -> None:
+    first = sources[0]
+    layout = h5py.VirtualLayout((total, *first.shape[1:]), first.dtype)
+    start = 0
+    for source in sources:
+        layout[start : start + source.shape[0]] = source
+        start += source.shape[0]
+    if "/" in name:
+        file.require_group(name.rpartition("/")[0])
+    # so that what is not there cannot look like data; pictures have no such value
+    file.create_virtual_dataset(name, layout, fillvalue=np.nan if first.dtype.kind == "f" else None)

@@ -1,0 +1,55 @@
+"""One-line helpers for BSDS500, where this project began; they read $BSDS500_PATH."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ..engine.inputs.sources import bsds500_folder
+from ..engine.optimization.config import OptimizationConfig
+from ..engine.optimization.presets import preset
+from .api import optimize_directory
+
+
+def optimize_bsds500_test(
+    output_path: str | Path = "test_dataset",
+    max_images: int = 5,
+    create_pytorch: bool = True,
+    create_png: bool = True,
+    *,
+    vae: Any = "sd15",
+    **options: Any,
+) -> dict[str, Path]:
+    """A trial: at most `max_images` pictures of each split. Returns {"pytorch": path, "png": path}, as asked for.
+
+    options: fields of `OptimizationConfig` (iterations, learning_rate, loss_function, …) and arguments of
+    `optimize_directory` (size, device, weights, preset, …). Raises `UsageError` where BSDS500_PATH is not set or empty.
+    """
+    return _optimize(output_path, create_pytorch, create_png, vae, {"limit": max_images, **options})
+
+
+def optimize_bsds500_full(
+    output_path: str | Path = "bsds500_optimized",
+    iterations: int | None = None,
+    learning_rate: float | None = None,
+    create_pytorch: bool = True,
+    create_png: bool = True,
+    *,
+    vae: Any = "sd15",
+    **options: Any,
+) -> dict[str, Path]:
+    """All pictures of all splits; otherwise as `optimize_bsds500_test`. None leaves a setting at its default."""
+    for name, value in (("iterations", iterations), ("learning_rate", learning_rate)):
+        if value is not None:
+            options[name] = value
+    return _optimize(output_path, create_pytorch, create_png, vae, options)
+
+
+def _optimize(
+    output_path: str | Path, create_pytorch: bool, create_png: bool, vae: Any, options: dict[str, Any]
+) -> dict[str, Path]:
+    fields = {field.name for field in dataclasses.fields(OptimizationConfig)}
+    config = preset(options.get("preset"), **{key: options.pop(key) for key in sorted(fields & options.keys())})
+    formats = ["hdf5"] + ["pt"] * create_pytorch + ["png"] * create_png
+    run = optimize_directory(bsds500_folder(), output_path, vae, config=config, formats=formats, **options)
+    keys = {"pt": "pytorch", "png": "png"}
+    return {keys[name]: Path(path) for name, path in run["outputs"].items() if name in keys}

@@ -1,0 +1,112 @@
+"""How a run is carried out: in this process, in one per device, or on Ray. What comes out does not depend on that."""
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+
+from ...engine.autoencoders.autoencoder import Autoencoder
+from ...engine.errors import UsageError
+from ...engine.optimization.config import OptimizationConfig
+from ..state.counters import Tally
+from ..state.progress import Progress
+from ..state.run_folder import RunFolder
+from .multiprocess import in_processes, resolve_devices
+from .ray import check_ray, on_ray
+from .worker import Effort, Made, Workshop
+
+
+@dataclass(frozen=True)
+class Execution:
+    """workers: processes that read pictures, for each device; None finds out. devices: processes that optimise, one per
+    GPU (or on CPU just so many), or `auto`; None: this one. ray: address of a cluster, `auto` for the one this machine
+    belongs to, `local` for one that is started for the run. max_failures: the run stops when more pictures than that have
+    failed. progress: a bar on stderr. device: as asked for; on Ray, `cpu` leaves the cluster's GPUs alone.
+    """
+
+    workers: int | None = None
+    devices: int | str | None = None
+    ray: str | None = None
+    max_failures: int | None = None
+    progress: bool = False
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "max_failures"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise UsageError(f"{name}: expected a whole number of at least 0, found {value}")
+        if self.devices not in (None, "auto") and (not isinstance(self.devices, int) or self.devices < 1):
+            raise UsageError(f"devices: expected a whole number of at least 1, or auto, found {self.devices!r}")
+        if self.devices is not None and self.ray is not None:
+            raise UsageError("devices and ray exclude each other: Ray finds its devices itself")
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other processes optimise."""
+        return self.devices is not None or self.ray is not None
+
+    def check(self, device: torch.device) -> None:
+        """Raise `UsageError` for devices or a cluster that are not there. device: of the autoencoder."""
+        if self.devices is not None:
+            resolve_devices(self.devices, device)
+        if self.ray is not None:
+            check_ray(self.ray)
+
+
+def make_shards(
+    folder: RunFolder,
+    numbers: list[int],
+    autoencoder: Autoencoder,
+    config: OptimizationConfig,
+    execution: Execution,
+    seconds: dict[str, float],
+) -> None:
+    """These shards, into the ledger as they get done."""
+    folder.record["status"] = "running"
+    folder.save()
+    with Progress(folder.plan.total, execution.progress) as bar:
+        _make_shards(folder, numbers, autoencoder, config, execution, bar, seconds)
+
+
+def _make_shards(
+    folder: RunFolder,
+    numbers: list[int],
+    autoencoder: Autoencoder,
+    config: OptimizationConfig,
+    execution: Execution,
+    bar: Progress,
+    seconds: dict[str, float],
+) -> None:
+    tally = Tally(folder, bar, execution.max_failures)
+    effort = Effort()
+    try:
+        if execution.elsewhere:
+            with closing(_elsewhere(folder, numbers, autoencoder.device, execution)) as elsewhere:
+                for made in elsewhere:
+                    folder.ledger.add_shard(made.shard)
+                    effort.add(made.effort)
+                    tally.shard(made.shard)
+            return
+        workshop = Workshop(folder, autoencoder, config, execution.workers)
+        workshop.run.on_progress = bar.within
+        try:
+            workshop.make(numbers, folder.ledger.add_shard, tally.outcomes)
+        finally:
+            effort = workshop.effort()
+    finally:
+        if execution.elsewhere:
+            folder.clean_shards()  # after processes that were ended at their work
+        seconds |= effort.seconds
+        if engine := effort.describe():
+            folder.record["engine"] = engine
+
+
+def _elsewhere(
+    folder: RunFolder, numbers: list[int], device: torch.device, execution: Execution
+) -> Generator[Made, None, None]:
+    if execution.ray is not None:
+        return on_ray(folder.out, numbers, execution.ray, execution.workers, execution.device != "cpu")
+    devices = resolve_devices(execution.devices or "auto", device)
+    return in_processes(folder.out, numbers, devices, execution.workers)

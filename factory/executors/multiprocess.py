@@ -1,0 +1,101 @@
+"""More than one device on one machine: a process for each, over one plan, through the standard library's pool."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...engine.errors import RunStoppedError, UsageError
+from ...engine.runtime.device import usable_processors
+from ...engine.runtime.parent_watchdog import end_with_parent
+from .spawn import unguarded
+from .worker import Made, Workshop
+
+# of a worker process
+_settings: tuple[Path, str, int | None, int]
+_workshop: Workshop | None = None
+
+
+def resolve_devices(devices: int | str, device: torch.device) -> list[str]:
+    """One name for each process: CUDA's devices in turn, or so many times `cpu`. `auto`: all that are there.
+
+    device: the run's; only its type counts. Raises `UsageError` for more GPUs than there are.
+    """
+    there = torch.cuda.device_count() if device.type == "cuda" else 1
+    count = there if devices == "auto" else int(devices)
+    if device.type != "cpu" and count > there:
+        raise UsageError(f"devices: {count} asked for, {there} of {device.type} there; use auto, or --device cpu")
+    return [f"cuda:{index}" if device.type == "cuda" else device.type for index in range(count)]
+
+
+def in_processes(
+    out: Path, numbers: Sequence[int], devices: Sequence[str], workers: int | None
+) -> Generator[Made, None, None]:
+    """These shards as they get done; to be closed. Raises what a process raises, `RunStoppedError` where one died; what
+    the others had handed in by then has been given out.
+    """
+    devices = devices[: len(numbers)]
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    names = context.SimpleQueue()
+    for name in devices:
+        names.put(name)
+    pool = ProcessPoolExecutor(len(devices), context, _begin, (names, out, workers, len(devices)))
+    processes: list[Any] = []
+    try:
+        with unguarded():
+            waiting = {pool.submit(_make, number) for number in numbers}  # starts the processes
+        processes = list(pool._processes.values())
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in sorted(done, key=_failed))
+    except BrokenProcessPool as error:
+        raise RunStoppedError(
+            f"one of {len(devices)} processes died{_cause(processes)}; what was finished is kept, "
+            f"`relatent resume {out}` goes on"
+        ) from error
+    finally:
+        # an interruption does not wait for the shards in flight, they are done again; Python 3.14 has terminate_workers()
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _failed(future: Future[Made]) -> bool:
+    return future.exception() is not None
+
+
+def _cause(processes: list[Any]) -> str:
+    """The signal that ended one of them, but for SIGTERM, with which the pool ends the others."""
+    for process in processes:
+        process.join()  # the pool has ended them all
+        # None where the pool's own thread was faster to collect it
+        if (number := -(process.exitcode or 0)) > 0 and number != signal.SIGTERM:
+            memory = ", out of memory?" if number == 9 else ""
+            return f" ({signal.Signals(number).name}{memory})"
+    return ""
+
+
+def _begin(names: Any, out: Path, workers: int | None, processes: int) -> None:
+    """In a new process: takes a device's name, and its part of the processors."""
+    global _settings
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    name = names.get()
+    if name.startswith("cuda"):
+        torch.cuda.set_device(name)  # else each would take memory of the first GPU too
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, usable_processors() // processes))
+    _settings = (out, name, workers, processes)
+
+
+def _make(number: int) -> Made:
+    global _workshop
+    if _workshop is None:  # not in _begin, whose errors do not reach the parent
+        _workshop = Workshop.open(*_settings)
+    return _workshop.make_one(number)

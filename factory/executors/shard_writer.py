@@ -1,0 +1,137 @@
+"""One shard, written behind the engine's back while it goes on."""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Executor, Future
+
+import h5py
+
+from ...engine.records import Failure, Record
+from ...engine.statistics.latent_report import LatentReport
+from ...exporters.files.atomic import file_sha256
+from ...exporters.hdf5.exporter import HDF5Exporter, open_file, read_records
+from ..state.ledger import Shard
+from ..state.run_folder import RunFolder
+
+WAITING = 4  # batches of pictures that may wait to be written
+AT_ONCE = 2**24  # bytes of pictures and latents that are gathered: HDF5 takes milliseconds per write, however small
+
+
+class ShardWriter:
+    """Takes outcomes in the plan's order, and merges those that an earlier, interrupted attempt has finished.
+
+    `commit` gets the shard when its file has its name and is on the disk.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        number: int,
+        kept: Collection[str],
+        background: Executor,
+        commit: Callable[[Shard], None],
+    ):
+        """kept: the names of those that are finished, `kept_names`."""
+        self.number, self.commit, self._background = number, commit, background
+        self.path = folder.shard_path(number)
+        self.report = LatentReport()
+        self._order = deque(row.source.name for row in folder.plan.rows(number))
+        self._kept = kept
+        self._old = (record for records in read_records(self.path) for record in records) if kept else iter(())
+        self._exporter = HDF5Exporter(self.path, folder.header)
+        self._gains, self._failures = list[float](), list[Failure]()
+        self._tasks: deque[Future[None]] = deque()
+        self._gathered, self._bytes = list[Record](), 0
+        self._exporter.__enter__()
+
+    def add(self, outcomes: list[Record | Failure]) -> None:
+        """In the background. Raises what went wrong with those before."""
+        self._tasks.append(self._background.submit(self._write, outcomes))
+        self.wait(WAITING)
+
+    def wait(self, most: int = 0) -> None:
+        """Until no more than `most` batches wait. Raises what went wrong."""
+        while len(self._tasks) > most:
+            self._tasks.popleft().result()
+
+    def flush(self) -> None:
+        """Until all of them are written."""
+        self.wait()
+        self._background.submit(self._flush).result()
+
+    def finish(self, whole: bool = True) -> Future[None]:
+        """Close, check and publish it, in the background. whole: all its pictures are there."""
+        return self._background.submit(self._finish, whole)
+
+    def cut_short(self, outcomes: list[Record | Failure]) -> None:
+        """Keep what is there, and these; where that cannot be written, leave an earlier file as it was."""
+        try:
+            self.add(outcomes)
+            self.finish(whole=False).result()
+        except OSError:
+            self._background.submit(self._discard).result()
+
+    def _discard(self) -> None:
+        self._exporter.__exit__(KeyboardInterrupt, None, None)
+
+    def _write(self, outcomes: list[Record | Failure]) -> None:
+        records: list[Record] = []
+        for outcome in outcomes:
+            records += self._earlier_until(outcome.name)
+            if isinstance(outcome, Record):
+                records.append(outcome)
+            else:
+                self._failures.append(outcome)
+        self._put(records)
+
+    def _earlier_until(self, name: str | None) -> Iterator[Record]:
+        """What is kept and comes before that picture in the plan; before None, all that is left."""
+        while self._order:
+            current = self._order.popleft()
+            if current == name:
+                return
+            if current in self._kept:
+                yield next(self._old)
+
+    def _put(self, records: Iterable[Record], last: bool = False) -> None:
+        for record in records:
+            self._gains.append(record.metrics["psnr_improvement"])
+            self._gathered.append(record)
+            self._bytes += record.nbytes
+            if self._bytes > AT_ONCE:
+                self._flush()
+        if last:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._exporter.write(self._gathered)
+        self.report.add(self._gathered)
+        self._gathered, self._bytes = [], 0
+
+    def _finish(self, whole: bool) -> None:
+        try:
+            for task in self._tasks:
+                task.result()  # done, but perhaps failed
+            self._put(self._earlier_until(None), last=True)
+            self._exporter.attributes["report"] = self.report.state()
+        except BaseException as error:
+            self._exporter.__exit__(type(error), error, None)
+            raise
+        facts: tuple[str | None, str | None, int] = (None, None, 0)
+        if self._gains:
+            self._exporter.__exit__(None, None, None)
+            facts = (self.path.name, file_sha256(self.path), self.path.stat().st_size)
+        else:
+            self._discard()
+            self.path.unlink(missing_ok=True)  # of an attempt that did not come into the ledger
+        if whole or self._gains:
+            self.commit(Shard(self.number, *facts, len(self._gains), whole, tuple(self._failures), tuple(self._gains)))
+
+
+def kept_names(folder: RunFolder, shard: Shard | None) -> set[str]:
+    """The pictures that an earlier attempt at a shard has finished; None: there was none."""
+    if shard is None or shard.file is None:
+        return set()
+    with open_file(folder.shard_path(shard.number)) as file:
+        names: h5py.Dataset = file["image_name"]
+        return set(names.asstr()[:])

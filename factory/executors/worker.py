@@ -1,0 +1,208 @@
+"""Where shards are made: the engine with a run's settings, in one process."""
+
+import dataclasses
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...engine.autoencoders.autoencoder import Autoencoder
+from ...engine.autoencoders.loading import load_autoencoder
+from ...engine.errors import UsageError
+from ...engine.inputs.prefetch import auto_workers, read_ahead
+from ...engine.inputs.sources import Source
+from ...engine.optimization.batcher import ImageRun
+from ...engine.optimization.config import OptimizationConfig
+from ...engine.records import Failure, Record
+from ..state.ledger import Shard
+from ..state.run_folder import RunFolder
+from .shard_writer import ShardWriter, kept_names
+
+OnOutcomes = Callable[[list[Record | Failure]], None]
+
+
+@dataclass
+class Effort:
+    """What making shards took, in one process or summed over several."""
+
+    seconds: dict[str, float] = field(default_factory=dict)  # by phase
+    wall: float = 0.0  # seconds, start to end
+    engine: dict[str, Any] = field(default_factory=dict)  # how it ran
+    processes: set[str] = field(default_factory=set)
+
+    def add(self, other: "Effort") -> None:
+        for phase, value in other.seconds.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + value
+        self.wall += other.wall
+        peaks = [engine["peak_memory_bytes"] for engine in (self.engine, other.engine) if engine]
+        self.engine = self.engine | other.engine | ({"peak_memory_bytes": max(peaks)} if peaks else {})
+        self.processes |= other.processes
+
+    def describe(self) -> dict[str, Any]:
+        """For run.json; nothing where the engine has not run."""
+        if not self.engine:
+            return {}
+        busy = sum(self.seconds.get(phase, 0.0) for phase in ("encode", "compile", "optimize"))
+        idle = max(1 - busy / self.wall, 0.0)
+        return self.engine | {"processes": len(self.processes), "idle_share": round(idle, 4)}
+
+
+@dataclass
+class Made:
+    """A shard from another process, and what it took."""
+
+    shard: Shard
+    effort: Effort
+
+
+class Workshop:
+    """Makes shards of `folder`'s plan, each from its pictures alone: whoever makes it, and whenever, it comes out the
+    same. A shard's first picture finds all slots of the engine empty, so that batches are the same too.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        autoencoder: Autoencoder,
+        config: OptimizationConfig,
+        workers: int | None = None,
+        processes: int = 1,
+    ):
+        """config: the run's own, in memory since a loss may be a function. workers: processes that read pictures; None
+        finds out, for a machine with `processes` workshops."""
+        record = folder.record
+        settings = record["settings"]
+        self.folder = folder
+        self.autoencoder = autoencoder
+        self.workers = auto_workers(autoencoder.device.type, processes) if workers is None else workers
+        self.run = ImageRun(
+            autoencoder,
+            # a run that goes on elsewhere computes as it began
+            dataclasses.replace(config, precision=record["precision"]),
+            settings["size"],
+            settings["fit"],
+            settings["background"],
+            None if record["batch_size"] == "auto" else record["batch_size"],
+            settings["keep_images"],
+            settings["flip"],
+            folder.masks,
+            capacity=min(folder.plan.shard_size, folder.plan.total),
+        )
+        torch.manual_seed(settings["seed"])
+        self._told = dict[str, float]()  # seconds by phase that an earlier effort() held
+        self._begun = time.perf_counter()
+
+    @classmethod
+    def open(cls, out: Path, device: str | None = None, workers: int | None = None, processes: int = 1) -> "Workshop":
+        """From what is on the disk alone, in any process on any machine that sees the files."""
+        folder = RunFolder.open(out)
+        config = OptimizationConfig.from_dict(folder.record["config"])
+        return cls(folder, load_again(folder, device), config, workers, processes)
+
+    def make(
+        self,
+        numbers: Sequence[int],
+        commit: Callable[[Shard], None],
+        on_outcomes: OnOutcomes = lambda _: None,
+    ) -> None:
+        """These shards, one after the other; pictures are read ahead, files written behind. commit: gets each when it is
+        on the disk, from another thread. on_outcomes: gets pictures as they are done; what it raises ends the work.
+
+        However it ends, what was finished is kept and committed.
+        """
+        self._begun = time.perf_counter()
+        work = _Work(self.folder, numbers)
+        images = read_ahead(self.run.reader, work.keys(), work.source, self.workers)
+        with ThreadPoolExecutor(1, "shards") as background:
+            last = None
+            for number in numbers:
+                shard = ShardWriter(self.folder, number, work.kept[number], background, commit)
+                try:
+                    for outcomes in self.run.batches(work.sources(number), images):
+                        self._timed_write(shard.add, outcomes)
+                        on_outcomes(outcomes)
+                    if number == 0:  # the report's sample is of the run's first pictures
+                        self._timed_write(shard.flush)
+                        shard.report.decode(self.autoencoder)
+                    if last is not None:
+                        self._timed_write(last.result)
+                except BaseException:
+                    shard.cut_short(self.run.finished())
+                    raise
+                last = shard.finish()
+            if last is not None:
+                self._timed_write(last.result)
+
+    def make_one(self, number: int) -> Made:
+        """That shard, made and on the disk."""
+        made: list[Shard] = []
+        self.make([number], made.append)
+        return Made(made[0], self.effort())
+
+    def effort(self) -> Effort:
+        """Of what was made last."""
+        now = dict(self.run.seconds)
+        seconds = {phase: value - self._told.get(phase, 0.0) for phase, value in now.items()}
+        self._told = now
+        process = f"{os.getpid()} on {socket.gethostname()}"
+        return Effort(seconds, time.perf_counter() - self._begun, dict(self.run.engine), {process})
+
+    def _timed_write(self, act: Callable[..., Any], *arguments: Any) -> None:
+        begin = time.perf_counter()
+        act(*arguments)
+        self.run.seconds["write"] += time.perf_counter() - begin
+
+
+class _Work:
+    """The pictures to do, by shard and row; also for the processes that read them."""
+
+    def __init__(self, folder: RunFolder, numbers: Sequence[int]):
+        self.plan, self.numbers = folder.plan, numbers
+        begun = folder.ledger.shards()  # read once, however many shards there are
+        self.kept = {number: kept_names(folder, begun.get(number)) for number in numbers}
+
+    def keys(self) -> Iterator[tuple[int, int]]:
+        """In order; drawn as pictures are read."""
+        for number in self.numbers:
+            kept = self.kept[number]
+            rows = self.plan.rows(number)
+            yield from ((number, index) for index, row in enumerate(rows) if row.source.name not in kept)
+
+    def source(self, key: tuple[int, int]) -> Source:
+        """Of a key."""
+        number, index = key
+        return self.plan.rows(number)[index].source
+
+    def sources(self, number: int) -> list[Source]:
+        """Of a shard."""
+        kept = self.kept[number]
+        return [row.source for row in self.plan.rows(number) if row.source.name not in kept]
+
+
+def load_again(folder: RunFolder, device: str | None = None) -> Autoencoder:
+    """The run's autoencoder, by its recorded name. Raises `UsageError` where that is impossible or gives another one."""
+    settings, identity = folder.record["settings"], folder.record["vae"]
+    if settings["vae"] is None:
+        raise UsageError(
+            f"{folder.out} was made with an autoencoder from memory, {identity['name']!r}: go on with the same call of "
+            "optimize_directory, which continues what it finds"
+        )
+    autoencoder = load_autoencoder(settings["vae"], weights=settings["weights"], device=device or settings["device"])
+    check_identity(folder, autoencoder)
+    return autoencoder
+
+
+def check_identity(folder: RunFolder, autoencoder: Autoencoder) -> None:
+    """Raise `UsageError` unless it is the run's."""
+    identity, found = folder.record["vae"], autoencoder.identity()
+    differences = [
+        f"{key} was {identity.get(key)!r}, now {found[key]!r}" for key in found if identity.get(key) != found[key]
+    ]
+    if differences:
+        raise UsageError(f"the autoencoder is another than that of {folder.out}: {'; '.join(differences)}")

@@ -1,0 +1,162 @@
+"""A page to look at: a run's figures, its curves and its telling pictures, in one HTML file that needs nothing else."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..engine.errors import UsageError
+from ..engine.records import Record
+from ..exporters.files.atomic import atomic_path
+from ..exporters.hdf5.exporter import open_file, read_rows
+from ..exporters.summaries.figures import AMPLIFY, fall_figure, psnr_figure
+from ..exporters.summaries.latents import latent_distance, latent_figure, latent_rows
+from ..exporters.summaries.statistics import statistic_rows
+from .state.counters import summarise
+from .state.run_folder import RunFolder
+
+REPORT = "report.html"
+GROUPS = (("Least gain", 0.0, 3), ("Around the median", 0.5, 2), ("Most gain", 1.0, 3))  # title, quantile, pictures
+DETAIL = 384  # pixels: of a larger picture, a square of that side is shown
+CURVES = 500  # pictures, evenly spread over the run, whose losses are summed up in quantiles
+LISTED = 100  # pictures, and failures, in the tables at the most
+
+
+def write_report(out: str | Path) -> Path:
+    """Write `OUT/report.html` of what is finished so far; returns its path. Raises `UsageError` where nothing is,
+    `DatasetError` where there is no run.
+    """
+    import jinja2
+
+    folder = RunFolder.open(Path(out))
+    files = folder.files()
+    columns = _columns(files)
+    if not len(columns["gain"]):
+        raise UsageError(f"{out} has no finished picture yet: there is nothing to show")
+    order = np.argsort(columns["gain"], kind="stable")
+    rows = _Rows(files, columns["shard"])
+    environment = jinja2.Environment(loader=jinja2.PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
+    page = environment.get_template("report.html.j2").render(
+        run=folder.record | summarise(folder),
+        statistics=statistic_rows,
+        gallery=[(title, [_card(rows.record(i)) for i in picks]) for title, picks in _groups(order)],
+        amplify=AMPLIFY,
+        psnr=_embed(psnr_figure, columns["initial"], columns["final"]),
+        fall=_embed(fall_figure, rows.losses(_spread(len(order), CURVES)), folder.record["config"]["loss_function"]),
+        latent_rows=latent_rows,
+        latent_distance=latent_distance,
+        latent_figure=lambda report: _embed(latent_figure, report),
+        listed=[rows.facts(i) for i in order[:LISTED]],
+        most=LISTED,
+    )
+    with atomic_path(folder.out / REPORT) as path:
+        path.write_text(page, encoding="utf-8")
+    return folder.out / REPORT
+
+
+def _columns(files: Sequence[Path]) -> dict[str, np.ndarray]:
+    """(N,) each: PSNR of the start and of the end, the gain, and the number of the picture's file."""
+    found: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in ("initial", "final", "gain", "shard")}
+    for number, path in enumerate(files):
+        with open_file(path) as file:
+            for name, metric in (("initial", "initial_psnr"), ("final", "final_psnr"), ("gain", "psnr_improvement")):
+                found[name].append(file[f"metrics/{metric}"][:])
+            found["shard"].append(np.full(len(file["image_name"]), number))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _groups(order: np.ndarray) -> list[tuple[str, list[int]]]:
+    """Titles and indices of pictures, the least gain first; all in one where they are few. order: by gain."""
+    if len(order) <= sum(count for _, _, count in GROUPS):
+        return [("All pictures, the least gain first", [int(i) for i in order])]
+    found = []
+    for title, quantile, count in GROUPS:
+        first = round(quantile * (len(order) - count))
+        found.append((title, [int(i) for i in order[first : first + count]]))
+    return found
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """At most so many of `range(count)`, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+class _Rows:
+    """Single pictures, by their index in the run, out of its shards."""
+
+    def __init__(self, files: Sequence[Path], shard: np.ndarray):
+        self.files, self.shard = files, shard.astype(int)
+        self.starts = np.searchsorted(self.shard, np.arange(len(files)))
+
+    def _find(self, index: int) -> tuple[Path, int]:
+        number = self.shard[index]
+        return self.files[number], int(index - self.starts[number])
+
+    def record(self, index: int) -> Record:
+        path, row = self._find(index)
+        with open_file(path) as file:
+            return read_rows(file, slice(row, row + 1))[0]
+
+    def facts(self, index: int) -> dict[str, Any]:
+        """A row of the table."""
+        path, row = self._find(index)
+        with open_file(path) as file:
+            text = {name: file[name].asstr()[row] for name in ("split", "image_name", "stop_reason")}
+            metrics = {name: float(file[f"metrics/{name}"][row]) for name in ("initial_psnr", "final_psnr")}
+            return text | metrics | {"iterations": int(file["iterations"][row])}
+
+    def losses(self, indices: np.ndarray) -> list[np.ndarray]:
+        """(T,) of each, T its own; without one that was not finite, with which a picture's iterations ended."""
+        found = []
+        for number in np.unique(self.shard[indices]):
+            mine = indices[self.shard[indices] == number] - self.starts[number]
+            with open_file(self.files[number]) as file:
+                found += [row[np.isfinite(row)] for row in file["losses"][mine]]
+        return found
+
+
+def _card(record: Record) -> dict[str, Any]:
+    top, left = _place(record)
+    images = {name: pixels[top : top + DETAIL, left : left + DETAIL] for name, pixels in record.images.items()}
+    return {
+        "name": f"{record.split}/{record.name}",
+        "metrics": record.metrics,
+        "iterations": len(record.losses),
+        "stop_reason": record.stop_reason,
+        "cut": bool(images) and max(record.images["original"].shape) > DETAIL,
+        "images": {name: _data_uri(_webp(pixels), "image/webp") for name, pixels in images.items()},
+    }
+
+
+def _place(record: Record) -> tuple[int, int]:
+    """Top left corner of the square of `DETAIL` in which the encoder's error is largest."""
+    if not record.images:
+        return 0, 0
+    error = np.square(record.images["initial"].astype(np.float64) - record.images["original"]).sum(2)
+    total = np.pad(error.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    height, width = (min(DETAIL, side) for side in error.shape)
+    sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
+    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
+    return int(top), int(left)
+
+
+def _webp(pixels: np.ndarray) -> bytes:
+    """Without loss: what is looked for here is small."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+def _embed(draw: Any, *arguments: Any) -> str:
+    """What `draw(*arguments, file)` draws as a PNG, as the address of an image."""
+    buffer = io.BytesIO()
+    draw(*arguments, buffer)
+    return _data_uri(buffer.getvalue(), "image/png")
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,80 @@
+"""What a run has come to so far: for the bar, for the limit on failures, and at its end for run.json."""
+
+import json
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from ...engine.errors import RunStoppedError
+from ...engine.records import METRICS, Failure, Record
+from ...engine.statistics.latent_report import LatentReport
+from ...exporters.base.exporter import FLIPPED
+from ...exporters.hdf5.exporter import open_file
+from ...exporters.summaries.statistics import column_statistics
+from .ledger import Shard
+from .progress import Progress
+from .run_folder import RunFolder
+
+
+class Tally:
+    """Counts as pictures or shards come in. Raises `RunStoppedError` past `max_failures`, those of earlier attempts
+    at this run included."""
+
+    def __init__(self, folder: RunFolder, bar: Progress, max_failures: int | None):
+        self.bar, self.max_failures = bar, max_failures
+        begun = folder.ledger.shards()
+        self.failures = sum(len(shard.failures) for shard in begun.values() if shard.whole)
+        # a shard of which some is done comes again, with that, when it is made elsewhere
+        self._partly = {number: shard.images for number, shard in begun.items() if not shard.whole}
+        bar.skip(sum(shard.images for shard in begun.values()) + self.failures)
+
+    def outcomes(self, outcomes: list[Record | Failure]) -> None:
+        """Pictures, as they are done."""
+        gains = [item.metrics["psnr_improvement"] for item in outcomes if isinstance(item, Record)]
+        self._add(gains, len(outcomes) - len(gains))
+
+    def shard(self, shard: Shard) -> None:
+        """A whole shard, made elsewhere."""
+        self.bar.skipped -= self._partly.pop(shard.number, 0)
+        self._add(list(shard.gains), len(shard.failures))
+
+    def _add(self, gains: list[float], failed: int) -> None:
+        self.bar.add(gains, failed)
+        self.failures += failed
+        if self.max_failures is not None and self.failures > self.max_failures:
+            raise RunStoppedError(
+                f"{self.failures} pictures failed, more than --max-failures {self.max_failures}; run.json has the reasons"
+            )
+
+
+def summarise(folder: RunFolder) -> dict[str, Any]:
+    """Counts, statistics, failures and the report on the latents, from the shards: the same however they came about."""
+    columns: defaultdict[str, list[np.ndarray]] = defaultdict(list)
+    report, shards = LatentReport(), folder.ledger.shards()
+    for shard in shards.values():
+        if shard.file is not None:
+            with open_file(folder.shard_path(shard.number)) as file:
+                for group in (name for name in ("metrics", f"metrics{FLIPPED}") if name in file):
+                    for name in METRICS:
+                        columns[f"{group}/{name}"].append(file[f"{group}/{name}"][:])
+                report.merge(json.loads(file.attrs["report"]))
+    tables = {
+        group: column_statistics({name: np.concatenate(columns[f"{group}/{name}"]) for name in METRICS})
+        for group in ("metrics", f"metrics{FLIPPED}")
+        if f"{group}/{METRICS[0]}" in columns
+    }
+    failures = [failure.to_dict() for shard in shards.values() for failure in shard.failures]
+    found: dict[str, Any] = {
+        "counts": {
+            "total": folder.plan.total,
+            "done": sum(shard.images for shard in shards.values()),
+            "failed": len(failures),
+        },
+        "statistics": tables.get("metrics", {}),
+        "latents": report.summary(),
+        "failures": failures,
+    }
+    if f"metrics{FLIPPED}" in tables:
+        found[f"statistics{FLIPPED}"] = tables[f"metrics{FLIPPED}"]
+    return found

@@ -1,0 +1,220 @@
+"""OUT/plan.jsonl: every picture of the run, in its order, with what its file, and its mask, was when the run began."""
+
+import contextlib
+import json
+import os
+import stat
+from array import array
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ...engine.errors import DatasetError, ImageError, UsageError
+from ...engine.inputs.sources import Source
+from ...exporters.base.exporter import SCHEMA
+from ...exporters.files.atomic import atomic_path, file_sha256
+
+if TYPE_CHECKING:  # it brings torch along
+    from ...engine.inputs.masks import Masks
+
+LEAST_SHARD, MOST_SHARD = 32, 2048  # pictures
+PART = 100  # of the run is a shard
+THREADS = 8  # that hash files: the disk is slower than they are
+AT_ONCE = 1024
+NAMED = 5  # differences that an error names
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What a file was. One that could not be read has no hash, and counts as unchanged whatever becomes of it."""
+
+    path: str
+    bytes: int = -1
+    mtime_ns: int = -1
+    sha256: str | None = None
+
+    @classmethod
+    def of(cls, path: str) -> "FileState":
+        """Reads it."""
+        try:
+            facts = os.stat(path)
+            if not stat.S_ISREG(facts.st_mode):
+                raise OSError("no regular file")
+            return cls(path, facts.st_size, facts.st_mtime_ns, file_sha256(Path(path)))
+        except OSError:  # the run lists its picture as failed, with the reason
+            return cls(path)
+
+    def changed(self) -> str | None:
+        """What is different about it now, or None. Read again only where its size or time is another."""
+        if self.sha256 is None:
+            return None
+        try:
+            facts = os.stat(self.path)
+        except OSError:
+            return f"{self.path} is gone"
+        if (facts.st_size, facts.st_mtime_ns) == (self.bytes, self.mtime_ns):
+            return None
+        return None if FileState.of(self.path).sha256 == self.sha256 else f"{self.path} has changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A picture, its file and its mask's as they were."""
+
+    source: Source  # with their hashes
+    file: FileState
+    mask: FileState | None = None
+
+    @classmethod
+    def of(cls, source: Source, masks: "Masks | None") -> "Planned":
+        """Reads the files."""
+        mask = None
+        if masks is not None:
+            with contextlib.suppress(ImageError):  # as above
+                mask = FileState.of(os.path.abspath(masks.find(source)))
+        return cls._with(source, FileState.of(source.path), mask)
+
+    @classmethod
+    def parse(cls, line: bytes) -> "Planned":
+        """A line of the plan."""
+        facts = json.loads(line)
+        source = Source(*(facts[key] for key in ("path", "relative", "name", "split")))
+        mask = FileState(**facts["mask"]) if facts.get("mask") else None
+        return cls._with(source, FileState(*(facts[key] for key in ("path", "bytes", "mtime_ns", "sha256"))), mask)
+
+    @classmethod
+    def _with(cls, source: Source, file: FileState, mask: FileState | None) -> "Planned":
+        return cls(replace(source, sha256=file.sha256, mask_sha256=mask.sha256 if mask else None), file, mask)
+
+    def line(self) -> str:
+        """Its inverse."""
+        source, file = self.source, self.file
+        facts = {
+            "path": os.path.abspath(source.path),
+            "relative": source.relative,
+            "name": source.name,
+            "split": source.split,
+            "bytes": file.bytes,
+            "mtime_ns": file.mtime_ns,
+            "sha256": file.sha256,
+        }
+        if self.mask is not None:
+            facts["mask"] = asdict(self.mask)
+        return json.dumps(facts) + "\n"  # ASCII: a path may hold bytes that are no UTF-8, as surrogates
+
+    def changed(self) -> str | None:
+        """What is different about the files now, or None."""
+        return self.file.changed() or (self.mask.changed() if self.mask else None)
+
+
+class Plan:
+    """The pictures in shards: number k holds the rows from k · shard_size on. Rows stay on the disk."""
+
+    def __init__(self, path: Path):
+        """Opens it. Raises `DatasetError`."""
+        self.path = path
+        self._offsets = array("Q")  # of each shard's first row
+        self._last: tuple[int, list[Planned]] | None = None
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.readline())
+                if header["schema"] != SCHEMA:
+                    raise ValueError(f"schema {header['schema']!r}")
+                self.total, self.shard_size = int(header["total"]), int(header["shard_size"])
+                for row in range(self.total):
+                    if row % self.shard_size == 0:
+                        self._offsets.append(file.tell())
+                    if not file.readline().endswith(b"\n"):
+                        raise ValueError(f"it ends after {row} of {self.total} pictures")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path} is damaged: {error}") from error
+
+    @classmethod
+    def write(cls, path: Path, sources: Sequence[Source], shard_size: int, masks: "Masks | None") -> "Plan":
+        """Reads every file once, for its hash."""
+        _write(path, len(sources), shard_size, _planned(sources, masks))
+        return cls(path)
+
+    def __len__(self) -> int:
+        """Its shards."""
+        return len(self._offsets)
+
+    def rows(self, number: int) -> list[Planned]:
+        """Those of a shard."""
+        if self._last is None or self._last[0] != number:
+            with self.path.open("rb") as file:
+                file.seek(self._offsets[number])
+                self._last = number, [Planned.parse(line) for line in islice(file, self.shard_size)]
+        return self._last[1]
+
+    def all_rows(self) -> Iterator[Planned]:
+        """One by one."""
+        with self.path.open("rb") as file:
+            next(file)
+            yield from map(Planned.parse, file)
+
+    def check_inputs(self, failed: Collection[str], numbers: Sequence[int] | None = None) -> None:
+        """Raise `UsageError` naming files that are gone or were edited since; `failed`: pictures that may be. numbers:
+        of shards; None: all."""
+        rows = self.all_rows() if numbers is None else (row for number in numbers for row in self.rows(number))
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = (
+                (row, what)
+                for some in _batches(rows)
+                for row, what in zip(some, pool.map(Planned.changed, some), strict=True)
+            )
+            named = [what for row, what in found if what and row.source.name not in failed]
+        if named:
+            raise UsageError(
+                f"inputs changed since the run began: {_some(named)}; put them back, or choose another OUT for a new run"
+            )
+
+    def check_sources(self, sources: Sequence[Source]) -> None:
+        """Raise `UsageError` where the input now holds other pictures."""
+        found = {source.relative for source in sources}
+        planned = {row.source.relative for row in self.all_rows()}
+        named = [f"{name} is new" for name in sorted(found - planned)] + [
+            f"{name} is gone" for name in sorted(planned - found)
+        ]
+        if named:
+            raise UsageError(f"{self.path.parent} holds a run over other pictures: {_some(named)}; choose another OUT")
+
+    def renew(self, names: set[str], masks: "Masks | None") -> "Plan":
+        """Take the files of these pictures as they are now; -> the plan, opened again."""
+        rows = (Planned.of(row.source, masks) if row.source.name in names else row for row in self.all_rows())
+        _write(self.path, self.total, self.shard_size, rows)
+        return Plan(self.path)
+
+
+def auto_shard_size(total: int) -> int:
+    """A hundredth of the run, what it repeats at the most when it is killed."""
+    return max(LEAST_SHARD, min(MOST_SHARD, -(-total // PART)))
+
+
+def _planned(sources: Sequence[Source], masks: "Masks | None") -> Iterator[Planned]:
+    with ThreadPoolExecutor(THREADS) as pool:
+        for some in _batches(iter(sources)):
+            yield from pool.map(partial(Planned.of, masks=masks), some)
+
+
+def _batches(items: Iterator[T]) -> Iterator[list[T]]:
+    while some := list(islice(items, AT_ONCE)):
+        yield some
+
+
+def _write(path: Path, total: int, shard_size: int, rows: Iterator[Planned]) -> None:
+    header = {"schema": SCHEMA, "total": total, "shard_size": shard_size}
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(header) + "\n")
+        file.writelines(row.line() for row in rows)
+
+
+def _some(named: list[str]) -> str:
+    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+    return f"{'; '.join(named[:NAMED])}{more}"

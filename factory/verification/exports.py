@@ -1,0 +1,51 @@
+"""Are a run's outputs what they were when they were written?"""
+
+from pathlib import Path
+from typing import Any
+
+from ...engine.errors import DatasetError
+from ...exporters.files.atomic import file_sha256
+from ...exporters.files.checksums import SUMS, read_sums
+from ...exporters.hdf5.exporter import open_file
+from ...exporters.hdf5.shard_reader import ShardReader
+
+
+def export_fault(place: Path, line: dict[str, Any]) -> str | None:
+    """What is wrong with the output at `place`, or None. line: the ledger's."""
+    if not place.exists():
+        return "is missing"
+    if place.is_dir():
+        if line["sha256"] is None:
+            return None
+        return _folder_fault(place, line)
+    if line["sha256"] is None:
+        return "is a file, was a folder"
+    if place.stat().st_size != line["bytes"]:
+        return f"holds {place.stat().st_size} bytes, {line['bytes']} when it was written"
+    if file_sha256(place) != line["sha256"]:
+        return "its bytes have changed (SHA-256 differs)"
+    return None
+
+
+def virtual_fault(place: Path) -> str | None:
+    """What is wrong with how a virtual dataset fits its shards, or None."""
+    try:
+        with open_file(place) as file:
+            if file["optimized_latents"].is_virtual:
+                ShardReader(place, file).check()
+    except DatasetError as error:
+        return str(error).removeprefix(f"{place} ")
+    return None
+
+
+def _folder_fault(place: Path, line: dict[str, Any]) -> str | None:
+    sums = place / SUMS
+    if not sums.is_file() or file_sha256(sums) != line["sha256"]:
+        return f"its {SUMS} is missing or has changed"
+    for digest, name in read_sums(place):
+        path = place / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if file_sha256(path) != digest:
+            return f"{name} has changed (SHA-256 differs)"
+    return None

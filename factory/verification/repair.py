@@ -1,0 +1,83 @@
+"""Broken shards made again, and outputs written again."""
+
+import logging
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from ...engine.autoencoders.autoencoder import Autoencoder
+from ...engine.errors import UsageError
+from ...engine.optimization.config import OptimizationConfig
+from ...exporters.base.destination import foreign_files
+from ..api import attempt, sum_up
+from ..executors.base import Execution, make_shards
+from ..executors.worker import check_identity, load_again
+from ..export import export_run
+from ..state.run_folder import RunFolder
+from .findings import Damage
+
+log = logging.getLogger(__name__)
+
+
+def repair_run(folder: RunFolder, damage: list[Damage], autoencoder: Autoencoder | None, device: str | None) -> None:
+    """Only for who holds the run's lock. Raises `UsageError` before anything is changed where a shard's pictures or
+    the autoencoder cannot be had."""
+    broken = sorted({one.shard for one in damage if one.shard is not None})
+    outputs = {one.export for one in damage if one.export is not None}
+    started = time.perf_counter()
+    if broken:
+        folder.plan.check_inputs(folder.ledger.failed(), broken)
+        if autoencoder is None and folder.record["settings"]["vae"] is None:
+            raise UsageError(
+                f"{folder.out} was made with an autoencoder from memory, {folder.record['vae']['name']!r}: to make broken "
+                "shards again, call relatent.verify_run(out, repair=True, autoencoder=…)"
+            )
+        if autoencoder is None:
+            autoencoder = load_again(folder, device)
+        else:
+            check_identity(folder, autoencoder)
+    with attempt(folder, started, time.perf_counter() - started) as seconds:
+        if autoencoder is not None and _remake(folder, broken, autoencoder, seconds):
+            outputs = set(folder.ledger.exports())  # they hold, or belong to, what was there before
+        sum_up(folder, seconds)
+        begin = time.perf_counter()
+        _export(folder, outputs)
+        seconds["export"] = time.perf_counter() - begin
+        missing = [name for name in folder.record["settings"]["formats"] if name not in folder.record["outputs"]]
+        unfinished = folder.unfinished() or (missing and folder.record["counts"]["done"])
+        folder.record["status"] = "interrupted" if unfinished else "done"
+
+
+def _remake(folder: RunFolder, broken: list[int], autoencoder: Autoencoder, seconds: dict[str, float]) -> bool:
+    """-> whether any of them came out otherwise, by a byte."""
+    if not broken:
+        return False
+    config = OptimizationConfig.from_dict(folder.record["config"])
+    before = folder.ledger.shards()
+    folder.ledger.drop(broken)  # first: a kill after this line leaves an unfinished shard, which resume makes
+    for number in broken:
+        folder.shard_path(number).unlink(missing_ok=True)
+    make_shards(folder, broken, autoencoder, config, Execution(), seconds)
+    after = folder.ledger.shards()
+    return any(after[number].sha256 != before[number].sha256 for number in broken)
+
+
+def _export(folder: RunFolder, paths: set[str]) -> None:
+    lines = folder.ledger.exports()
+    for path in sorted(paths):
+        line, place = lines[path], folder.out / path
+        if Path(path).is_absolute() and not place.exists():
+            continue  # taken away; `relatent export` would write it again
+        if place.is_dir() and foreign_files(place):  # somebody may have worked in it
+            aside = next(name for name in map(place.with_name, _names(place.name)) if not name.exists())
+            place.rename(aside)
+            log.warning("%s was not as it was written: it is now %s, yours to look at or delete", place, aside)
+        try:
+            export_run(folder, line["format"], place, line.get("single_file"))
+        except UsageError as error:  # no room for a pt, say; the others are still worth writing
+            log.warning("%s cannot be written again: %s", place, error)
+
+
+def _names(name: str) -> Iterator[str]:
+    return (f"{name}.damaged-{number}" for number in count(1))

@@ -1,0 +1,103 @@
+"""Do a few latents decode to the quality that was recorded for them?"""
+
+import random
+from typing import Any
+
+import torch
+
+from ...engine.autoencoders.autoencoder import Autoencoder
+from ...engine.errors import RelatentError
+from ...engine.inputs.images import LoadedImage
+from ...engine.inputs.prefetch import Reader
+from ...engine.losses.metrics import psnr
+from ...engine.records import Outcome, Record
+from ...exporters.hdf5.exporter import open_file, read_rows
+from ..executors.worker import check_identity, load_again
+from ..state.ledger import Shard
+from ..state.run_folder import RunFolder
+
+PICTURES = 8
+WITHIN = 0.05  # dB
+
+
+def decode_sample(
+    folder: RunFolder, shards: list[Shard], autoencoder: Autoencoder | None, device: str | None
+) -> tuple[dict[str, Any], dict[int, str]]:
+    """The first picture, the last, and some between, always the same ones.
+
+    autoencoder: the run's, where it came from memory; None loads it as the run did.
+    -> {`decoded`, `largest_difference_db` or None, `not_decoded`: why, or None}, and what is wrong, by shard.
+    """
+    where = [(shard, row) for shard, row in _choose(shards)]
+    report: dict[str, Any] = {"decoded": 0, "largest_difference_db": None, "not_decoded": None}
+    wrong: dict[int, str] = {}
+    if not where:
+        return report, wrong
+    try:
+        if autoencoder is None:
+            autoencoder = load_again(folder, device)
+        else:
+            check_identity(folder, autoencoder)
+        reader = _reader(folder, autoencoder)
+        for shard, row in where:
+            with open_file(folder.shard_path(shard.number)) as file:
+                record = read_rows(file, slice(row, row + 1))[0]
+            target = _target(folder, shard, record, reader)
+            if isinstance(target, str):
+                report["not_decoded"] = target
+                continue
+            for difference, words in _differences(autoencoder, record, target):
+                report["largest_difference_db"] = max(report["largest_difference_db"] or 0.0, difference)
+                if difference > WITHIN:
+                    wrong.setdefault(shard.number, words)
+            report["decoded"] += 1
+    except RelatentError as error:  # no such autoencoder here, or no masks
+        report["not_decoded"] = str(error)
+    except torch.OutOfMemoryError:
+        report["not_decoded"] = "not enough memory"
+    return report, wrong
+
+
+def _choose(shards: list[Shard]) -> list[tuple[Shard, int]]:
+    total = sum(shard.images for shard in shards)
+    chosen = {0, total - 1} if total else set()
+    between = range(1, max(1, total - 1))
+    chosen |= set(random.Random(0).sample(between, min(len(between), PICTURES - 2)))
+    found, start = [], 0
+    for shard in shards:
+        found += [(shard, index - start) for index in sorted(chosen) if start <= index < start + shard.images]
+        start += shard.images
+    return found
+
+
+def _reader(folder: RunFolder, autoencoder: Autoencoder) -> Reader:
+    settings = folder.record["settings"]
+    cell = autoencoder.downscale_factor or 1
+    return Reader(settings["size"], settings["fit"], settings["background"], cell, folder.masks)
+
+
+def _target(folder: RunFolder, shard: Shard, record: Record, reader: Reader) -> LoadedImage | str:
+    """The picture as it was optimised for, or why it cannot be had."""
+    if record.images and reader.masks is None:
+        return LoadedImage(record.images["original"], record.original_size, record.conversions)
+    source = next(row.source for row in folder.plan.rows(shard.number) if row.source.name == record.name)
+    image = reader.read(source)
+    return image if isinstance(image, LoadedImage) else f"{image.source_path}: {image.reason}"
+
+
+@torch.no_grad()
+def _differences(autoencoder: Autoencoder, record: Record, image: LoadedImage) -> list[tuple[float, str]]:
+    """Of the picture and, where it was optimised too, its mirror: dB off, and in words."""
+    target = image.tensor().to(autoencoder.device)
+    weight = None if image.mask is None else image.weight().to(autoencoder.device)
+    views: list[tuple[Outcome, str]] = [(record, record.name)]
+    if record.flipped is not None:
+        views.append((record.flipped, f"{record.name}, mirrored,"))
+    found = []
+    for outcome, name in views:
+        latents = torch.from_numpy(outcome.optimized_latents).unsqueeze(0).to(autoencoder.device)
+        value = psnr(autoencoder.decode(latents), target, weight).item()
+        recorded = outcome.metrics["final_psnr"]
+        found.append((abs(value - recorded), f"{name} decodes to {value:.2f} dB, {recorded:.2f} dB recorded"))
+        target, weight = target.flip(-1), None if weight is None else weight.flip(-1)
+    return found

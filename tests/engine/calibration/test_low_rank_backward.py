@@ -1,0 +1,156 @@
+"""Backward passes that leave out what hardly reaches the latents."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import small_kl
+from relatent.benchmarks.research.evaluation_counter import count_costs, thinned_iteration
+from relatent.engine.autoencoders.loading import load_autoencoder
+from relatent.engine.autoencoders.rewrite import FrozenConv2d
+from relatent.engine.calibration import low_rank_backward as module
+from relatent.engine.calibration.low_rank_backward import measure, thinning
+from relatent.engine.calibration.preconditioner import preconditioner
+from relatent.engine.errors import UsageError
+from relatent.engine.inputs.images import load_image
+from relatent.engine.inputs.sample_photographs import photographs
+from relatent.engine.optimization.config import OptimizationConfig
+from relatent.engine.optimization.loop import get_loop
+from relatent.engine.optimization.optimizer import LatentOptimizer
+
+SHAPE = (4, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_autoencoder("tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    """(1, 3, 128, 128), the fourth corner, which nothing is measured on."""
+    return load_image(photographs()[2], 256).tensor()[..., :128, 128:]
+
+
+@pytest.mark.parametrize(
+    ("stride", "kernel", "transposed"), [(1, 3, False), (2, 3, False), (1, 1, False), (2, 4, True)]
+)
+@pytest.mark.parametrize("sides", [(True, True), (True, False), (False, True)])
+def test_projections_enter_at_both_sides(stride, kernel, transposed, sides):
+    """∂x ≈ P_in (w ∗ᵀ (P_out ∂out)), P the products of the factors."""
+    draw = torch.Generator().manual_seed(0)
+    shape = (6, 10, kernel, kernel) if transposed else (10, 6, kernel, kernel)
+    conv = FrozenConv2d(torch.randn(shape, generator=draw), None, stride, kernel // 2 - transposed, transposed).double()
+    x = torch.randn(2, 6, 9, 8, generator=draw, dtype=torch.float64, requires_grad=True)
+    pull = torch.randn(conv(x).shape, generator=draw, dtype=torch.float64)
+    factors = [
+        tuple(torch.randn(size, generator=draw, dtype=torch.float64) for size in ((3, channels), (channels, 3)))
+        for channels in (10, 6)
+    ]
+    expected = pull
+    if sides[0]:
+        expected = torch.einsum("or,rp,bphw->bohw", factors[0][1], factors[0][0], expected)
+    (expected,) = torch.autograd.grad(conv(x), x, expected)
+    if sides[1]:
+        expected = torch.einsum("is,sj,bjhw->bihw", factors[1][1], factors[1][0], expected)
+    before = conv(x)
+    conv.thin(*(each if wanted else None for each, wanted in zip(factors, sides, strict=True)))
+    torch.testing.assert_close(conv(x), before, rtol=0.0, atol=0.0)
+    torch.testing.assert_close(torch.autograd.grad(conv(x), x, pull)[0], expected)
+
+
+def test_gradients_are_as_near_as_was_asked_for(tiny, photograph):
+    latents = tiny.encode(photograph)
+    filter_ = preconditioner(tiny, SHAPE)
+
+    def gradient(decode):
+        z = latents.clone().requires_grad_(True)
+        (pulled,) = torch.autograd.grad((decode(z) - photograph).square().sum(), z)
+        return F.conv_transpose2d(pulled, filter_, padding=filter_.shape[-1] // 2)
+
+    exact = gradient(tiny.decode)
+    found, works = [], []
+    for error in (0.05, 0.15):
+        decode, _ = tiny.loop_decoder("fp32", thinned=thinning(tiny, SHAPE, error))
+        torch.testing.assert_close(decode(latents), tiny.decode(latents), rtol=1e-4, atol=1e-4)
+        found.append(float((gradient(decode) - exact).norm() / exact.norm()))
+        works.append(thinned_iteration(tiny, count_costs(tiny, photograph), photograph, error))
+    assert 0.0 < found[0] < 0.1 < found[1] < 0.3
+    assert works[1] < works[0] < 0.85
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_search_loses_nothing(tiny, photograph, precision):
+    latents = tiny.encode(photograph)
+    gains = {}
+    for error in (0.0, 0.08):
+        config = OptimizationConfig(iterations=16, gradient_error=error, precision=precision)
+        result = LatentOptimizer(config).optimize(tiny, latents, photograph)
+        gains[error] = result.metrics["psnr_improvement"]
+    assert gains[0.08] == pytest.approx(gains[0.0], abs=0.05)
+    assert gains[0.08] > 1.0
+
+
+def test_the_last_iterations_are_exact(tiny, photograph):
+    latents = tiny.encode(photograph)
+
+    def loop(**settings):
+        config = OptimizationConfig(precision="fp32", **settings)
+        return get_loop(tiny, config, "fp32", latents, photograph, bucket=False)
+
+    assert (loop().exact, loop().polish) == (False, 13)
+    assert (loop(gradient_error=0.0).exact, loop(gradient_error=0.0).polish) == (True, 0)
+
+
+def test_measured_once_and_stored(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    vae = load_autoencoder("tiny", device="cpu")
+    first = thinning(vae, SHAPE, 0.3)
+    (stored,) = (tmp_path / "relatent" / "thinnings").iterdir()
+    again = load_autoencoder("tiny", device="cpu")
+    monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("measured although it is stored"))
+    for name, factors in thinning(again, (4, 40, 30), 0.3).items():
+        torch.testing.assert_close(factors, first[name], rtol=0.0, atol=0.0)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    stored.write_bytes(b"damaged")
+    again.thinnings.clear()
+    assert thinning(again, SHAPE, 0.3).keys() == first.keys()
+
+
+def test_without_an_encoder_noise_will_do(tiny):
+    bare = load_autoencoder(tiny.decoder, device="cpu")
+    assert bare.encoder is None
+    assert measure(bare, preconditioner(tiny, SHAPE), SHAPE[1:], 0.1)
+
+
+class Fixed(torch.nn.Module):
+    """A decoder of one size only."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, z):
+        return self.decoder(z).reshape(z.shape[0], 3, 160, 160)
+
+
+def test_what_cannot_be_thinned_stays_exact(tiny):
+    assert thinning(tiny, SHAPE, 0.0) is None
+    assert thinning(tiny, (64,), 0.1) is None
+    function = load_autoencoder(lambda z: F.interpolate(z[:, :3], scale_factor=8), device="cpu")
+    assert thinning(function, SHAPE, 0.1) is None
+    assert (
+        measure(load_autoencoder(Fixed(tiny.decoder), device="cpu"), preconditioner(tiny, SHAPE), (16, 16), 0.1) == {}
+    )
+
+
+def test_a_nonsensical_error_is_refused():
+    for wrong in (-0.1, 1.0, "much"):
+        with pytest.raises(UsageError, match="gradient_error: expected a fraction"):
+            OptimizationConfig(gradient_error=wrong)
+
+
+def test_small_decoders_have_little_to_leave_out():
+    vae = load_autoencoder(small_kl(), device="cpu")
+    decode, _ = vae.loop_decoder("fp32", True, thinning(vae, (4, 8, 8), 0.1))
+    assert decode(torch.zeros(1, 4, 8, 8)).shape == (1, 3, 64, 64)
