@@ -85,8 +85,8 @@ def _adam(shape: tuple[int, ...], device: torch.device) -> Cell:
         "loss": torch.ones(count, device=device), "improved": torch.ones(count, dtype=torch.bool, device=device),
         "active": torch.ones(count, dtype=torch.bool, device=device),
         "step": torch.full((count,), 3, dtype=torch.int32, device=device),
-        "rate": torch.full((count,), 1e-3, device=device), "factor": torch.ones(count, device=device),
-        "beta1": torch.full((count,), 0.7, device=device), "correction1": torch.full((count,), 0.6, device=device),
+        "learning_rate": torch.full((count,), 1e-3, device=device), "gradient_scale": torch.ones(count, device=device),
+        "beta1": torch.full((count,), 0.7, device=device), "bias_correction1": torch.full((count,), 0.6, device=device),
         "eps": torch.full((count,), 1e-8, device=device),
     }  # fmt: skip
     # reads of gradient, z, m, v; writes of z, m, v, the best and the decoder's copy

@@ -21,7 +21,7 @@ def main() -> int:
     sys.modules["relatent"] = package
     spec.loader.exec_module(package)
     results = str(root / "benchmarks" / "results")  # a later --out wins
-    return int(importlib.import_module("relatent.cli.main").main(["bench", "--out", results, *sys.argv[1:]]))
+    return int(importlib.import_module("relatent.cli").main(["bench", "--out", results, *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -431,14 +431,14 @@ def _verdict(found: dict[str, Any], out: Path) -> str:
 def _export(options: argparse.Namespace) -> int:
     from ..engine.errors import UsageError
     from ..exporters.base.exporter import check_formats
-    from ..factory.export import export_run, exporting
+    from ..factory.export import export_lock, export_run
     from ..factory.state.run_folder import RunFolder
 
     check_formats([options.to])
     if options.single_file and options.to != "hdf5":
         raise UsageError(f"--single-file is for hdf5; {options.to} never points to the shards")
     folder = RunFolder.open(options.out)
-    with exporting(folder):
+    with export_lock(folder):
         path = export_run(folder, options.to, options.dest, options.single_file)
     if options.json:
         _print_json({"format": options.to, "path": str(path)})

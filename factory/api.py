@@ -18,10 +18,10 @@ from ..engine.optimization.presets import resolve_config
 from ..engine.runtime.device import describe_device, resolve_precision
 from ..engine.version import VERSION
 from ..exporters.base.exporter import FORMATS, SCHEMA, check_formats, check_needs
-from .background_export import Beside
+from .background_export import BackgroundExporter
 from .executors.base import Execution, make_shards
-from .executors.worker import load_again
-from .export import export_run, note_written
+from .executors.worker import reload_autoencoder
+from .export import export_run, record_export
 from .state.counters import summarise
 from .state.ledger import now
 from .state.run_folder import RunFolder, locked
@@ -139,7 +139,7 @@ def resume_directory(
     device = device or folder.record["settings"]["device"]
     execution = Execution(workers, devices, ray, max_failures, progress, device)
     started = time.perf_counter()
-    autoencoder = load_again(folder, device)
+    autoencoder = reload_autoencoder(folder, device)
     loaded = time.perf_counter() - started
     execution.check(autoencoder.device)
     with locked(out):
@@ -176,15 +176,18 @@ def _run(
     missing = [name for name in settings["formats"] if name not in record["outputs"]]
     if not numbers and not missing and record["status"] == "done":
         return record
-    with attempt(folder, started, loaded) as seconds, Beside(folder.out, missing if numbers else []) as beside:
+    with (
+        run_attempt(folder, started, loaded) as seconds,
+        BackgroundExporter(folder.out, missing if numbers else []) as background,
+    ):
         if numbers:
             make_shards(folder, numbers, autoencoder, config, execution, seconds)
-        sum_up(folder, seconds)
+        write_summary(folder, seconds)
         begin = time.perf_counter()
         if record["counts"]["done"]:
-            written = beside.finish()
+            written = background.finish()
             for name in missing:
-                place = note_written(folder, name) if name in written else export_run(folder, name)
+                place = record_export(folder, name) if name in written else export_run(folder, name)
                 record["outputs"][name] = str(place)
         seconds["export"] = time.perf_counter() - begin
         record["status"] = "done"
@@ -192,7 +195,7 @@ def _run(
 
 
 @contextmanager
-def attempt(folder: RunFolder, started: float, loaded: float) -> Iterator[dict[str, float]]:
+def run_attempt(folder: RunFolder, started: float, loaded: float) -> Iterator[dict[str, float]]:
     """Whatever happens in it, run.json then says what is there. Yields the seconds by phase, to be added to.
 
     started: by `time.perf_counter`; loaded: seconds that loading the autoencoder took."""
@@ -210,11 +213,11 @@ def attempt(folder: RunFolder, started: float, loaded: float) -> Iterator[dict[s
         folder.save()
 
 
-def sum_up(folder: RunFolder, seconds: dict[str, float]) -> None:
+def write_summary(folder: RunFolder, seconds: dict[str, float]) -> None:
     """Counts, statistics and the report on the latents into run.json, before the formats are written."""
     begin = time.perf_counter()
     folder.record |= summarise(folder)
-    folder.record["status"] = "exporting"
+    folder.record["status"] = "export_lock"
     folder.save()
     seconds["report"] = time.perf_counter() - begin
 

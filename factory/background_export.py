@@ -22,7 +22,7 @@ from ..exporters.base.exporter import Exporter, exporter_class, make_exporter
 from ..exporters.base.labels import run_header
 from ..exporters.files.atomic import discard
 from ..exporters.hdf5.exporter import read_records
-from .executors.spawn import unguarded
+from .executors.spawn import spawn_without_main
 from .state.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ POLL = 0.5  # seconds between looks at the ledger
 NICE = 10  # the engine goes first
 
 
-class Beside:
+class BackgroundExporter:
     """A context manager around the making of shards; `finish`, when all of them are made, says what is written."""
 
     def __init__(self, out: Path, names: Sequence[str]):
@@ -66,7 +66,7 @@ class Beside:
             self._pipe.send(None)
             written: list[str] = self._pipe.recv()
         except (OSError, EOFError):
-            log.info("the process that exports beside the run has died; exporting now")
+            log.info("the process that exports beside the run has died; export_lock now")
             return []
         return written
 
@@ -79,7 +79,7 @@ class Beside:
         context = multiprocessing.get_context("spawn")  # neither CUDA nor OpenMP survives a fork
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_export, args=(self.out, self.names, theirs))
-        with unguarded():
+        with spawn_without_main():
             self._process.start()
         theirs.close()
 

@@ -44,7 +44,7 @@ def export_run(folder: RunFolder, name: str, destination: Path | None = None, si
     return place
 
 
-def note_written(folder: RunFolder, name: str) -> Path:
+def record_export(folder: RunFolder, name: str) -> Path:
     """Of a format that another process has written to its usual place: its checksum into the ledger; -> where it is."""
     place = folder.out / FORMATS[name][2]
     _record(folder, name, place)
@@ -52,7 +52,7 @@ def note_written(folder: RunFolder, name: str) -> Path:
 
 
 @contextmanager
-def exporting(folder: RunFolder) -> Iterator[None]:
+def export_lock(folder: RunFolder) -> Iterator[None]:
     """The run's lock, where its folder can be written to, for an export from the outside."""
     if not os.access(folder.out, os.W_OK):
         yield

@@ -30,7 +30,7 @@ def _save(ctx, inputs, output):
     ctx.save_for_backward(weight if reduced is None else reduced, project, expand)
 
 
-def _pull_back(ctx, grad):
+def _backward(ctx, grad):
     weight, project, expand = ctx.saved_tensors
     if project is not None:
         grad = F.conv2d(grad, project)
@@ -48,7 +48,7 @@ def _pull_back(ctx, grad):
 
 
 _frozen_conv: Any = triton_op("relatent::frozen_conv", _convolve, mutates_args=())
-_frozen_conv.register_autograd(_pull_back, setup_context=_save)
+_frozen_conv.register_autograd(_backward, setup_context=_save)
 
 
 class _EagerFrozenConv(torch.autograd.Function):
@@ -56,7 +56,7 @@ class _EagerFrozenConv(torch.autograd.Function):
 
     forward = staticmethod(_convolve)
     setup_context = staticmethod(_save)
-    backward = staticmethod(_pull_back)
+    backward = staticmethod(_backward)
 
 
 def frozen_conv(

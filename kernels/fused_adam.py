@@ -1,16 +1,16 @@
 """One Adam step for a batch of independent latents: the whole update in one kernel, driven by device tensors.
 
-Kingma & Ba, "Adam", 2015, algorithm 1, per image b with its own step count t, rate, first decay rate and flags:
+Kingma & Ba, "Adam", 2015, algorithm 1, per image b with its own step count t, learning_rate, first decay learning_rate and flags:
 
-    m ← β₁m + (1−β₁)fg    v ← β₂v + (1−β₂)(fg)²    z ← z − rate · (m/c) / (√(v/(1−β₂ᵗ)) + ε)
+    m ← β₁m + (1−β₁)fg    v ← β₂v + (1−β₂)(fg)²    z ← z − learning_rate · (m/c) / (√(v/(1−β₂ᵗ)) + ε)
 
 c, the weight that m has gathered, is 1−β₁ᵗ for a constant β₁, and the caller's for one that changes.
 
-f, the gradient's factor, undoes the scaling the gradient came with and carries a norm clip. Where `improved`, z as it
-was before the step is kept as the best latent, with its loss. `low` receives z in the decoder's precision. An image
+f, the gradient's gradient_scale, undoes the scaling the gradient came with and carries a norm clip. Where `improved`, z as it
+was before the step is kept as the best latent, with its loss. `decoder_input` receives z in the decoder's precision. An image
 that is not `active` keeps everything but its best; its gradient may be NaN.
 
-Moves, per value, reads of gradient, z, m, v and writes of z, m, v, low, and of the best where it improved.
+Moves, per value, reads of gradient, z, m, v and writes of z, m, v, decoder_input, and of the best where it improved.
 """
 
 import math
@@ -24,8 +24,8 @@ BLOCK = 1024  # values per program
 
 @jit
 def _fused_adam_kernel(
-    latents, gradient, exp_avg, exp_avg_sq, best_latents, low, best_loss,
-    loss, improved, active, beta1, correction1, correction2, rate, factor, eps, values, beta2,
+    latents, gradient, exp_avg, exp_avg_sq, best_latents, decoder_input, best_loss,
+    loss, improved, active, beta1, bias_correction1, bias_correction2, learning_rate, gradient_scale, eps, values, beta2,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(1).to(tl.int64)
@@ -38,35 +38,35 @@ def _fused_adam_kernel(
         if tl.program_id(0) == 0:
             tl.store(best_loss + image, tl.load(loss + image))
     if tl.load(active + image):
-        g = tl.load(gradient + offsets, mask=inside, other=0.0).to(tl.float32) * tl.load(factor + image)
+        g = tl.load(gradient + offsets, mask=inside, other=0.0).to(tl.float32) * tl.load(gradient_scale + image)
         m = tl.load(exp_avg + offsets, mask=inside, other=0.0)
         v = tl.load(exp_avg_sq + offsets, mask=inside, other=0.0)
         b = tl.load(beta1 + image)
         m = b * m + (1.0 - b) * g
         v = beta2 * v + (1.0 - beta2) * g * g
-        mean = m / tl.load(correction1 + image)
-        spread = tl.sqrt(v / tl.load(correction2 + image))
-        z = z - tl.load(rate + image) * mean / (spread + tl.load(eps + image))
+        mean = m / tl.load(bias_correction1 + image)
+        spread = tl.sqrt(v / tl.load(bias_correction2 + image))
+        z = z - tl.load(learning_rate + image) * mean / (spread + tl.load(eps + image))
         tl.store(exp_avg + offsets, m, mask=inside)
         tl.store(exp_avg_sq + offsets, v, mask=inside)
         tl.store(latents + offsets, z, mask=inside)
-        tl.store(low + offsets, z.to(low.dtype.element_ty), mask=inside)
+        tl.store(decoder_input + offsets, z.to(decoder_input.dtype.element_ty), mask=inside)
 
 
-@kernel_op("fused_adam", ("latents", "exp_avg", "exp_avg_sq", "best_latents", "low", "best_loss"))
+@kernel_op("fused_adam", ("latents", "exp_avg", "exp_avg_sq", "best_latents", "decoder_input", "best_loss"))
 def _fused_adam(
     latents: torch.Tensor, gradient: torch.Tensor, exp_avg: torch.Tensor, exp_avg_sq: torch.Tensor,
-    best_latents: torch.Tensor, low: torch.Tensor, best_loss: torch.Tensor,
-    loss: torch.Tensor, improved: torch.Tensor, active: torch.Tensor, step: torch.Tensor, rate: torch.Tensor,
-    factor: torch.Tensor, beta1: torch.Tensor, correction1: torch.Tensor, eps: torch.Tensor, beta2: float,
+    best_latents: torch.Tensor, decoder_input: torch.Tensor, best_loss: torch.Tensor,
+    loss: torch.Tensor, improved: torch.Tensor, active: torch.Tensor, step: torch.Tensor, learning_rate: torch.Tensor,
+    gradient_scale: torch.Tensor, beta1: torch.Tensor, bias_correction1: torch.Tensor, eps: torch.Tensor, beta2: float,
 ) -> None:  # fmt: skip
     values = latents[0].numel()
     # 1 − βᵗ, from the device's own step count; expm1 keeps the digits that 1 − 0.999 loses
-    correction2 = -torch.expm1(step * _log(beta2))
+    bias_correction2 = -torch.expm1(step * _log(beta2))
     launch(
         _fused_adam_kernel, (blocks(values, BLOCK), latents.shape[0]),
-        latents, gradient, exp_avg, exp_avg_sq, best_latents, low, best_loss,
-        loss, improved, active, beta1, correction1, correction2, rate, factor, eps, values, beta2,
+        latents, gradient, exp_avg, exp_avg_sq, best_latents, decoder_input, best_loss,
+        loss, improved, active, beta1, bias_correction1, bias_correction2, learning_rate, gradient_scale, eps, values, beta2,
         BLOCK=BLOCK,
     )  # fmt: skip
 
@@ -81,36 +81,36 @@ def fused_adam(
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
     best_latents: torch.Tensor,
-    low: torch.Tensor,
+    decoder_input: torch.Tensor,
     best_loss: torch.Tensor,
     *,
     loss: torch.Tensor,
     improved: torch.Tensor,
     active: torch.Tensor,
     step: torch.Tensor,
-    rate: torch.Tensor,
-    factor: torch.Tensor,
+    learning_rate: torch.Tensor,
+    gradient_scale: torch.Tensor,
     beta1: torch.Tensor,
-    correction1: torch.Tensor,
+    bias_correction1: torch.Tensor,
     eps: torch.Tensor,
     beta2: float,
 ) -> None:
-    """Mutates latents, both moments, best_latents, low and best_loss; nothing is returned.
+    """Mutates latents, both moments, best_latents, decoder_input and best_loss; nothing is returned.
 
-    latents, exp_avg, exp_avg_sq, best_latents: (B, ...) fp32 contiguous; gradient, low: the same shape, fp32, bf16 or
-    fp16. Of shape (B,): best_loss, loss, rate (in the latent's unit), factor, beta1 and correction1 (β₁ and c of this
-    step), eps (in the unit of the gradient times factor) fp32; improved, active bool; step int32, the number of this step, from 1. Raises `ValueError` for anything else.
+    latents, exp_avg, exp_avg_sq, best_latents: (B, ...) fp32 contiguous; gradient, decoder_input: the same shape, fp32, bf16 or
+    fp16. Of shape (B,): best_loss, loss, learning_rate (in the latent's unit), gradient_scale, beta1 and bias_correction1 (β₁ and c of this
+    step), eps (in the unit of the gradient times gradient_scale) fp32; improved, active bool; step int32, the number of this step, from 1. Raises `ValueError` for anything else.
     """
     require_device(latents, "fused_adam")
     require(latents.is_contiguous(), f"fused_adam: latents must be contiguous, found strides {latents.stride()}")
     state = {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq, "best_latents": best_latents}
-    require_like("fused_adam", latents, gradient=gradient, low=low, **state)
+    require_like("fused_adam", latents, gradient=gradient, decoder_input=decoder_input, **state)
     for name, tensor in ({"latents": latents} | state).items():
         require(tensor.dtype == torch.float32, f"fused_adam: {name} must be fp32, found {tensor.dtype}")
     for name, tensor, dtype in (
-        ("best_loss", best_loss, torch.float32), ("loss", loss, torch.float32), ("rate", rate, torch.float32),
-        ("factor", factor, torch.float32), ("improved", improved, torch.bool), ("active", active, torch.bool),
-        ("step", step, torch.int32), ("beta1", beta1, torch.float32), ("correction1", correction1, torch.float32),
+        ("best_loss", best_loss, torch.float32), ("loss", loss, torch.float32), ("learning_rate", learning_rate, torch.float32),
+        ("gradient_scale", gradient_scale, torch.float32), ("improved", improved, torch.bool), ("active", active, torch.bool),
+        ("step", step, torch.int32), ("beta1", beta1, torch.float32), ("bias_correction1", bias_correction1, torch.float32),
         ("eps", eps, torch.float32),
     ):  # fmt: skip
         require(
@@ -119,6 +119,6 @@ def fused_adam(
             f"found {tensor.dtype} {tuple(tensor.shape)}",
         )
     _fused_adam(
-        latents, gradient, exp_avg, exp_avg_sq, best_latents, low, best_loss,
-        loss, improved, active, step, rate, factor, beta1, correction1, eps, beta2,
+        latents, gradient, exp_avg, exp_avg_sq, best_latents, decoder_input, best_loss,
+        loss, improved, active, step, learning_rate, gradient_scale, beta1, bias_correction1, eps, beta2,
     )  # fmt: skip

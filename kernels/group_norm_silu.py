@@ -178,7 +178,7 @@ def _save(ctx, inputs, output):
     ctx.groups = groups
 
 
-def _pull_back(ctx, grad, *rest):
+def _backward(ctx, grad, *rest):
     s, mean, rstd, weight, bias = ctx.saved_tensors
     grad = grad.contiguous(memory_format=torch.channels_last)
     grad_s = torch.ops.relatent.group_norm_silu_backward(grad, s, mean, rstd, weight, bias, ctx.groups)
@@ -188,8 +188,8 @@ def _pull_back(ctx, grad, *rest):
     return grad_s, grad_s.clone(), None, None, None, None
 
 
-_group_norm_silu.register_autograd(_pull_back, setup_context=_save)
-_add_group_norm_silu.register_autograd(_pull_back, setup_context=_save)
+_group_norm_silu.register_autograd(_backward, setup_context=_save)
+_add_group_norm_silu.register_autograd(_backward, setup_context=_save)
 
 
 def group_norm_silu(

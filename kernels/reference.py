@@ -42,17 +42,17 @@ def fused_adam_reference(
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
     best_latents: torch.Tensor,
-    low: torch.Tensor,
+    decoder_input: torch.Tensor,
     best_loss: torch.Tensor,
     *,
     loss: torch.Tensor,
     improved: torch.Tensor,
     active: torch.Tensor,
     step: torch.Tensor,
-    rate: torch.Tensor,
-    factor: torch.Tensor,
+    learning_rate: torch.Tensor,
+    gradient_scale: torch.Tensor,
     beta1: torch.Tensor,
-    correction1: torch.Tensor,
+    bias_correction1: torch.Tensor,
     eps: torch.Tensor,
     beta2: float,
 ) -> None:
@@ -60,20 +60,22 @@ def fused_adam_reference(
     shape = (-1,) + (1,) * (latents.ndim - 1)
     best_latents.copy_(torch.where(improved.view(shape), latents, best_latents))
     best_loss.copy_(torch.where(improved, loss, best_loss))
-    g = gradient.float() * factor.view(shape)
+    g = gradient.float() * gradient_scale.view(shape)
     new_avg = torch.lerp(g, exp_avg, beta1.view(shape))
     new_avg_sq = torch.lerp(g.square(), exp_avg_sq, beta2)
     # fp64: 1 − 0.999ᵗ loses four digits in fp32
-    correction2 = (1.0 - beta2 ** step.double()).float().view(shape)
+    bias_correction2 = (1.0 - beta2 ** step.double()).float().view(shape)
     update = (
-        rate.view(shape) * (new_avg / correction1.view(shape)) / ((new_avg_sq / correction2).sqrt() + eps.view(shape))
+        learning_rate.view(shape)
+        * (new_avg / bias_correction1.view(shape))
+        / ((new_avg_sq / bias_correction2).sqrt() + eps.view(shape))
     )
     # where, not a product with the flag: a stopped image's gradient may be NaN, and 0 · NaN is NaN
     keep = active.view(shape)
     latents.copy_(torch.where(keep, latents - update, latents))
     exp_avg.copy_(torch.where(keep, new_avg, exp_avg))
     exp_avg_sq.copy_(torch.where(keep, new_avg_sq, exp_avg_sq))
-    low.copy_(latents)
+    decoder_input.copy_(latents)
 
 
 def group_norm_silu_reference(

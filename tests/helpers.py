@@ -1,11 +1,14 @@
 """What several tests make: a small model, a picture."""
 
+import io
 from pathlib import Path
 
 import h5py
 import numpy as np
 import torch
+from PIL import Image
 from relatent.engine.optimization.loop import Loop
+from relatent.engine.optimization.slots import Slots
 
 # torch.optim.Adam on the latents themselves
 PLAIN = {"precondition": False, "beta_rise": 0, "relative_eps": 0.0, "warm_start": 0, "gradient_error": 0.0}
@@ -55,3 +58,45 @@ def flip(path: Path, column: str, sample: int) -> None:
     content = bytearray(path.read_bytes())
     content[offset + 5] ^= 16
     path.write_bytes(content)
+
+
+def started(vae, targets, config, dtype=torch.float32):
+    latents = vae.encode(targets)
+    slots = Slots.empty(latents, targets, config, dtype)
+    slots.load(list(range(len(targets))), latents, targets, config)
+    return slots
+
+
+def assert_same(found: Slots, expected: Slots, tolerance: float = 1e-4) -> None:
+    for name in Slots.names():
+        torch.testing.assert_close(
+            getattr(found, name).detach(), getattr(expected, name).detach(), rtol=tolerance, atol=tolerance,
+            equal_nan=True, msg=lambda text, name=name: f"{name}: {text}",
+        )  # fmt: skip
+
+
+def bad_files(folder):
+    """name -> words of the reason."""
+    (folder / "text.png").write_text("this is no image")
+    (folder / "empty.jpg").write_bytes(b"")
+    buffer = io.BytesIO()
+    Image.fromarray(picture(200, 200)).save(buffer, "JPEG")
+    (folder / "truncated.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    buffer = io.BytesIO()
+    Image.fromarray(picture(200, 200)).save(buffer, "PNG")
+    (folder / "truncated.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    Image.new("1", (12_000, 12_000)).save(folder / "bomb.png")  # a few kB, 144 MP
+    Image.new("1", (20_000, 20_000)).save(folder / "bigger-bomb.png")  # 400 MP, where Pillow itself refuses
+    Image.fromarray(picture(200, 200)[:5, :7]).save(folder / "small.png")
+    (folder / "folder.png").mkdir()
+    return {
+        "text.png": "no image",
+        "empty.jpg": "no image",
+        "truncated.jpg": "truncated",
+        "truncated.png": "truncated",
+        "bomb.png": "12000×12000 pixels, over the limit",
+        "bigger-bomb.png": "too large",
+        "small.png": "expected at least 8×8.*found 7×5",
+        "folder.png": "unreadable",
+        "missing.png": "No such file",
+    }

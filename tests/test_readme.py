@@ -45,9 +45,9 @@ def test_readme_figures_are_those_of_the_results(path):
 
     from relatent.benchmarks import bench_factory, bench_loop
     from relatent.benchmarks.research import quality, regularisers, roundtrip
-    from relatent.benchmarks.research import time_to_target as race
+    from relatent.benchmarks.research import time_to_target as time_to_target
 
-    tables = {"roundtrip": roundtrip.table, "quality": quality.preset_table, "race": race.table}
+    tables = {"roundtrip": roundtrip.table, "quality": quality.preset_table, "time_to_target": time_to_target.table}
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["hardware"]["name"]
     if content["benchmark"] in tables:

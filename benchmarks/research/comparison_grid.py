@@ -11,7 +11,7 @@ PART = 4  # a detail is so much smaller than the picture
 Row = tuple[str, list[np.ndarray], list[float]]  # method; picture after each cycle, uint8 (H, W, 3); its PSNR in dB
 
 
-def strip(original: np.ndarray, rows: list[Row], cycles: list[int]) -> Image.Image:
+def comparison_grid(original: np.ndarray, rows: list[Row], cycles: list[int]) -> Image.Image:
     """original: uint8 (H, W, 3). cycles: the numbers shown, from 1."""
     window = busiest(original, min(original.shape[:2]) // PART)
     zoom = max(1, round(PANEL / (window[0].stop - window[0].start)))

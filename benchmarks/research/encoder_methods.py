@@ -8,63 +8,63 @@ from itertools import pairwise
 
 import torch
 
-from .evaluation_counter import Meter
+from .evaluation_counter import EvaluationCounter
 
 RHO = 0.6  # of the steps before another method takes over
 
 
-def correction(meter: Meter, latents: torch.Tensor) -> torch.Tensor:
+def correction(counter: EvaluationCounter, latents: torch.Tensor) -> torch.Tensor:
     """E(D(z)) − E(x), by which the encoder finds the latents wrong."""
     with torch.no_grad():
-        return meter.encode(meter.decode(latents)) - meter.start
+        return counter.encode(counter.decode(latents)) - counter.start
 
 
-def encoder_steps(meter: Meter, latents: torch.Tensor, count: int, rho: float = RHO) -> torch.Tensor:
+def encoder_steps(counter: EvaluationCounter, latents: torch.Tensor, count: int, rho: float = RHO) -> torch.Tensor:
     """`count` times z ← z − ρ(E(D(z)) − E(x)), or as often as the budget allows."""
-    for _ in range(min(count, meter.iterations(meter.costs.encoder_step))):
-        latents = latents - rho * correction(meter, latents)
+    for _ in range(min(count, counter.iterations(counter.costs.encoder_step))):
+        latents = latents - rho * correction(counter, latents)
     return latents
 
 
-def encoder_iteration(meter: Meter, rho: float) -> torch.Tensor:
+def encoder_iteration(counter: EvaluationCounter, rho: float) -> torch.Tensor:
     """That step, to the end of the budget."""
-    return encoder_steps(meter, meter.start, meter.iterations(meter.costs.encoder_step), rho)
+    return encoder_steps(counter, counter.start, counter.iterations(counter.costs.encoder_step), rho)
 
 
-def encoder_adam(meter: Meter, rate: float, warm_up: float = 0.1) -> torch.Tensor:
+def encoder_adam(counter: EvaluationCounter, rate: float, warm_up: float = 0.1) -> torch.Tensor:
     """Its experiments' schedule: Adam on the correction, a linear warm-up, then cosine down to 0."""
-    latents = meter.start.clone()
-    optimizer = torch.optim.Adam([latents], lr=rate * meter.sigma)
-    steps = meter.iterations(meter.costs.encoder_step)
+    latents = counter.start.clone()
+    optimizer = torch.optim.Adam([latents], lr=rate * counter.sigma)
+    steps = counter.iterations(counter.costs.encoder_step)
     rising = max(1, round(warm_up * steps))
     for step in range(steps):
         share = (
             (step + 1) / rising if step < rising else 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
         )
-        optimizer.param_groups[0]["lr"] = rate * meter.sigma * share
-        latents.grad = correction(meter, latents)
+        optimizer.param_groups[0]["lr"] = rate * counter.sigma * share
+        latents.grad = correction(counter, latents)
         optimizer.step()
     return latents.detach()
 
 
-def encoder_nesterov(meter: Meter, rho: float, momentum: float) -> torch.Tensor:
+def encoder_nesterov(counter: EvaluationCounter, rho: float, momentum: float) -> torch.Tensor:
     """The correction taken where the momentum leads (Nesterov, 1983)."""
-    latents, velocity = meter.start, torch.zeros_like(meter.start)
-    while meter.affords(meter.costs.encoder_step):
+    latents, velocity = counter.start, torch.zeros_like(counter.start)
+    while counter.affords(counter.costs.encoder_step):
         ahead = latents + momentum * velocity
-        moved = ahead - rho * correction(meter, ahead)
+        moved = ahead - rho * correction(counter, ahead)
         latents, velocity = moved, moved - latents
     return latents
 
 
-def encoder_anderson(meter: Meter, rho: float, memory: int) -> torch.Tensor:
+def encoder_anderson(counter: EvaluationCounter, rho: float, memory: int) -> torch.Tensor:
     """Anderson's acceleration (Walker & Ni, 2011) of the fixed point z = z − ρ(E(D(z)) − E(x))."""
-    latents = meter.start
+    latents = counter.start
     points: list[torch.Tensor] = []
     residuals: list[torch.Tensor] = []
-    while meter.affords(meter.costs.encoder_step):
+    while counter.affords(counter.costs.encoder_step):
         points = [*points, latents][-memory - 1 :]
-        residuals = [*residuals, -rho * correction(meter, latents)][-memory - 1 :]
+        residuals = [*residuals, -rho * correction(counter, latents)][-memory - 1 :]
         latents = latents + residuals[-1]
         if len(points) > 1:
             moves = torch.stack([(b - a).flatten() for a, b in pairwise(points)], 1)
@@ -76,14 +76,14 @@ def encoder_anderson(meter: Meter, rho: float, memory: int) -> torch.Tensor:
     return latents
 
 
-def encoder_line_search(meter: Meter) -> torch.Tensor:
+def encoder_line_search(counter: EvaluationCounter) -> torch.Tensor:
     """ρ from a second decoding: with residual r and change δ = D(z + d) − D(z), −⟨r, δ⟩ / ⟨δ, δ⟩, the best if D were
     linear between."""
-    latents = meter.start
+    latents = counter.start
     with torch.no_grad():
-        while meter.affords(meter.costs.encoder_step + meter.costs.decode):
-            picture = meter.decode(latents)
-            step = meter.start - meter.encode(picture)
-            change = meter.decode(latents + step) - picture
-            latents = latents + step * ((meter.target - picture) * change).sum() / change.square().sum()
+        while counter.affords(counter.costs.encoder_step + counter.costs.decode):
+            picture = counter.decode(latents)
+            step = counter.start - counter.encode(picture)
+            change = counter.decode(latents + step) - picture
+            latents = latents + step * ((counter.target - picture) * change).sum() / change.square().sum()
     return latents

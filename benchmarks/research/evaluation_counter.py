@@ -1,4 +1,4 @@
-"""Work, seconds and quality of a search on one photograph, whatever the method: it decodes and encodes through a meter.
+"""Work, seconds and quality of a search on one photograph, whatever the method: it decodes and encodes through a counter.
 
 The unit of work is one gradient iteration, the decoder forward and backward to the latents, in floating-point
 operations. A decoder or an encoder forward alone counts by its own.
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.autoencoders.rewrite import prepare
-from ...engine.calibration.low_rank_backward import thinning
+from ...engine.calibration.low_rank_backward import low_rank_backward
 from ...engine.losses.metrics import psnr
 from ..timing import now
 from .learned import Learned
@@ -60,14 +60,14 @@ def count_costs(autoencoder: Autoencoder, target: torch.Tensor) -> Costs:
     return Costs(iterating.get_total_flops(), decoding.get_total_flops(), encoding.get_total_flops())
 
 
-def thinned_iteration(autoencoder: Autoencoder, costs: Costs, target: torch.Tensor, error: float) -> float:
-    """Work of an iteration whose gradient may be off by `error`: of the decoder as published, its backward pass thinned.
+def low_rank_iteration(autoencoder: Autoencoder, costs: Costs, target: torch.Tensor, error: float) -> float:
+    """Work of an iteration whose gradient may be off by `error`: of the decoder as published, its backward pass low_rank.
 
     The engine's own iteration is cheaper still, for it folds the upsampling into the convolutions after it.
     """
     latents = autoencoder.encode(target)
-    thinned = thinning(autoencoder, tuple(latents.shape[1:]), error)
-    if thinned is None:
+    low_rank = low_rank_backward(autoencoder, tuple(latents.shape[1:]), error)
+    if low_rank is None:
         return 1.0
     assert isinstance(autoencoder.decoder, nn.Module)
     names = dict(autoencoder.decoder.named_modules())
@@ -75,7 +75,7 @@ def thinned_iteration(autoencoder: Autoencoder, costs: Costs, target: torch.Tens
         next(
             each for each in (name, f"{name}.conv", name.removesuffix(".conv")) if _convolves(names.get(each))
         ): factors
-        for name, factors in thinned.items()
+        for name, factors in low_rank.items()
     }
     module = prepare(autoencoder.decoder, torch.float32, ("freeze_convolutions",), published)
     latents.requires_grad_(True)
@@ -130,7 +130,7 @@ def means(rows: Sequence[Sequence[float]]) -> list[float]:
     return [statistics.mean(each) for each in zip(*rows, strict=True)]
 
 
-class Meter:
+class EvaluationCounter:
     """A method's only way to the autoencoder. Its clock runs from its making to `finish`, but not while it records."""
 
     def __init__(
@@ -151,7 +151,7 @@ class Meter:
     @property
     def learned(self) -> Learned:
         if self._learned is None:
-            raise ValueError("this method needs photographs to learn from; give the meter a Learned")
+            raise ValueError("this method needs photographs to learn from; give the counter a Learned")
         return self._learned
 
     @property

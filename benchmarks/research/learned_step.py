@@ -31,7 +31,7 @@ from ...engine.runtime.device import resolve_precision
 from ..bench_loop import load_decoders, load_targets
 from ..results import FOLDER, command_line, replace_table, write_result
 from ..timing import now
-from .evaluation_counter import Meter, Run, count_costs, mean_gains
+from .evaluation_counter import EvaluationCounter, Run, count_costs, mean_gains
 from .quality import PAGE, preset_rows
 
 POINTS = (1.1, 2.1, 3.1, 6.25, 10, 15, 25)  # work at which gains are listed
@@ -83,13 +83,13 @@ class Search:
 
     @property
     def latents(self) -> torch.Tensor:
-        return self.slots.decodable(self.slots.latents)
+        return self.slots.to_latents(self.slots.latents)
 
     def change(
         self, gradient: torch.Tensor, pictures: torch.Tensor, network: LearnedStep | None = None
     ) -> torch.Tensor:
         """From the coordinates' gradient and D(z) to their next step; for those of a network, with a graph."""
-        config, rate = self.config, _per_image(self.slots.rate)
+        config, rate = self.config, _per_image(self.slots.learning_rate)
         beta = config.betas[0] - (config.betas[0] - config.initial_beta) * max(0.0, 1.0 - self.step / config.beta_rise)
         self.mean = torch.lerp(gradient, self.mean, beta)
         self.square = torch.lerp(gradient.square(), self.square, config.betas[1])
@@ -181,25 +181,25 @@ def _evaluate(
     pictures = decode(latents)
     error = pictures.detach().float() - search.slots.targets
     (gradient,) = torch.autograd.grad(pictures, latents, error.to(pictures.dtype))
-    return search.slots.pull_back(gradient.float()), pictures.detach().float(), error.square().flatten(1).sum(1)
+    return search.slots.vjp(gradient.float()), pictures.detach().float(), error.square().flatten(1).sum(1)
 
 
 def _per_image(values: torch.Tensor) -> torch.Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def helped(meter: Meter, network: LearnedStep) -> torch.Tensor:
+def helped(counter: EvaluationCounter, network: LearnedStep) -> torch.Tensor:
     """The search with a network's help, on one photograph; its operations are counted."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        channels, (height, width) = meter.start.shape[1], meter.start.shape[2:]
-        network(meter.start.new_zeros(1, SIGNALS * channels, height, width), meter.target.repeat(1, 2, 1, 1), 0)
-    search = Search(meter.autoencoder, meter.start, meter.target)
-    while meter.affords():
-        gradient, picture = meter.gradient(search.latents)
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        channels, (height, width) = counter.start.shape[1], counter.start.shape[2:]
+        network(counter.start.new_zeros(1, SIGNALS * channels, height, width), counter.target.repeat(1, 2, 1, 1), 0)
+    search = Search(counter.autoencoder, counter.start, counter.target)
+    while counter.affords():
+        gradient, picture = counter.gradient(search.latents)
         with torch.no_grad():
-            search.advance(search.change(search.slots.pull_back(gradient), picture, network))
+            search.advance(search.change(search.slots.vjp(gradient), picture, network))
         if search.step <= network.steps:
-            meter.spend(counter.get_total_flops())
+            counter.spend(flops.get_total_flops())
     return search.latents
 
 
@@ -218,9 +218,9 @@ def measure(
         for name, config in (("Adam", plain), ("Adam after an encoder step", warm)):
             runs.setdefault(name, []).append(preset_rows(autoencoder, costs, config, target))
         for network in networks:
-            meter = Meter(autoencoder, target, costs, ITERATIONS)
+            counter = EvaluationCounter(autoencoder, target, costs, ITERATIONS)
             runs.setdefault(f"a network's help in {network.steps} steps", []).append(
-                meter.finish(helped(meter, network))
+                counter.finish(helped(counter, network))
             )
     return [
         {

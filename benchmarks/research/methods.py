@@ -1,7 +1,7 @@
 """Ways to search for better latents, rivals of the engine's own: `METHODS`, a line each.
 
-A method takes a meter and its settings, decodes and encodes through the meter only, starts at `meter.start`, stays
-within the meter's budget, and returns its last iterate (1, C, h, w). Rates are in σ, the spread of the start. The best
+A method takes a counter and its settings, decodes and encodes through the counter only, starts at `counter.start`, stays
+within the counter's budget, and returns its last iterate (1, C, h, w). Rates are in σ, the spread of the start. The best
 iterate it decoded is what is measured in the end. Those of the encoder alone are in `encoder_methods.py`.
 """
 
@@ -25,7 +25,7 @@ from .encoder_methods import (
     encoder_nesterov,
     encoder_steps,
 )
-from .evaluation_counter import Costs, Meter, Run
+from .evaluation_counter import Costs, EvaluationCounter, Run
 from .learned import Filter, Learned
 
 
@@ -33,7 +33,7 @@ from .learned import Filter, Learned
 class Method:
     """A search, its settings, and the settings that tuning tries."""
 
-    search: Callable[..., torch.Tensor]  # (meter, **settings) -> latents
+    search: Callable[..., torch.Tensor]  # (counter, **settings) -> latents
     budget: float  # work
     settings: dict[str, Any] = field(default_factory=dict)
     grid: dict[str, Sequence[Any]] = field(default_factory=dict)
@@ -41,115 +41,117 @@ class Method:
 
 def rival_rows(autoencoder: Autoencoder, costs: Costs, learned: Learned, method: Method, target: torch.Tensor) -> Run:
     """A rival on one photograph."""
-    meter = Meter(autoencoder, target, costs, method.budget, learned)
-    return meter.finish(method.search(meter, **method.settings))
+    counter = EvaluationCounter(autoencoder, target, costs, method.budget, learned)
+    return counter.finish(method.search(counter, **method.settings))
 
 
-def original(meter: Meter, rate: float) -> torch.Tensor:
+def original(counter: EvaluationCounter, rate: float) -> torch.Tensor:
     """Generative Latent Optimization's loop; see `peers`."""
-    iterations = meter.iterations()
-    return original_loop(meter.decode, meter.start, meter.target, rate * meter.sigma, iterations)
+    iterations = counter.iterations()
+    return original_loop(counter.decode, counter.start, counter.target, rate * counter.sigma, iterations)
 
 
 def adam(
-    meter: Meter, rate: float, betas: tuple[float, float], warm: int = 0, cosine: bool = False,
-    filtered: Callable[[Meter], Filter] | None = None,
+    counter: EvaluationCounter, rate: float, betas: tuple[float, float], warm: int = 0, cosine: bool = False,
+    filtered: Callable[[EvaluationCounter], Filter] | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """Adam (Kingma & Ba, 2015) after `warm` encoder steps. With a filter P it moves u of z = z₀ + P·u."""
-    start = encoder_steps(meter, meter.start, warm)
+    start = encoder_steps(counter, counter.start, warm)
     change = torch.zeros_like(start, requires_grad=True)
-    apply = filtered(meter) if filtered is not None else torch.Tensor.clone
-    optimizer = torch.optim.Adam([change], lr=rate * meter.sigma, betas=betas, eps=1e-12)
-    iterations = meter.iterations()
+    apply = filtered(counter) if filtered is not None else torch.Tensor.clone
+    optimizer = torch.optim.Adam([change], lr=rate * counter.sigma, betas=betas, eps=1e-12)
+    iterations = counter.iterations()
     for iteration in range(iterations):
-        gradient, _ = meter.gradient(start + apply(change.detach()))
+        gradient, _ = counter.gradient(start + apply(change.detach()))
         change.grad = apply(gradient)
         if cosine:
             progress = iteration / iterations
-            optimizer.param_groups[0]["lr"] = 0.5 * rate * meter.sigma * (1.0 + math.cos(math.pi * progress))
+            optimizer.param_groups[0]["lr"] = 0.5 * rate * counter.sigma * (1.0 + math.cos(math.pi * progress))
         optimizer.step()
     return start + apply(change.detach())
 
 
-def channel_adam(meter: Meter, rate: float, betas: tuple[float, float]) -> torch.Tensor:
+def channel_adam(counter: EvaluationCounter, rate: float, betas: tuple[float, float]) -> torch.Tensor:
     """Adam with a rate per channel, from the gradient's second moments over other photographs."""
-    return adam(meter, rate, betas, filtered=lambda meter: lambda latents: latents * meter.learned.channel_rates)
+    return adam(counter, rate, betas, filtered=lambda counter: lambda latents: latents * counter.learned.channel_rates)
 
 
-def whitened_adam(meter: Meter, rate: float, betas: tuple[float, float], damping: float, warm: int = 0) -> torch.Tensor:
+def whitened_adam(
+    counter: EvaluationCounter, rate: float, betas: tuple[float, float], damping: float, warm: int = 0
+) -> torch.Tensor:
     """Adam in latents in which the decoder's mean curvature over other photographs is flat."""
-    return adam(meter, rate, betas, warm, filtered=lambda meter: meter.learned.whitener(damping))
+    return adam(counter, rate, betas, warm, filtered=lambda counter: counter.learned.whitener(damping))
 
 
 class _SpentError(Exception):
     """The budget is used up in the middle of a line search."""
 
 
-def lbfgs(meter: Meter, first: float, history: int = 10) -> torch.Tensor:
+def lbfgs(counter: EvaluationCounter, first: float, history: int = 10) -> torch.Tensor:
     """L-BFGS with a strong Wolfe line search (Nocedal & Wright, algorithms 7.5 and 3.5), torch's.
 
     first: mean length of the first step tried, in σ; torch makes it 1 in the sum, so the variables are scaled for it.
     """
-    unit = first * meter.sigma * meter.start.numel()
-    scaled = (meter.start / unit).requires_grad_(True)
+    unit = first * counter.sigma * counter.start.numel()
+    scaled = (counter.start / unit).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         [scaled], max_iter=10**6, max_eval=10**6, tolerance_grad=0.0, tolerance_change=0.0, history_size=history,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 
     def closure() -> torch.Tensor:
-        if not meter.affords():
+        if not counter.affords():
             raise _SpentError
         optimizer.zero_grad()
-        loss = (meter.decode(scaled * unit) - meter.target).square().sum()
+        loss = (counter.decode(scaled * unit) - counter.target).square().sum()
         loss.backward()
         return loss
 
     with contextlib.suppress(_SpentError):
         optimizer.step(closure)
-    return meter.best
+    return counter.best
 
 
-def subspace(meter: Meter, rate: float) -> torch.Tensor:
+def subspace(counter: EvaluationCounter, rate: float) -> torch.Tensor:
     """Steps in the plane of the encoder's correction and the gradient.
 
     Both directions are decoded, and their coefficients are those of least squares on what they changed.
     """
-    latents = meter.start
-    while meter.affords(1.0 + meter.costs.encode + 2 * meter.costs.decode):
-        gradient, picture = meter.gradient(latents)
-        correction = meter.encode(picture) - meter.start
-        steps = [-correction, -gradient * (rate * meter.sigma / gradient.square().mean().sqrt())]
+    latents = counter.start
+    while counter.affords(1.0 + counter.costs.encode + 2 * counter.costs.decode):
+        gradient, picture = counter.gradient(latents)
+        correction = counter.encode(picture) - counter.start
+        steps = [-correction, -gradient * (rate * counter.sigma / gradient.square().mean().sqrt())]
         with torch.no_grad():
-            changes = torch.stack([(meter.decode(latents + step) - picture).flatten() for step in steps], 1)
-        coefficients = torch.linalg.lstsq(changes, (meter.target - picture).flatten().unsqueeze(1)).solution.flatten()
+            changes = torch.stack([(counter.decode(latents + step) - picture).flatten() for step in steps], 1)
+        coefficients = torch.linalg.lstsq(changes, (counter.target - picture).flatten().unsqueeze(1)).solution.flatten()
         latents = latents + coefficients[0] * steps[0] + coefficients[1] * steps[1]
     return latents
 
 
 @torch.no_grad()
-def surrogate(meter: Meter, rate: float, inner: int, damping: float) -> torch.Tensor:
+def surrogate(counter: EvaluationCounter, rate: float, inner: int, damping: float) -> torch.Tensor:
     """Defect correction with a linear surrogate S: z ← z + rate · argmin over d of ‖S·d + D(z) − x‖² + damping‖d‖².
 
     The minimum by `inner` steps of conjugate gradients, relative damping. No backward pass through the decoder.
     """
-    weight = meter.learned.surrogate
-    cell = meter.target.shape[-1] // meter.start.shape[-1]
-    flops = 2.0 * weight.numel() * meter.start[0, 0].numel()  # of S, and of its transpose
+    weight = counter.learned.surrogate
+    cell = counter.target.shape[-1] // counter.start.shape[-1]
+    flops = 2.0 * weight.numel() * counter.start[0, 0].numel()  # of S, and of its transpose
 
     def pull(picture: torch.Tensor) -> torch.Tensor:
-        meter.spend(flops)
+        counter.spend(flops)
         return F.conv_transpose2d(F.pixel_unshuffle(picture, cell), weight, padding=1)
 
     ridge = damping * weight.square().sum().item() / weight.shape[1]  # the mean of SᵀS's diagonal
 
     def curvature(latents: torch.Tensor) -> torch.Tensor:
-        meter.spend(flops)
+        counter.spend(flops)
         return pull(F.pixel_shuffle(F.conv2d(latents, weight, padding=1), cell)) + ridge * latents
 
-    latents = meter.start
-    while meter.affords(meter.costs.decode + 2 * (inner + 1) * flops / meter.costs.iteration_flops):
-        residual = pull(meter.target - meter.decode(latents))
+    latents = counter.start
+    while counter.affords(counter.costs.decode + 2 * (inner + 1) * flops / counter.costs.iteration_flops):
+        residual = pull(counter.target - counter.decode(latents))
         step, direction, length = torch.zeros_like(latents), residual, residual.square().sum()
         for _ in range(inner):
             bent = curvature(direction)
@@ -161,23 +163,25 @@ def surrogate(meter: Meter, rate: float, inner: int, damping: float) -> torch.Te
     return latents
 
 
-def gradient_anderson(meter: Meter, rate: float, damping: float, memory: int, window: int | None) -> torch.Tensor:
+def gradient_anderson(
+    counter: EvaluationCounter, rate: float, damping: float, memory: int, window: int | None
+) -> torch.Tensor:
     """Anderson's acceleration of preconditioned gradient steps, z ← z − rate · (JᵀJ)⁻¹∇ with the mean curvature.
 
     Past differences are combined so that what they changed in the picture comes nearest to the residual: one
     combination for the picture, or, with a window, one for each cell of the latents from the cells that far around.
     """
-    inverse = meter.learned.inverse(damping)
-    latents, past = meter.start, None
+    inverse = counter.learned.inverse(damping)
+    latents, past = counter.start, None
     history: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []  # differences of latents, gradients, pictures
-    while meter.affords():
-        gradient, picture = meter.gradient(latents)
+    while counter.affords():
+        gradient, picture = counter.gradient(latents)
         now = (latents, gradient, picture)
         if past is not None:
             history.append((now[0] - past[0], now[1] - past[1], now[2] - past[2]))
         past, history = now, history[-memory:]
         if history:
-            coefficients = _combination(picture - meter.target, [each[2] for each in history], latents, window)
+            coefficients = _combination(picture - counter.target, [each[2] for each in history], latents, window)
             latents = latents + sum(c * each[0] for c, each in zip(coefficients, history, strict=True))
             gradient = gradient + sum(c * each[1] for c, each in zip(coefficients, history, strict=True))
         latents = latents - rate * inverse(gradient)

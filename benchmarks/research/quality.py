@@ -4,7 +4,7 @@
         [--methods NAME ... | all] [--settings FILE] [--plot docs/images/quality.png]
     python -m relatent.benchmarks.research.quality --bsds500 FOLDER --split train --tune --limit 4 ...
 
-Work is counted in gradient iterations, see `meter.py`; rivals are in `methods.py`, the engine enters by its presets.
+Work is counted in gradient iterations, see `counter.py`; rivals are in `methods.py`, the engine enters by its presets.
 Settings are tuned on train, chosen on val, and reported once on test: `--settings` takes the JSON file of the stage
 before. Writes benchmarks/results/quality-*.json (quality_val, quality_train), the README's tables from a test run, the
 table of docs/quality.md from a val run, and a plot. --out FOLDER is for trials: all of it goes there, no page changes.
@@ -25,7 +25,7 @@ from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.inputs.sources import bsds500_folder
 from ...engine.losses.metrics import psnr
 from ...engine.optimization.config import OptimizationConfig
-from ...engine.optimization.loop import polish_iterations
+from ...engine.optimization.loop import refinement_iterations
 from ...engine.optimization.optimizer import LatentOptimizer
 from ...engine.optimization.presets import preset
 from ...engine.runtime.device import resolve_precision
@@ -33,7 +33,7 @@ from ..bench_loop import load_decoders, load_targets, photograph_options
 from ..peers import ORIGINAL
 from ..results import FOLDER, command_line, replace_table, write_result
 from ..timing import now
-from .evaluation_counter import POINTS, Costs, Run, count_costs, mean_gains, means, thinned_iteration
+from .evaluation_counter import POINTS, Costs, Run, count_costs, low_rank_iteration, mean_gains, means
 from .learned import Learned
 from .methods import METHODS, STANDARD, Method, rival_rows
 from .tuning import chosen_methods, ranking, tune
@@ -54,11 +54,11 @@ GOALS = {
 
 
 def preset_rows(
-    autoencoder: Autoencoder, costs: Costs, config: OptimizationConfig, target: torch.Tensor, thinned: float = 1.0
+    autoencoder: Autoencoder, costs: Costs, config: OptimizationConfig, target: torch.Tensor, low_rank: float = 1.0
 ) -> Run:
     """The engine on one photograph, through its public optimiser.
 
-    thinned: work of an iteration before the polish. Work: its iterations and its encoder steps. The seconds, the final
+    low_rank: work of an iteration before the fp32 refinement. Work: its iterations and its encoder steps. The seconds, the final
     comparison in fp32 among them, are spread evenly over the iterations.
     """
     start = autoencoder.encode(target)
@@ -66,8 +66,8 @@ def preset_rows(
     result = LatentOptimizer(config).optimize_batch(autoencoder, start, target, check_range=False)[0]
     seconds = now(target.device) - begun
     warm, count = getattr(config, "warm_start", 0) * costs.encoder_step, len(result.losses)
-    cheap = max(0, count - polish_iterations(config, target.device)) if thinned < 1.0 else 0
-    work = [warm + min(index, cheap) * thinned + max(0, index - cheap) for index in range(count + 1)]
+    cheap = max(0, count - refinement_iterations(config, target.device)) if low_rank < 1.0 else 0
+    work = [warm + min(index, cheap) * low_rank + max(0, index - cheap) for index in range(count + 1)]
     rows = [(work[index], seconds * index / count, loss) for index, loss in enumerate(result.losses)]
     with torch.no_grad():
         first, last = (autoencoder.decode(each) for each in (start, result.optimized_latents))
@@ -98,11 +98,11 @@ def measure(
         searches[name] = partial(rival_rows, autoencoder, costs, learned, method)
         brief = replace(method, budget=min(method.budget, 3.0))  # first calls choose algorithms, allocate and learn
         rival_rows(autoencoder, costs, learned, brief, targets[0])
-    thinned = {
-        name: thinned_iteration(autoencoder, costs, targets[0], each.gradient_error) for name, each in configs.items()
+    low_rank = {
+        name: low_rank_iteration(autoencoder, costs, targets[0], each.gradient_error) for name, each in configs.items()
     }
     for name, config in configs.items():
-        searches[name] = partial(preset_rows, autoencoder, costs, config, thinned=thinned[name])
+        searches[name] = partial(preset_rows, autoencoder, costs, config, low_rank=low_rank[name])
         preset_rows(autoencoder, costs, replace(config, iterations=2), targets[0])
     runs: dict[str, list[Run]] = {name: [] for name in searches}
     for number, target in enumerate(targets, 1):
@@ -116,7 +116,7 @@ def measure(
     return {
         "flops": asdict(costs),
         "encoder_step_work": round(costs.encoder_step, 4),
-        "iteration_work": {name: round(work, 4) for name, work in thinned.items()},
+        "iteration_work": {name: round(work, 4) for name, work in low_rank.items()},
         "rows": [
             {"method": name, "preset": name in configs, **describe(each), "settings": settings[name]}
             for name, each in runs.items()
@@ -127,7 +127,7 @@ def measure(
 
 def describe(runs: Sequence[Run]) -> dict[str, Any]:
     """Means over photographs. work, gain_db: at each of `POINTS` within the longest run, and at its end; curve: at the
-    iterates' own work, thinned, with the seconds by which they were there.
+    iterates' own work, low_rank, with the seconds by which they were there.
 
     final_db, least_db: mean and least gain at the end in PSNR of the clamped picture.
     """

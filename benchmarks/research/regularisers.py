@@ -16,7 +16,7 @@ import torch
 
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.autoencoders.loading import load_autoencoder
-from ...engine.losses.regularisers import spread, tv
+from ...engine.losses.regularisers import latent_std, tv
 from ...engine.optimization.config import OptimizationConfig
 from ...engine.optimization.optimizer import LatentOptimizer, OptimizationResult
 from ..bench_loop import load_targets
@@ -51,7 +51,7 @@ def describe(result: OptimizationResult) -> dict[str, float]:
     """gain_db; distance: root mean square of (z − z₀) / σ; spread_ratio: mean over channels of s / s₀; mean_shift: mean
     over channels of |μ − μ₀| / σ; roughness_ratio: total variation over the start's."""
     start, end = result.initial_latents, result.optimized_latents
-    sigma = spread(start).item()
+    sigma = latent_std(start).item()
     stds, means = ([f(x.flatten(2)) for x in (end, start)] for f in (lambda x: x.std(2), lambda x: x.mean(2)))
     return {
         "gain_db": result.metrics["psnr_improvement"],

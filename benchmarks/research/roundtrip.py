@@ -26,7 +26,7 @@ from ...engine.optimization.optimizer import LatentOptimizer
 from ...engine.optimization.presets import PRESETS, preset
 from ..bench_loop import load_decoders, load_targets
 from ..results import command_line, replace_table, write_result
-from .comparison_grid import Row, strip
+from .comparison_grid import Row, comparison_grid
 
 Pass = Callable[[torch.Tensor], torch.Tensor]  # (1, 3, H, W) in [-1, 1] -> the same, through the autoencoder
 
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results[name], shown = measure(autoencoder, targets, options.cycles, options.presets)
     print(table(results))
     if options.picture:
-        strip(_pixels(to_uint8(targets[0]).cpu()), shown, shown_cycles(options.cycles)).save(
+        comparison_grid(_pixels(to_uint8(targets[0]).cpu()), shown, shown_cycles(options.cycles)).save(
             options.picture, optimize=True
         )
     content = {

@@ -6,7 +6,7 @@
 4.29 dB is what the original reports of its default setting. Its loop ends at nothing but its number of iterations; here
 it is given a perfect stop: its own loss, which it reads in every iteration anyway, shows the gain. All in turn on each
 photograph; what was reached is measured in fp32, in PSNR of the clamped picture. With --taef2 only on that decoder: few
-pictures gain so much on the bundled one. Writes benchmarks/results/race-*.json and the README's table.
+pictures gain so much on the bundled one. Writes benchmarks/results/time_to_target-*.json and the README's table.
 """
 
 import argparse
@@ -120,9 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "split": options.split, "size": options.size, "images": len(targets), "target_gain": options.target_gain,
         "iteration_limit": LIMIT, "results": results,
     }  # fmt: skip
-    print(write_result("race", autoencoder.device, command, content, options.out or FOLDER), file=sys.stderr)
+    print(write_result("time_to_target", autoencoder.device, command, content, options.out or FOLDER), file=sys.stderr)
     if options.out is None:
-        replace_table("race", table(results))
+        replace_table("time_to_target", table(results))
     return 0
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..runtime.device import DTYPES
-from .rewrite import DEFAULT_REWRITES, Thinning, prepare
+from .rewrite import DEFAULT_REWRITES, LowRankFactors, prepare
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -49,7 +49,9 @@ class Autoencoder:
         self.rewrites: tuple[str, ...] = DEFAULT_REWRITES  # of the loop's decoder, names in `engine/rewrite.py`
         self.loops: dict[Any, Any] = {}  # captured loops by shape and configuration, kept by `engine/loop.py`
         self.preconditioners: dict[Any, torch.Tensor] = {}  # by grid, kept by `engine/preconditioner.py`
-        self.thinnings: dict[Any, Thinning] = {}  # by grid, error and rewrites, kept by `engine/thinning.py`
+        self.low_rank_factors: dict[
+            Any, LowRankFactors
+        ] = {}  # by grid, error and rewrites, kept by `engine/thinning.py`
         self._copies: dict[Any, nn.Module] = {}  # by precision, rewrites and thinning
         self._sha256: str | None = None
         for module in self._modules():
@@ -72,7 +74,7 @@ class Autoencoder:
             module.to(device)
         self._copies.clear()
         self.preconditioners.clear()
-        self.thinnings.clear()
+        self.low_rank_factors.clear()
         self.loops.clear()
         return self
 
@@ -81,20 +83,20 @@ class Autoencoder:
         return self._in_range(self.decoder(latents.float())).float()
 
     def loop_decoder(
-        self, precision: str, recompute: bool = False, thinned: Thinning | None = None
+        self, precision: str, recompute: bool = False, low_rank: LowRankFactors | None = None
     ) -> tuple[Transform, torch.dtype]:
         """`decode` as the loop runs it, and the type of the latents it takes.
 
         A module is copied, rewritten (`rewrites`, exact to rounding), cast and laid out channels-last; its pictures
-        come in its own type where its range is [-1, 1]. `recompute` keeps less in memory for the gradient; `thinned`,
-        of `thinnings`, makes it cheaper and approximate. A decoder that is a plain function stays as it is, in fp32.
+        come in its own type where its range is [-1, 1]. `recompute` keeps less in memory for the gradient; `low_rank`,
+        of `low_rank_factors`, makes it cheaper and approximate. A decoder that is a plain function stays as it is, in fp32.
         """
         if not isinstance(self.decoder, nn.Module):
             return self.decode, torch.float32
         rewrites = (*self.rewrites, "recompute_blocks") if recompute else tuple(self.rewrites)
-        key = (precision, rewrites, id(thinned) if thinned else None)
+        key = (precision, rewrites, id(low_rank) if low_rank else None)
         if key not in self._copies:
-            self._copies[key] = prepare(self.decoder, DTYPES[precision], rewrites, thinned)
+            self._copies[key] = prepare(self.decoder, DTYPES[precision], rewrites, low_rank)
         module = self._copies[key]
 
         def decode(latents: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,9 @@ from ...kernels.library import runs_on
 from ...kernels.upsample_conv import phase_weight
 
 Factors = tuple[torch.Tensor, torch.Tensor]  # project (r, C), expand (C, r)
-Thinning = dict[str, tuple[Factors | None, Factors | None]]  # module's name -> what `FrozenConv2d.thin` takes
+LowRankFactors = dict[
+    str, tuple[Factors | None, Factors | None]
+]  # module's name -> what `FrozenConv2d`.set_low_rank` takes
 
 
 class FrozenConv2d(nn.Module):
@@ -34,7 +36,7 @@ class FrozenConv2d(nn.Module):
         self.reduced: nn.Parameter | None = None
         self.expand: nn.Parameter | None = None
 
-    def thin(self, outputs: Factors | None, inputs: Factors | None) -> None:
+    def set_low_rank(self, outputs: Factors | None, inputs: Factors | None) -> None:
         """Take expand · project, of (r, O) and (O, r), for the identity over the O output channels in the backward pass,
         and likewise over the inputs; None: the identity itself."""
         reduced = self.weight.detach().double().cpu()
@@ -199,11 +201,11 @@ def prepare(
     decoder: nn.Module,
     dtype: torch.dtype,
     rewrites: tuple[str, ...] = DEFAULT_REWRITES,
-    thinned: Thinning | None = None,
+    low_rank: LowRankFactors | None = None,
 ) -> nn.Module:
     """A rewritten copy in `dtype` and channels-last. Weights are folded before they are rounded to `dtype`.
 
-    thinned: of a rewritten copy's convolutions, see `engine/thinning.py`; None: the backward pass is exact.
+    low_rank: of a rewritten copy's convolutions, see `engine/thinning.py`; None: the backward pass is exact.
     """
     device = next((p.device for p in decoder.parameters()), torch.device("cpu"))
     decoder = copy.deepcopy(decoder)
@@ -211,8 +213,8 @@ def prepare(
     for name in rewrites:
         if name not in last and (name != "join_norm_and_silu" or runs_on(device)):
             REWRITES[name](decoder)
-    for name, factors in (thinned or {}).items():
-        decoder.get_submodule(name).thin(*factors)  # type: ignore[operator]
+    for name, factors in (low_rank or {}).items():
+        decoder.get_submodule(name).set_low_rank(*factors)  # type: ignore[operator]
     for name in last:
         REWRITES[name](decoder)
     return decoder.to(dtype).to(memory_format=torch.channels_last)

@@ -25,12 +25,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..autoencoders.autoencoder import Autoencoder
-from ..autoencoders.rewrite import Factors, FrozenConv2d, Thinning, prepare
+from ..autoencoders.rewrite import Factors, FrozenConv2d, LowRankFactors, prepare
 from ..errors import ImageError
 from ..inputs.images import load_image
 from ..inputs.sample_photographs import photographs
 from .cache import cache_folder, read_tensors, write_tensors
-from .preconditioner import GRID, SEED, WIDTH, preconditioner, typical_spread
+from .preconditioner import GRID, SEED, WIDTH, preconditioner, typical_latent_std
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ DECADES, HALVINGS = 8, 9  # range of prices that is searched, below the highest 
 VERSION = 1  # of what is computed here; part of the stored file's name
 
 
-def thinning(autoencoder: Autoencoder, shape: tuple[int, ...], error: float) -> Thinning | None:
+def low_rank_backward(autoencoder: Autoencoder, shape: tuple[int, ...], error: float) -> LowRankFactors | None:
     """For latents of `shape` (C, h, w), and a gradient that may be off by `error` of its norm in the preconditioner's
     coordinates; None where nothing can be left out, or latents are not pictures, or the decoder is a function.
 
@@ -54,23 +54,23 @@ def thinning(autoencoder: Autoencoder, shape: tuple[int, ...], error: float) -> 
         return None
     grid, rewrites = (min(shape[1], GRID), min(shape[2], GRID)), tuple(autoencoder.rewrites)
     key = (grid, error, rewrites)
-    if key not in autoencoder.thinnings:
+    if key not in autoencoder.low_rank_factors:
         told = f"{autoencoder.weights_sha256} {key} {VERSION}"
-        path = cache_folder("thinnings") / f"{hashlib.sha256(told.encode()).hexdigest()}.pt"
+        path = cache_folder("low_rank_factors") / f"{hashlib.sha256(told.encode()).hexdigest()}.pt"
         found = read_tensors(path)
         if found is None:
             found = measure(autoencoder, filter_, grid, error)
             write_tensors(path, found)
-        autoencoder.thinnings[key] = found
-    return autoencoder.thinnings[key] or None
+        autoencoder.low_rank_factors[key] = found
+    return autoencoder.low_rank_factors[key] or None
 
 
-def measure(autoencoder: Autoencoder, filter_: torch.Tensor, grid: tuple[int, int], error: float) -> Thinning:
+def measure(autoencoder: Autoencoder, filter_: torch.Tensor, grid: tuple[int, int], error: float) -> LowRankFactors:
     """By names of the rewritten decoder's modules, on the CPU. filter_: the preconditioner's."""
     assert isinstance(autoencoder.decoder, nn.Module)
     module = prepare(autoencoder.decoder, torch.float32, tuple(autoencoder.rewrites))
     generator = torch.Generator().manual_seed(SEED)
-    spread = typical_spread(autoencoder, grid)
+    spread = typical_latent_std(autoencoder, grid)
 
     def draw(width: float) -> torch.Tensor:
         return (torch.randn(1, len(filter_), *grid, generator=generator) * width).to(filter_)
@@ -207,14 +207,14 @@ def _probe(module: nn.Module, layers: dict[str, Layer], point: Point, move: torc
 
 def _thinnest(
     module: nn.Module, layers: dict[str, Layer], trials: list[Point], filter_: torch.Tensor, error: float
-) -> Thinning:
+) -> LowRankFactors:
     """At the highest price at which the trials' gradients are near enough."""
 
     def gradients() -> torch.Tensor:
         pulled = [_gradient(module, latents, wanted) for latents, wanted in trials]
         return F.conv_transpose2d(torch.cat(pulled), filter_, padding=filter_.shape[-1] // 2)
 
-    exact, best = gradients(), Thinning()
+    exact, best = gradients(), LowRankFactors()
     high = max(
         (math.log10(layer.outputs.values.square().sum() / layer.cost.min()) for layer in layers.values()), default=0
     )
@@ -224,7 +224,7 @@ def _thinnest(
         found = {name: layer.choose(10.0**middle) for name, layer in layers.items()}
         for name, factors in found.items():
             conv: Any = module.get_submodule(name)
-            conv.thin(*(factors or (None, None)))
+            conv.set_low_rank(*(factors or (None, None)))
         if (gradients() - exact).norm() <= error * exact.norm():
             low, best = middle, {name: factors for name, factors in found.items() if factors is not None}
         else:

@@ -61,7 +61,7 @@ def preconditioner(autoencoder: Autoencoder, shape: tuple[int, ...]) -> torch.Te
 def measure(autoencoder: Autoencoder, channels: int, grid: tuple[int, int]) -> torch.Tensor:
     """The filter (C, C, k, k), on the CPU, measured on latents of `grid` (h, w)."""
     generator = torch.Generator().manual_seed(SEED)
-    spread = WIDTH * typical_spread(autoencoder, grid)
+    spread = WIDTH * typical_latent_std(autoencoder, grid)
     latents = (
         (torch.randn(1, channels, *grid, generator=generator) * spread).to(autoencoder.device) for _ in range(LATENTS)
     )
@@ -112,7 +112,7 @@ def whiten(spectrum: torch.Tensor, damping: float = 1.0, taps: int = TAPS) -> to
     return found / found.square().sum((1, 2, 3)).mean().sqrt()
 
 
-def typical_spread(autoencoder: Autoencoder, grid: tuple[int, int]) -> float:
+def typical_latent_std(autoencoder: Autoencoder, grid: tuple[int, int]) -> float:
     """About σ of the decoder's latents: of an encoded random picture with a photograph's spectrum, or 1 / scaling."""
     if autoencoder.encoder is None:
         return 1.0 / autoencoder.scaling_factor

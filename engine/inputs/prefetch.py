@@ -50,7 +50,7 @@ def failure(source: Source, stage: str, reason: str) -> Failure:
     return Failure(source.name, source.split, source.relative, stage, reason)
 
 
-def read_ahead(
+def prefetch(
     reader: Reader, keys: Iterable[Any], source: Callable[[Any], Source], workers: int
 ) -> Iterator[LoadedImage | Failure]:
     """The pictures `source(key)` of `keys`, in their order. workers: processes; 0 reads in this one, as asked for.

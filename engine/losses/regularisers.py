@@ -14,14 +14,14 @@ from .expression import Term, parse
 Regulariser = Callable[..., torch.Tensor]  # (latents, initial) -> (B,)
 
 
-def spread(initial: torch.Tensor) -> torch.Tensor:
+def latent_std(initial: torch.Tensor) -> torch.Tensor:
     """(B,): σ, the standard deviation over all of an image's values; at least 1e-3, for flat pictures."""
     return initial.flatten(1).std(1, correction=0).clamp_min(1e-3)
 
 
 def l2_to_init(latents: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
     """Mean ((z − z₀) / σ)²: stays near the encoder's latent."""
-    return (latents - initial).square().flatten(1).mean(1) / spread(initial).square()
+    return (latents - initial).square().flatten(1).mean(1) / latent_std(initial).square()
 
 
 def tv(latents: torch.Tensor, initial: torch.Tensor, *, eps: float = 0.01) -> torch.Tensor:
@@ -29,10 +29,10 @@ def tv(latents: torch.Tensor, initial: torch.Tensor, *, eps: float = 0.01) -> to
 
     |d| is √(d² + ε²) − ε, with ε in units of σ: smooth at 0.
     """
-    scaled = latents / spread(initial).view((-1,) + (1,) * (latents.ndim - 1))
+    scaled = latents / latent_std(initial).view((-1,) + (1,) * (latents.ndim - 1))
     steps = [scaled.diff(dim=axis) for axis in range(2, latents.ndim) if latents.shape[axis] > 1]
     parts = [((step.square() + eps * eps).sqrt() - eps).flatten(1).mean(1) for step in steps]
-    return torch.stack(parts).sum(0) if parts else torch.zeros_like(spread(initial))
+    return torch.stack(parts).sum(0) if parts else torch.zeros_like(latent_std(initial))
 
 
 def prior(latents: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
@@ -41,7 +41,7 @@ def prior(latents: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
     Single values may move; the distribution that the encoder gives, which a diffusion model has learnt, stays.
     Variances count 10⁻⁴ σ² more, for channels that are constant.
     """
-    floor = 1e-4 * spread(initial).square().unsqueeze(1)
+    floor = 1e-4 * latent_std(initial).square().unsqueeze(1)
     mean, start = latents.flatten(2).mean(2), initial.flatten(2).mean(2)  # (B, C)
     variance, before = (x.flatten(2).var(2, correction=0) + floor for x in (latents, initial))
     ratio = variance / before

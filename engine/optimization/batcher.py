@@ -18,7 +18,7 @@ from ..inputs.prefetch import Reader, failure
 from ..inputs.sources import Source
 from ..losses.metrics import from_uint8, to_uint8
 from ..records import Failure, Outcome, Record
-from ..runtime.memory import largest_that_pays, peak_memory
+from ..runtime.memory import fastest_batch_size, peak_memory
 from .config import OptimizationConfig
 from .loop import Loop
 from .optimizer import OptimizationResult, finish, start_loop
@@ -89,7 +89,7 @@ class ImageRun:
     ) -> Iterator[list[Record | Failure]]:
         """Records and failures as they come, in the order of `sources`.
 
-        images: of the sources, one by one, as `loading.read_ahead` gives them; left out, they are read here.
+        images: of the sources, one by one, as `loading.prefetch` gives them; left out, they are read here.
         A picture that is done leaves its slot to the next one. Raises `UsageError` where a fixed batch size, or even
         one picture, does not fit in memory.
         """
@@ -207,13 +207,13 @@ class ImageRun:
             self.engine = {
                 "mode": self._loop.mode,
                 "batch_size": len(self._loop.slots.active),
-                "polish_iterations": self._loop.polish,
+                "refinement_iterations": self._loop.refinement_iterations,
                 "peak_memory_bytes": peak_memory(self.autoencoder.device),
             }
 
     def _auto_batch(self, count: int) -> int:
         device = self.autoencoder.device
-        return AUTO_BATCH[device.type] if device.type != "cuda" else largest_that_pays(self._probe_seconds, count)
+        return AUTO_BATCH[device.type] if device.type != "cuda" else fastest_batch_size(self._probe_seconds, count)
 
     def _smaller(self, count: int) -> int:
         if torch.cuda.is_available():
@@ -249,7 +249,7 @@ class ImageRun:
         latents = self.autoencoder.encode(target)
         latents, targets = latents.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1)
         once = replace(
-            self.config, iterations=2, compile="off", checkpoint_interval=1, polish_iterations=0, target_gain=None,
+            self.config, iterations=2, compile="off", checkpoint_interval=1, refinement_iterations=0, target_gain=None,
             target_psnr=None, convergence_threshold=0.0,
         )  # fmt: skip
         weights = None if self.masks is None else torch.ones_like(targets[:, :1])

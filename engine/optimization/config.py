@@ -4,8 +4,9 @@ import dataclasses
 import json
 import math
 import tomllib
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,21 @@ class OptimizationConfig:
     gradient_error: float = (
         0.08  # how far off a gradient may be, relatively, for a cheaper backward pass; 0: exact; see engine/thinning.py
     )
-    polish_iterations: int | None = (
+    refinement_iterations: int | None = (
         None  # the last so many in fp32 and with exact gradients, after others; None: 26 % on CPU
     )
     recompute: bool = False  # half the memory, for a second forward pass; the iteration is then not compiled
     compile: str = "auto"  # on: compile the iteration, and capture it on CUDA; off: eager; auto: on for CUDA
+    polish_iterations: InitVar[int | None] = None  # deprecated name of refinement_iterations, accepted with a warning
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, polish_iterations: int | None) -> None:
+        if polish_iterations is not None:
+            warnings.warn(
+                "polish_iterations is now called refinement_iterations; the old name will go in a later version",
+                FutureWarning,
+                stacklevel=3,
+            )
+            object.__setattr__(self, "refinement_iterations", polish_iterations)
         object.__setattr__(self, "betas", tuple(self.betas))
         _at_least("iterations", self.iterations, 1)
         _at_least("convergence_window", self.convergence_window, 1)
@@ -105,8 +114,8 @@ class OptimizationConfig:
             )
         if self.max_gradient_norm is not None:
             _positive("max_gradient_norm", self.max_gradient_norm)
-        if self.polish_iterations is not None:
-            _at_least("polish_iterations", self.polish_iterations, 0)
+        if self.refinement_iterations is not None:
+            _at_least("refinement_iterations", self.refinement_iterations, 0)
         from ..losses.registry import parse_loss
         from ..losses.regularisers import parse_regularisers
 
@@ -129,7 +138,7 @@ class OptimizationConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "OptimizationConfig":
         """Raises `UsageError` naming any field that does not exist."""
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {field.name for field in dataclasses.fields(cls)} | {"polish_iterations"}
         if unknown := sorted(set(values) - known):
             raise UsageError(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}")
         return cls(**values)

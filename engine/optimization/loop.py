@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from ..autoencoders.autoencoder import Autoencoder
-from ..calibration.low_rank_backward import thinning
+from ..calibration.low_rank_backward import low_rank_backward
 from ..calibration.preconditioner import preconditioner
 from .config import OptimizationConfig
 from .runners import EagerRunner, Runner, build_runner, choose_mode, replay_length
@@ -37,22 +37,22 @@ class Loop:
         targets: torch.Tensor,
         weighted: bool = False,
         preconditioner: torch.Tensor | None = None,
-        thinned: bool = False,
+        low_rank: bool = False,
     ):
         """Sized as (B, C, h, w) `latents` and (B, 3, H, W) `targets`, which give shapes and device only.
 
-        weighted: every image comes with a weight map; else none does. thinned: `decode` has approximate gradients. Then,
-        or where `dtype` is less than fp32, the last `polish` of `config.iterations` are left to the end, in fp32, exact.
+        weighted: every image comes with a weight map; else none does. low_rank: `decode` has approximate gradients. Then,
+        or where `dtype` is less than fp32, the last `refinement_iterations` of `config.iterations` are left to the end, in fp32, exact.
         """
         device = latents.device
         self.config = config
-        self.exact = dtype == torch.float32 and not thinned
-        self.polish = 0 if self.exact else polish_iterations(config, device)
+        self.exact = dtype == torch.float32 and not low_rank
+        self.refinement_iterations = 0 if self.exact else refinement_iterations(config, device)
         self.slots = Slots.empty(latents, targets, config, dtype, weighted, preconditioner)
-        self.limit = config.iterations - self.polish
+        self.max_steps = config.iterations - self.refinement_iterations
         self.mode = choose_mode(config.compile, device)
         eager = self.mode == "eager"
-        self.chunk = config.checkpoint_interval if eager else replay_length(self.limit, config.checkpoint_interval)
+        self.chunk = config.checkpoint_interval if eager else replay_length(self.max_steps, config.checkpoint_interval)
         step = build_step(decode, config, device)
         self.runner: Runner = build_runner(step, self.slots, self.mode, self.chunk, compiled=not config.recompute)
         if isinstance(self.runner, EagerRunner):
@@ -74,7 +74,7 @@ class Loop:
             goal = target_error(warm.error, self.config)
             there = (warm.error <= goal).view((-1,) + (1,) * (latents.ndim - 1))
             origin = torch.where(there, latents, warm.latents)  # done before it began
-        self.slots.load(where, latents, targets, self.config, self.limit, weights, origin)
+        self.slots.load(where, latents, targets, self.config, self.max_steps, weights, origin)
         if goal is not None:
             self.slots.target_error[torch.tensor(where, device=goal.device)] = goal
         self.busy.update(where)
@@ -111,13 +111,13 @@ class Loop:
         self.busy.clear()
 
 
-def polish_iterations(config: OptimizationConfig, device: torch.device) -> int:
+def refinement_iterations(config: OptimizationConfig, device: torch.device) -> int:
     """How many of the iterations run at the end, in fp32 with exact gradients, after a loop with less.
 
     bf16 alone ends 0.1 dB lower at 38 dB (TAEF2). One picture ends as well with 12 % in fp32, to 0.1 dB, but pictures
     that are optimised again and again, each from the last one's, lose more the fewer these are; and each costs 2 to 3 others.
     """
-    wanted = config.polish_iterations
+    wanted = config.refinement_iterations
     if wanted is None:
         wanted = -(-26 * config.iterations // 100) if device.type == "cpu" else 0
     return min(wanted, config.iterations - 1)
@@ -139,11 +139,11 @@ def get_loop(
     `bucket` it has a power of two of slots, the rest idle, so that not every batch size compiles anew.
     """
     shape = tuple(latents.shape[1:])
-    thinned = thinning(autoencoder, shape, config.gradient_error)
-    decode, dtype = autoencoder.loop_decoder(precision, config.recompute, thinned)
+    low_rank = low_rank_backward(autoencoder, shape, config.gradient_error)
+    decode, dtype = autoencoder.loop_decoder(precision, config.recompute, low_rank)
     filter_ = preconditioner(autoencoder, shape) if config.precondition else None
     if choose_mode(config.compile, latents.device) == "eager":
-        return Loop(decode, dtype, config, latents, targets, weighted, filter_, thinned is not None)
+        return Loop(decode, dtype, config, latents, targets, weighted, filter_, low_rank is not None)
     count = 1 << (latents.shape[0] - 1).bit_length() if bucket else latents.shape[0]
     latents, targets = (x[:1].expand(count, *x.shape[1:]) for x in (latents, targets))
     key = (config, precision, tuple(autoencoder.rewrites), tuple(latents.shape), tuple(targets.shape), weighted)
@@ -154,7 +154,7 @@ def get_loop(
         while loops and (len(loops) >= CACHED_LOOPS or _crowded(latents.device)):
             del loops[next(iter(loops))]
         logger.info("compiling for %d images of %s, once", count, "×".join(map(str, targets.shape[2:])))
-        loops[key] = Loop(decode, dtype, config, latents, targets, weighted, filter_, thinned is not None)
+        loops[key] = Loop(decode, dtype, config, latents, targets, weighted, filter_, low_rank is not None)
     loop: Loop = loops[key]
     loop.clear()
     return loop
@@ -174,15 +174,17 @@ def run_eagerly(decode: Decode, slots: Slots, config: OptimizationConfig) -> Non
         runner.run(config.checkpoint_interval)
 
 
-def polish(decode: Decode, slots: Slots, config: OptimizationConfig, which: torch.Tensor, limit: torch.Tensor) -> Slots:
-    """Take the images `which` (B,) on, in fp32, up to `limit` (B,) iterations; best and stop reason start afresh.
+def refine_in_fp32(
+    decode: Decode, slots: Slots, config: OptimizationConfig, which: torch.Tensor, max_steps: torch.Tensor
+) -> Slots:
+    """Take the images `which` (B,) on, in fp32, up to `max_steps` (B,) iterations; best and stop reason start afresh.
 
-    An image that had converged keeps that reason. Returns slots of which `low` is fp32.
+    An image that had converged keeps that reason. Returns slots of which `decoder_input` is fp32.
     """
     slots = slots.take(list(range(len(which))), torch.float32)
     code, when = slots.stop_code.clone(), slots.stop_iteration.clone()
     slots.active.copy_(which)
-    slots.limit.copy_(torch.where(which, limit, slots.limit))
+    slots.max_steps.copy_(torch.where(which, max_steps, slots.max_steps))
     slots.best_loss.masked_fill_(which, float("inf"))
     slots.stop_code.masked_fill_(which, RUNNING)
     slots.stop_iteration.masked_fill_(which, -1)

@@ -13,7 +13,7 @@ from ..losses.regularisers import build_penalty
 from ..runtime.device import resolve_precision
 from .checks import check_images, check_pair, check_weights
 from .config import OptimizationConfig
-from .loop import Loop, get_loop, loss_lists, polish
+from .loop import Loop, get_loop, loss_lists, refine_in_fp32
 from .presets import resolve_config
 from .slots import CONVERGED, NON_FINITE, RUNNING, STOP_REASONS, TARGET_REACHED, Slots
 from .step import Decode, target_error
@@ -105,11 +105,11 @@ def start_loop(
 
 @torch.no_grad()
 def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.device) -> list[OptimizationResult]:
-    """Take the images out of the slots `where`, polish them, and return the best of each, measured in fp32."""
+    """Take the images out of the slots `where`, refine them in fp32, and return the best of each, measured in fp32."""
     decode, _ = autoencoder.loop_decoder("fp32")
     slots = loop.unload(where)
     start = decode(slots.initial).float()
-    slots = _refine(decode, loop, slots, start).settle()
+    slots = _refine(decode, loop, slots, start).in_latent_space()
     latents, image, initial_loss, final_loss = _choose(decode, slots, start, _total(loop.config, slots))
     initial_image = start.clamp(-1, 1)
     before, after = (quality(picture, slots.targets, slots.weights) for picture in (initial_image, image))
@@ -135,19 +135,19 @@ def _refine(decode: Decode, loop: Loop, slots: Slots, start: torch.Tensor) -> Sl
     target is not met in fp32 as many as it has left."""
     if loop.exact:
         return slots
-    which = ((slots.stop_code == RUNNING) | (slots.stop_code == CONVERGED)) & (loop.polish > 0)
-    limit = (slots.step + loop.polish).clamp_max(loop.config.iterations)
+    which = ((slots.stop_code == RUNNING) | (slots.stop_code == CONVERGED)) & (loop.refinement_iterations > 0)
+    max_steps = (slots.step + loop.refinement_iterations).clamp_max(loop.config.iterations)
     if loop.config.has_target:
         goal = target_error(mean_squared_error(start, slots.targets, slots.weights), loop.config)
         slots.target_error.copy_(goal)
         claimed = slots.stop_code == TARGET_REACHED
         if bool(claimed.any()):
             short = claimed & (
-                mean_squared_error(decode(slots.decodable(slots.latents)), slots.targets, slots.weights) > goal
+                mean_squared_error(decode(slots.to_latents(slots.latents)), slots.targets, slots.weights) > goal
             )
-            which, limit = which | short, torch.where(short, loop.config.iterations, limit)
-    which = which & (slots.step < limit)
-    return polish(decode, slots, loop.config, which, limit) if bool(which.any()) else slots
+            which, max_steps = which | short, torch.where(short, loop.config.iterations, max_steps)
+    which = which & (slots.step < max_steps)
+    return refine_in_fp32(decode, slots, loop.config, which, max_steps) if bool(which.any()) else slots
 
 
 Total = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -32,7 +32,7 @@ class EagerRunner:
             return
         everything = len(where) == len(self.slots.active)
         part = self.slots if everything else self.slots.take(where)
-        left = int((part.limit - part.step).max())
+        left = int((part.max_steps - part.step).max())
         looking_is_free = part.latents.device.type == "cpu"
         for _ in range(min(iterations, left)):
             self.step(part)

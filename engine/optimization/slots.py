@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import UsageError
-from ..losses.regularisers import spread
+from ..losses.regularisers import latent_std
 from .config import OptimizationConfig
 
 RUNNING, CONVERGED, TARGET_REACHED, NON_FINITE = range(4)
@@ -25,19 +25,21 @@ class Slots:
     initial: torch.Tensor  # (B, C, h, w) fp32, the encoder's latents, which a result is never worse than
     origin: torch.Tensor  # like initial, where the iterations start: the same, or a warm start
     latents: torch.Tensor  # like initial, the current iterate; coordinates where there is a preconditioner
-    low: torch.Tensor  # like initial, the current latents in the decoder's precision: decoded, and where gradients end
+    decoder_input: (
+        torch.Tensor
+    )  # like initial, the current latents in the decoder's precision: decoded, and where gradients end
     targets: torch.Tensor  # (B, 3, H, W) fp32 in [-1, 1]
     exp_avg: torch.Tensor  # like latents, Adam's first moment
     exp_avg_sq: torch.Tensor  # like latents, Adam's second moment
-    correction: torch.Tensor  # (B,) fp32, the weight gathered in exp_avg, 1 − β₁ᵗ for a constant β₁
+    bias_correction: torch.Tensor  # (B,) fp32, the weight gathered in exp_avg, 1 − β₁ᵗ for a constant β₁
     best_latents: torch.Tensor  # like latents, of the lowest finite loss so far
     best_loss: torch.Tensor  # (B,) fp32, infinity until one is seen
     losses: torch.Tensor  # (B, T + 1) fp32, NaN where an image did not run
     best_history: torch.Tensor  # (B, T + 1) fp32, best_loss after each iteration
-    rate: torch.Tensor  # (B,) fp32, in the latent's unit
+    learning_rate: torch.Tensor  # (B,) fp32, in the latent's unit
     target_error: torch.Tensor  # (B,) fp32, clamped squared error at which an image is done; negative: never
     step: torch.Tensor  # (B,) int32, iterations done
-    limit: torch.Tensor  # (B,) int32, iterations to do
+    max_steps: torch.Tensor  # (B,) int32, iterations to do
     active: torch.Tensor  # (B,) bool
     stop_code: torch.Tensor  # (B,) int8, an index into STOP_REASONS
     stop_iteration: torch.Tensor  # (B,) int32, the iteration that stopped it, -1 for none
@@ -62,19 +64,19 @@ class Slots:
             initial=torch.zeros_like(like),
             origin=torch.zeros_like(like),
             latents=torch.zeros_like(like),
-            low=torch.zeros_like(like, dtype=dtype).requires_grad_(True),
+            decoder_input=torch.zeros_like(like, dtype=dtype).requires_grad_(True),
             targets=torch.zeros_like(targets, dtype=torch.float32, memory_format=layout),
             exp_avg=torch.zeros_like(like),
             exp_avg_sq=torch.zeros_like(like),
-            correction=each(0.0),
+            bias_correction=each(0.0),
             best_latents=torch.zeros_like(like),
             best_loss=each(float("inf")),
             losses=history,
             best_history=history.clone(),
-            rate=each(0.0),
+            learning_rate=each(0.0),
             target_error=each(-1.0),
             step=each(0, torch.int32),
-            limit=each(config.iterations, torch.int32),
+            max_steps=each(config.iterations, torch.int32),
             active=each(False, torch.bool),
             stop_code=each(RUNNING, torch.int8),
             stop_iteration=each(-1, torch.int32),
@@ -84,13 +86,13 @@ class Slots:
             preconditioner=preconditioner,
         )
 
-    def decodable(self, coordinates: torch.Tensor) -> torch.Tensor:
+    def to_latents(self, coordinates: torch.Tensor) -> torch.Tensor:
         """The latents (B, C, h, w) that `latents` or `best_latents` stand for."""
         if self.preconditioner is None:
             return coordinates
         return self.origin + F.conv2d(coordinates, self.preconditioner, padding="same")
 
-    def pull_back(self, gradient: torch.Tensor) -> torch.Tensor:
+    def vjp(self, gradient: torch.Tensor) -> torch.Tensor:
         """The gradient (B, C, h, w) of latents -> of what is optimised, contiguous."""
         if self.preconditioner is not None:
             padding = [side // 2 for side in self.preconditioner.shape[2:]]
@@ -98,9 +100,9 @@ class Slots:
         return gradient.contiguous()
 
     @torch.no_grad()
-    def settle(self) -> "Slots":
+    def in_latent_space(self) -> "Slots":
         """The same images with `latents` and `best_latents` as latents, whatever they were optimised as."""
-        fixed = {name: self.decodable(getattr(self, name)) for name in ("latents", "best_latents")}
+        fixed = {name: self.to_latents(getattr(self, name)) for name in ("latents", "best_latents")}
         return dataclasses.replace(self, **fixed, preconditioner=None)
 
     @torch.no_grad()
@@ -110,13 +112,13 @@ class Slots:
         latents: torch.Tensor,
         targets: torch.Tensor,
         config: OptimizationConfig,
-        limit: int | None = None,
+        max_steps: int | None = None,
         weights: torch.Tensor | None = None,
         origin: torch.Tensor | None = None,
     ) -> None:
         """Start images in the slots `where`: (n, C, h, w) latents, (n, 3, H, W) targets, both copied.
 
-        limit: iterations to do; None: all of the configuration's. weights: (n, 1, H, W), where the slots have them.
+        max_steps: iterations to do; None: all of the configuration's. weights: (n, 1, H, W), where the slots have them.
         origin: latents to start the iterations at; None: `latents`.
         """
         if (weights is None) != (self.weights is None):
@@ -125,7 +127,7 @@ class Slots:
         latents = latents.to(self.latents.device, torch.float32)
         origin = latents if origin is None else origin.to(latents)
         self.initial[index] = latents
-        for name in ("origin", "latents", "best_latents", "low"):
+        for name in ("origin", "latents", "best_latents", "decoder_input"):
             tensor = getattr(self, name)
             tensor[index] = origin.to(tensor.dtype)
         if self.preconditioner is not None:
@@ -133,10 +135,10 @@ class Slots:
         self.targets[index] = targets.to(self.targets)
         if self.weights is not None and weights is not None:
             self.weights[index] = weights.to(self.weights)
-        self.rate[index] = learning_rates(latents, config)
+        self.learning_rate[index] = learning_rates(latents, config)
         fresh = {
-            "exp_avg": 0.0, "exp_avg_sq": 0.0, "correction": 0.0, "best_loss": float("inf"), "losses": float("nan"),
-            "best_history": float("nan"), "target_error": -1.0, "step": 0, "limit": config.iterations if limit is None else limit, "active": True,
+            "exp_avg": 0.0, "exp_avg_sq": 0.0, "bias_correction": 0.0, "best_loss": float("inf"), "losses": float("nan"),
+            "best_history": float("nan"), "target_error": -1.0, "step": 0, "max_steps": config.iterations if max_steps is None else max_steps, "active": True,
             "stop_code": RUNNING, "stop_iteration": -1,
         }  # fmt: skip
         for name, value in fresh.items():
@@ -144,7 +146,7 @@ class Slots:
 
     @torch.no_grad()
     def take(self, where: list[int], dtype: torch.dtype | None = None) -> "Slots":
-        """A copy of the slots `where`, with `low` in `dtype`."""
+        """A copy of the slots `where`, with `decoder_input` in `dtype`."""
         index = torch.tensor(where, device=self.latents.device)
         copies = {name: getattr(self, name).detach()[index] for name in self.names()}
         if self.targets.ndim == 4:
@@ -152,7 +154,9 @@ class Slots:
         part = Slots(
             **copies, weights=None if self.weights is None else self.weights[index], preconditioner=self.preconditioner
         )
-        part.low = part.decodable(part.latents).to(dtype or self.low.dtype, copy=True).requires_grad_(True)
+        part.decoder_input = (
+            part.to_latents(part.latents).to(dtype or self.decoder_input.dtype, copy=True).requires_grad_(True)
+        )
         return part
 
     @torch.no_grad()
@@ -172,4 +176,4 @@ def learning_rates(latents: torch.Tensor, config: OptimizationConfig) -> torch.T
     """(B,) fp32: the absolute rate where one is set, else a multiple of each image's own spread σ."""
     if config.learning_rate is not None:
         return torch.full((latents.shape[0],), config.learning_rate, device=latents.device)
-    return config.relative_learning_rate * spread(latents)
+    return config.relative_learning_rate * latent_std(latents)

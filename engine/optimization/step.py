@@ -37,26 +37,26 @@ def build_step(decode: Decode, config: OptimizationConfig, device: torch.device,
         with torch.enable_grad():
             loss, error, gradient, scale = evaluate(slots)
         with torch.no_grad():
-            gradient = slots.pull_back(gradient)
+            gradient = slots.vjp(gradient)
             norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float32) / scale
             improved = slots.active & torch.isfinite(loss) & (loss < slots.best_loss)
             _record(slots, loss, torch.where(improved, loss, slots.best_loss), config.iterations)
             stopped = _stops(slots, loss, error, norm, config)
             slots.active.logical_and_(~stopped)
             beta = _first_beta(slots.step, config)
-            correction = torch.lerp(torch.ones_like(beta), slots.correction, beta)
-            factor = _factor(norm, scale, config)
+            correction = torch.lerp(torch.ones_like(beta), slots.bias_correction, beta)
+            gradient_scale = _factor(norm, scale, config)
             adam(
-                slots.latents, gradient, slots.exp_avg, slots.exp_avg_sq, slots.best_latents, slots.low,
+                slots.latents, gradient, slots.exp_avg, slots.exp_avg_sq, slots.best_latents, slots.decoder_input,
                 slots.best_loss, loss=loss, improved=improved, active=slots.active, step=slots.step + 1,
-                rate=slots.rate * _schedule(slots.step, config), factor=factor, beta1=beta, correction1=correction,
-                eps=_epsilon(norm * scale * factor, gradient[0].numel(), config), beta2=config.betas[1],
+                learning_rate=slots.learning_rate * _schedule(slots.step, config), gradient_scale=gradient_scale, beta1=beta, bias_correction1=correction,
+                eps=_epsilon(norm * scale * gradient_scale, gradient[0].numel(), config), beta2=config.betas[1],
             )  # fmt: skip
-            slots.correction.copy_(torch.where(slots.active, correction, slots.correction))
+            slots.bias_correction.copy_(torch.where(slots.active, correction, slots.bias_correction))
             if slots.preconditioner is not None:
-                slots.low.copy_(slots.decodable(slots.latents))
+                slots.decoder_input.copy_(slots.to_latents(slots.latents))
             slots.step.add_(slots.active)
-            slots.active.logical_and_(slots.step < slots.limit)
+            slots.active.logical_and_(slots.step < slots.max_steps)
 
     return step
 
@@ -74,7 +74,7 @@ def _evaluation(
 
     def evaluate(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
         scale = 2.0 ** (slots.targets[0].numel().bit_length() - 1)
-        decoded = decode(slots.low)
+        decoded = decode(slots.decoder_input)
         if kind is not None:
             seen = decoded.detach()
             if seen.ndim == 4:
@@ -82,18 +82,18 @@ def _evaluation(
             loss, error, pull = loss_and_gradient(
                 seen, slots.targets, kind, weight=slots.weights, delta=delta, scale=scale
             )
-            (gradient,) = torch.autograd.grad(decoded, slots.low, pull)
+            (gradient,) = torch.autograd.grad(decoded, slots.decoder_input, pull)
         else:
             each = objective(decoded.float(), slots.targets, slots.weights)
-            (gradient,) = torch.autograd.grad(scale * each.sum(), slots.low)
+            (gradient,) = torch.autograd.grad(scale * each.sum(), slots.decoder_input)
             loss = each.detach()
             error = mean_squared_error(decoded.detach(), slots.targets, slots.weights)
         if penalty is not None:
             # of the fp32 latents, not of their rounded copy, which only lends its place in the graph: torch 2.11 compiles
             # no requires_grad_() of an intermediate
-            nothing = slots.low.float() - slots.low.detach().float()
-            extra = penalty(slots.decodable(slots.latents.detach()) + nothing, slots.initial)
-            (pull,) = torch.autograd.grad(scale * extra.sum(), slots.low)
+            nothing = slots.decoder_input.float() - slots.decoder_input.detach().float()
+            extra = penalty(slots.to_latents(slots.latents.detach()) + nothing, slots.initial)
+            (pull,) = torch.autograd.grad(scale * extra.sum(), slots.decoder_input)
             loss, gradient = loss + extra.detach(), gradient.float() + pull.float()
         return loss, error, gradient, scale
 
@@ -155,7 +155,7 @@ def _epsilon(norm: torch.Tensor, values: int, config: OptimizationConfig) -> tor
 
 
 def _schedule(step: torch.Tensor, config: OptimizationConfig) -> torch.Tensor | float:
-    """(B,), what the rate is multiplied by at each image's own step."""
+    """(B,), what the learning_rate is multiplied by at each image's own step."""
     progress = step / config.iterations
     if config.schedule == "cosine":
         return 0.5 * (1.0 + torch.cos(math.pi * progress))
@@ -166,7 +166,7 @@ def _schedule(step: torch.Tensor, config: OptimizationConfig) -> torch.Tensor | 
 
 def _factor(norm: torch.Tensor, scale: float, config: OptimizationConfig) -> torch.Tensor:
     """(B,): undoes the gradient's scale, and clips its norm where that is asked for."""
-    factor = torch.full_like(norm, 1.0 / scale)
+    gradient_scale = torch.full_like(norm, 1.0 / scale)
     if config.max_gradient_norm is not None:
-        factor = factor * (config.max_gradient_norm / norm.clamp_min(1e-30)).clamp_max(1.0)
-    return factor
+        gradient_scale = gradient_scale * (config.max_gradient_norm / norm.clamp_min(1e-30)).clamp_max(1.0)
+    return gradient_scale

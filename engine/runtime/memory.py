@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-PAYS = 0.97  # a doubled batch must bring the time per image under this fraction of what it was
-LARGEST = 64
+MIN_SPEEDUP = 0.97  # a doubled batch must bring the time per image under this fraction of what it was
+MAX_BATCH = 64
 
 
 def peak_memory(device: torch.device) -> int:
@@ -37,19 +37,19 @@ def available_memory() -> int | None:
         return None
 
 
-def largest_that_pays(seconds: Callable[[int], float], count: int) -> int:
+def fastest_batch_size(seconds: Callable[[int], float], count: int) -> int:
     """The batch size, a power of two and no larger than `count` needs, after which doubling brings no more speed.
 
     seconds: of one iteration of a batch; raises `torch.OutOfMemoryError` where it does not fit. At least 1.
     """
     best, per_image = 1, None
     size = 1
-    while size <= LARGEST and (size == 1 or size < 2 * count):
+    while size <= MAX_BATCH and (size == 1 or size < 2 * count):
         try:
             measured = min(seconds(size) for _ in range(2)) / size
         except torch.OutOfMemoryError:
             break
-        if per_image is not None and measured > PAYS * per_image:
+        if per_image is not None and measured > MIN_SPEEDUP * per_image:
             break
         best, per_image = size, measured
         size *= 2

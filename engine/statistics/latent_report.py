@@ -29,7 +29,7 @@ ONE_IN = 8  # and no more than this share of them: the report stays cheap beside
 NOISE = (0.01, 0.03, 0.1)  # standard deviations, relative to σ
 SEED = 0  # of that noise: the same for every run, and for both latents of a picture
 OUTLIER = 4.0  # σ: beyond it are 6e-5 of a normal distribution's values
-LEAST_SPREAD = 1e-3  # of a flat latent, as in the loop
+MIN_STD = 1e-3  # of a flat latent, as in the loop
 
 SUMS = ("count", "sigmas", "distances")  # the numbers of a report that add up over parts of a run
 # the numbers of a side, and how those of two parts become the whole's
@@ -131,7 +131,7 @@ class LatentReport:
         optimized = np.stack([record.optimized_latents for record in records]).astype(np.float64)
         inner = _inner(initial, 1)
         middle = initial.mean(inner, keepdims=True)
-        sigma = np.maximum(initial.std(inner, keepdims=True), LEAST_SPREAD)
+        sigma = np.maximum(initial.std(inner, keepdims=True), MIN_STD)
         change = optimized - initial
         self.initial.add(initial, middle, sigma)
         self.optimized.add(optimized, middle, sigma)

@@ -28,7 +28,7 @@ class Header:
     config: dict[str, Any]  # OptimizationConfig.to_dict()
     latents: dict[str, Any] = field(default_factory=dict)  # LatentReport.summary(); empty in shards
     settings: dict[str, Any] = field(default_factory=dict)  # SETTINGS of the run
-    classes: tuple[str, ...] = ()  # sorted, see `labels`; empty for formats that do not ask (`Exporter.surveys`)
+    classes: tuple[str, ...] = ()  # sorted, see `labels`; empty for formats that do not ask (`Exporter.needs_classes`)
     splits: tuple[str, ...] = ()  # likewise
 
     @classmethod
@@ -52,7 +52,7 @@ class Exporter(ABC):
     needs_flip: ClassVar[bool] = False  # the mirrored pictures' own latents
     needs_crop: ClassVar[bool] = False  # pictures cut to size, not padded
     streams: ClassVar[bool] = True  # takes records as they get done; else all that is needed is there at the end alone
-    surveys: ClassVar[bool] = False  # classes and splits in the header, before the first record
+    needs_classes: ClassVar[bool] = False  # classes and splits in the header, before the first record
 
     def __init__(self, destination: Path, header: Header):
         self.destination, self.header = destination, header

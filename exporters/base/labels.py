@@ -38,7 +38,7 @@ def survey(folder: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def run_header(folder: Any, name: str) -> Header:
     """A `RunFolder`'s header for one format, with classes and splits where that asks for them."""
     header: Header = folder.header
-    if not exporter_class(name).surveys:
+    if not exporter_class(name).needs_classes:
         return header
     classes, splits = survey(folder)
     return replace(header, classes=classes, splits=splits)

@@ -5,7 +5,7 @@ from typing import Any
 from ...engine.records import Outcome, Record
 
 
-def facts(record: Record) -> dict[str, Any]:
+def sample_metadata(record: Record) -> dict[str, Any]:
     """What is known of a picture besides its latents, JSON-ready."""
     found = {
         "name": record.name,
@@ -13,12 +13,12 @@ def facts(record: Record) -> dict[str, Any]:
         "split": record.split,
         "original_size": list(record.original_size),
         "conversions": list(record.conversions),
-        **outcome_facts(record),
+        **outcome_metadata(record),
     }
-    return found | ({"flipped": outcome_facts(record.flipped)} if record.flipped is not None else {})
+    return found | ({"flipped": outcome_metadata(record.flipped)} if record.flipped is not None else {})
 
 
-def outcome_facts(outcome: Outcome) -> dict[str, Any]:
+def outcome_metadata(outcome: Outcome) -> dict[str, Any]:
     """Metrics and how the iterations ended."""
     return {
         "metrics": dict(outcome.metrics),

@@ -9,7 +9,7 @@ from .folder import FolderExporter
 from .names import is_verbatim, source_folder, source_stem
 
 
-class MirroredExporter(FolderExporter):
+class SidecarExporter(FolderExporter):
     """A file per picture, found by its path. Two pictures of one stem and size in a folder share a name in the trainer:
     the second is kept under its name in the run, which no trainer looks for."""
 

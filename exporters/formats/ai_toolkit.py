@@ -8,13 +8,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ...engine.records import Record
-from ..base.sidecar import MirroredExporter
+from ..base.sidecar import SidecarExporter
 
 # the trainer's word for a space of latents, by (channels, scaling factor)
 SPACES = {(4, 0.18215): "sd1", (4, 0.13025): "sdxl", (16, 1.5305): "sd3", (16, 0.3611): "flux1"}
 
 
-class AIToolkitExporter(MirroredExporter):
+class AIToolkitExporter(SidecarExporter):
     """`<folder>/_latent_cache/<stem>_<hash>.safetensors`, `latent` (C, h, w) fp32 **scaled**, (z − shift) · scale. To be
     copied over the pictures' own folder. The hash is of the trainer's parameters for `square_crop` at the run's size."""
 

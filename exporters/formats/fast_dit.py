@@ -13,7 +13,7 @@ class FastDiTExporter(FolderExporter):
     name = "fast-dit"
     latents_scaled = True
     channels = 4
-    surveys = True
+    needs_classes = True
     per_split = True
 
     def add(self, record: Record) -> None:

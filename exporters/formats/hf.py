@@ -16,7 +16,7 @@ class HuggingFaceExporter(ShardedExporter):
     too, `other`: `all` is a word of `datasets`."""
 
     name = "hf"
-    surveys = True
+    needs_classes = True
 
     def encode(self, record: Record) -> tuple[Record, int]:
         pictures = sum(picture.nbytes for picture in record.images.values())

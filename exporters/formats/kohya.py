@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from ...engine.records import Record
-from ..base.sidecar import MirroredExporter
+from ..base.sidecar import SidecarExporter
 
 SDXL_FACTOR = 0.13025  # the scaling factor by which SDXL's autoencoder is known
 
 
-class KohyaExporter(MirroredExporter):
+class KohyaExporter(SidecarExporter):
     """`<folder>/<stem>_<W>x<H>_sd.npz`, or `_sdxl.npz`, W × H the picture's original size; unscaled: `latents` (C, h, w) fp32,
     `original_size` (W, H), `crop_ltrb`, and with --flip `latents_flipped`. To be copied over the pictures' own folder."""
 

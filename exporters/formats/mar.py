@@ -18,7 +18,7 @@ class MARExporter(FolderExporter):
 
     name = "mar"
     needs_flip = True
-    surveys = True
+    needs_classes = True
     per_split = True
     consumer_factors = (0.2325,)
 

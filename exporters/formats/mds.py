@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.records import Record
-from ..base.sample_metadata import facts
+from ..base.sample_metadata import sample_metadata
 from ..base.sharded import ShardedExporter
 from .webdataset import png_bytes
 
@@ -25,7 +25,7 @@ class MDSExporter(ShardedExporter):
 
     name = "mds"
     latents_scaled = True
-    surveys = True
+    needs_classes = True
     per_split = True
     shard_bytes = 1 << 26  # the library's own size
 
@@ -62,7 +62,7 @@ class MDSExporter(ShardedExporter):
             "height": ("int32", size),
             "original_width": ("int32", width),
             "original_height": ("int32", height),
-            "facts": ("json", facts(record)),
+            "facts": ("json", sample_metadata(record)),
         }
         if record.flipped is not None:
             columns[f"latents_{size}_flipped"] = ("bytes", self._fp16(record.flipped.optimized_latents))

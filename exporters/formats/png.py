@@ -7,7 +7,7 @@ from PIL import Image
 
 from ...engine.records import Outcome, Record, flipped_outcomes
 from ..base.folder import FolderExporter
-from ..base.sample_metadata import outcome_facts
+from ..base.sample_metadata import outcome_metadata
 from ..summaries.figures import comparison, difference, loss_curves, overview
 from ..summaries.latents import latent_distance, latent_figure, latent_rows
 from ..summaries.statistics import metric_statistics
@@ -90,13 +90,13 @@ class PNGExporter(FolderExporter):
 
 def _facts(outcome: Outcome) -> dict[str, Any]:
     """Metrics and the rest on one level."""
-    found = outcome_facts(outcome)
+    found = outcome_metadata(outcome)
     return found.pop("metrics") | found
 
 
 README = """# {count} pictures, latents optimised for the decoder of `{vae}`
 
-Made by relatent on {created}.
+ShardResult by relatent on {created}.
 
 ![original, encoder's reconstruction, optimised reconstruction, error before and after](overview.png)
 

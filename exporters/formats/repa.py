@@ -16,7 +16,7 @@ class REPAExporter(FolderExporter):
     name = "repa"
     needs_images = True
     channels = 4
-    surveys = True
+    needs_classes = True
     per_split = True
     consumer_factors = (0.18215,)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...engine.records import Record
 from ..base.exporter import FLIPPED, SCHEMA
-from ..base.sample_metadata import facts
+from ..base.sample_metadata import sample_metadata
 from ..base.sharded import ShardedExporter
 
 
@@ -17,7 +17,7 @@ class SafetensorsExporter(ShardedExporter):
     `scaling_factor`, `shift_factor`, and `samples`, a JSON list of each picture's name, path and metrics."""
 
     name = "safetensors"
-    surveys = True
+    needs_classes = True
     shard_samples = 256
     flipped_key: ClassVar[str] = f"latents{FLIPPED}"
 
@@ -25,7 +25,7 @@ class SafetensorsExporter(ShardedExporter):
         tensors = {"latents": self.stored(record.optimized_latents), "labels": np.int64(self.label(record))}
         if record.flipped is not None:
             tensors[self.flipped_key] = self.stored(record.flipped.optimized_latents)
-        return {"tensors": tensors, "facts": facts(record)}, sum(value.nbytes for value in tensors.values())
+        return {"tensors": tensors, "facts": sample_metadata(record)}, sum(value.nbytes for value in tensors.values())
 
     def file_name(self, split: str, number: int) -> str:
         """Of a shard, relative to the folder."""

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ...engine.records import Record
-from ..base.sample_metadata import facts
+from ..base.sample_metadata import sample_metadata
 from ..base.sharded import ShardedExporter
 
 Sample = tuple[str, dict[str, bytes]]
@@ -23,14 +23,14 @@ class WebDatasetExporter(ShardedExporter):
     """
 
     name = "webdataset"
-    surveys = True
+    needs_classes = True
 
     def encode(self, record: Record) -> tuple[Sample, int]:
         label = self.label(record)
         files = {
             "latents.npy": _npy(self.stored(record.optimized_latents)),
             "json": json.dumps(
-                facts(record)
+                sample_metadata(record)
                 | {
                     "label": label,
                     "latents_scaled": self.latents_scaled,

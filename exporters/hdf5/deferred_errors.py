@@ -5,7 +5,7 @@ from pathlib import Path
 BUFFER = 2**20  # bytes: HDF5 writes chunk by chunk, most of them where the one before ended
 
 
-class GuardedFile:
+class DeferredErrorFile:
     """A file object for h5py.File. A write that fails, on a full disk for one, is kept in `error` and those after it go
     nowhere: HDF5 itself crashes the process when a file cannot be flushed (h5py 3.16, segmentation fault at exit).
     """

@@ -12,7 +12,7 @@ from ...engine.errors import DatasetError, UsageError
 from ...engine.records import IMAGES, METRICS, Outcome, Record, flipped_outcomes
 from ..base.exporter import FLIPPED, SCHEMA, Exporter
 from .attributes import ChannelMoments, write_header
-from .deferred_errors import GuardedFile
+from .deferred_errors import DeferredErrorFile
 
 TEXT_COLUMNS = ("image_name", "split", "source_path", "source_sha256", "conversions")
 
@@ -31,7 +31,7 @@ class HDF5Exporter(Exporter):
         if not records:
             return
         if self.file is None:
-            self.guarded = GuardedFile(self.temporary)
+            self.guarded = DeferredErrorFile(self.temporary)
             self.file = h5py.File(self.guarded, "w")
             self.columns = self._create(self.file, records[0])
         table, start = self.columns, self.count

@@ -11,7 +11,7 @@ from ...engine.errors import UsageError
 from ..base.exporter import FLIPPED, Header
 from ..files.atomic import atomic_path
 from .attributes import PREFIXES, ChannelMoments, write_header
-from .deferred_errors import GuardedFile
+from .deferred_errors import DeferredErrorFile
 from .exporter import columns, growing, open_file
 from .shard_reader import ShardReader
 
@@ -31,7 +31,7 @@ def write_virtual(destination: Path, shards: Sequence[Path], header: Header) -> 
     if not shards:
         raise UsageError("nothing to write: the run has no finished picture")
     with atomic_path(destination) as temporary:
-        guarded = GuardedFile(temporary)
+        guarded = DeferredErrorFile(temporary)
         try:
             with h5py.File(guarded, "w") as file:
                 write_header(file, header)

@@ -9,12 +9,12 @@ import torch
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.errors import UsageError
 from ...engine.optimization.config import OptimizationConfig
-from ..state.counters import Tally
+from ..state.counters import RunCounters
 from ..state.progress import Progress
 from ..state.run_folder import RunFolder
 from .multiprocess import in_processes, resolve_devices
 from .ray import check_ray, on_ray
-from .worker import Effort, Made, Workshop
+from .worker import ShardResult, ShardWorker, WorkerStatistics
 
 
 @dataclass(frozen=True)
@@ -79,33 +79,33 @@ def _make_shards(
     bar: Progress,
     seconds: dict[str, float],
 ) -> None:
-    tally = Tally(folder, bar, execution.max_failures)
-    effort = Effort()
+    counters = RunCounters(folder, bar, execution.max_failures)
+    statistics = WorkerStatistics()
     try:
         if execution.elsewhere:
             with closing(_elsewhere(folder, numbers, autoencoder.device, execution)) as elsewhere:
-                for made in elsewhere:
-                    folder.ledger.add_shard(made.shard)
-                    effort.add(made.effort)
-                    tally.shard(made.shard)
+                for result in elsewhere:
+                    folder.ledger.add_shard(result.shard)
+                    statistics.add(result.statistics)
+                    counters.shard(result.shard)
             return
-        workshop = Workshop(folder, autoencoder, config, execution.workers)
-        workshop.run.on_progress = bar.within
+        worker = ShardWorker(folder, autoencoder, config, execution.workers)
+        worker.run.on_progress = bar.within
         try:
-            workshop.make(numbers, folder.ledger.add_shard, tally.outcomes)
+            worker.make(numbers, folder.ledger.add_shard, counters.outcomes)
         finally:
-            effort = workshop.effort()
+            statistics = worker.statistics()
     finally:
         if execution.elsewhere:
             folder.clean_shards()  # after processes that were ended at their work
-        seconds |= effort.seconds
-        if engine := effort.describe():
+        seconds |= statistics.seconds
+        if engine := statistics.describe():
             folder.record["engine"] = engine
 
 
 def _elsewhere(
     folder: RunFolder, numbers: list[int], device: torch.device, execution: Execution
-) -> Generator[Made, None, None]:
+) -> Generator[ShardResult, None, None]:
     if execution.ray is not None:
         return on_ray(folder.out, numbers, execution.ray, execution.workers, execution.device != "cpu")
     devices = resolve_devices(execution.devices or "auto", device)

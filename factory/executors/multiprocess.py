@@ -14,12 +14,12 @@ import torch
 from ...engine.errors import RunStoppedError, UsageError
 from ...engine.runtime.device import usable_processors
 from ...engine.runtime.parent_watchdog import end_with_parent
-from .spawn import unguarded
-from .worker import Made, Workshop
+from .spawn import spawn_without_main
+from .worker import ShardResult, ShardWorker
 
 # of a worker process
 _settings: tuple[Path, str, int | None, int]
-_workshop: Workshop | None = None
+_worker: ShardWorker | None = None
 
 
 def resolve_devices(devices: int | str, device: torch.device) -> list[str]:
@@ -36,7 +36,7 @@ def resolve_devices(devices: int | str, device: torch.device) -> list[str]:
 
 def in_processes(
     out: Path, numbers: Sequence[int], devices: Sequence[str], workers: int | None
-) -> Generator[Made, None, None]:
+) -> Generator[ShardResult, None, None]:
     """These shards as they get done; to be closed. Raises what a process raises, `RunStoppedError` where one died; what
     the others had handed in by then has been given out.
     """
@@ -48,7 +48,7 @@ def in_processes(
     pool = ProcessPoolExecutor(len(devices), context, _begin, (names, out, workers, len(devices)))
     processes: list[Any] = []
     try:
-        with unguarded():
+        with spawn_without_main():
             waiting = {pool.submit(_make, number) for number in numbers}  # starts the processes
         processes = list(pool._processes.values())
         while waiting:
@@ -66,7 +66,7 @@ def in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _failed(future: Future[Made]) -> bool:
+def _failed(future: Future[ShardResult]) -> bool:
     return future.exception() is not None
 
 
@@ -94,8 +94,8 @@ def _begin(names: Any, out: Path, workers: int | None, processes: int) -> None:
     _settings = (out, name, workers, processes)
 
 
-def _make(number: int) -> Made:
-    global _workshop
-    if _workshop is None:  # not in _begin, whose errors do not reach the parent
-        _workshop = Workshop.open(*_settings)
-    return _workshop.make_one(number)
+def _make(number: int) -> ShardResult:
+    global _worker
+    if _worker is None:  # not in _begin, whose errors do not reach the parent
+        _worker = ShardWorker.open(*_settings)
+    return _worker.make_one(number)

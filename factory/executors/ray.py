@@ -16,7 +16,7 @@ import torch
 
 from ...engine.errors import RelatentError, RunStoppedError, UsageError
 from ...engine.inputs.prefetch import auto_workers
-from .worker import Made, Workshop
+from .worker import ShardResult, ShardWorker
 
 RETRIES = 5  # of a shard whose process or node died: one that kills all its processes must not go on for ever
 ANSWER_SECONDS = 5.0  # Ray itself tries an address for minutes
@@ -26,7 +26,7 @@ ENVIRONMENT = {  # read when Ray is imported; what the user has set counts
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` the working directory would be uploaded to each node
 }
 
-_held: tuple[str, Workshop] | None = None  # of a worker process, with the attempt that it belongs to
+_held: tuple[str, ShardWorker] | None = None  # of a worker process, with the attempt that it belongs to
 
 
 def check_ray(address: str) -> None:
@@ -45,7 +45,7 @@ def check_ray(address: str) -> None:
 
 def on_ray(
     out: Path, numbers: Sequence[int], address: str, workers: int | None, gpus: bool
-) -> Generator[Made, None, None]:
+) -> Generator[ShardResult, None, None]:
     """These shards as they get done; to be closed.
 
     OUT and the pictures must be on a file system that every node sees under the same path. A task whose worker or node
@@ -75,9 +75,9 @@ def on_ray(
                 ray.cancel(reference)
 
 
-def _result(ray: Any, out: Path, reference: Any) -> Made:
+def _result(ray: Any, out: Path, reference: Any) -> ShardResult:
     try:
-        made: Made = ray.get(reference)
+        made: ShardResult = ray.get(reference)
         return made
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, (RelatentError, OSError)):
@@ -132,7 +132,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
             ray.shutdown()
 
 
-def process_shard(out: str, number: int, attempt: str, workers: int | None, on_gpu: bool) -> Made:
+def process_shard(out: str, number: int, attempt: str, workers: int | None, on_gpu: bool) -> ShardResult:
     """Make shard `number` of the run in OUT, whoever else makes others. Idempotent: it comes out the same each time,
     and its file appears whole or not at all.
 
@@ -143,22 +143,22 @@ def process_shard(out: str, number: int, attempt: str, workers: int | None, on_g
     if _held is None or _held[0] != attempt:
         _held = None  # first, since two may not fit in memory
         _held = attempt, _open(Path(out), workers, on_gpu)
-    workshop = _held[1]
-    paths = [row.source.path for row in workshop.folder.plan.rows(number) if row.source.sha256 is not None]
+    worker = _held[1]
+    paths = [row.source.path for row in worker.folder.plan.rows(number) if row.source.sha256 is not None]
     if paths and not any(map(os.path.exists, paths)):  # they would all be listed as failed
         raise UsageError(f"{paths[0]} and its neighbours {_unseen()}")
-    return workshop.make_one(number)
+    return worker.make_one(number)
 
 
-def _open(out: Path, workers: int | None, on_gpu: bool) -> Workshop:
+def _open(out: Path, workers: int | None, on_gpu: bool) -> ShardWorker:
     if not (out / "run.json").exists():
         raise UsageError(f"{out} {_unseen()}")
     if on_gpu:  # cuda is the task's own: Ray shows it no other
         gpus = _gpus_here()
-        return Workshop.open(out, "cuda", auto_workers("cuda", gpus) if workers is None else workers, gpus)
+        return ShardWorker.open(out, "cuda", auto_workers("cuda", gpus) if workers is None else workers, gpus)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # the one processor that it was given, which reads the pictures too
-    return Workshop.open(out, "cpu", workers or 0)
+    return ShardWorker.open(out, "cpu", workers or 0)
 
 
 def _gpus_here() -> int:

@@ -63,7 +63,7 @@ class ShardWriter:
         """Close, check and publish it, in the background. whole: all its pictures are there."""
         return self._background.submit(self._finish, whole)
 
-    def cut_short(self, outcomes: list[Record | Failure]) -> None:
+    def commit_partial(self, outcomes: list[Record | Failure]) -> None:
         """Keep what is there, and these; where that cannot be written, leave an earlier file as it was."""
         try:
             self.add(outcomes)
@@ -77,14 +77,14 @@ class ShardWriter:
     def _write(self, outcomes: list[Record | Failure]) -> None:
         records: list[Record] = []
         for outcome in outcomes:
-            records += self._earlier_until(outcome.name)
+            records += self._kept_records_before(outcome.name)
             if isinstance(outcome, Record):
                 records.append(outcome)
             else:
                 self._failures.append(outcome)
         self._put(records)
 
-    def _earlier_until(self, name: str | None) -> Iterator[Record]:
+    def _kept_records_before(self, name: str | None) -> Iterator[Record]:
         """What is kept and comes before that picture in the plan; before None, all that is left."""
         while self._order:
             current = self._order.popleft()
@@ -112,7 +112,7 @@ class ShardWriter:
         try:
             for task in self._tasks:
                 task.result()  # done, but perhaps failed
-            self._put(self._earlier_until(None), last=True)
+            self._put(self._kept_records_before(None), last=True)
             self._exporter.attributes["report"] = self.report.state()
         except BaseException as error:
             self._exporter.__exit__(type(error), error, None)

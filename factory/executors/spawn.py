@@ -8,7 +8,7 @@ from types import ModuleType
 
 
 @contextmanager
-def unguarded() -> Iterator[None]:
+def spawn_without_main() -> Iterator[None]:
     """Processes that start here import no `__main__`, so that a script need not guard itself against running twice; and
     Ctrl-C, which goes to the whole group, does not reach them, even before they have begun: the parent decides.
     """

@@ -15,7 +15,7 @@ import torch
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.autoencoders.loading import load_autoencoder
 from ...engine.errors import UsageError
-from ...engine.inputs.prefetch import auto_workers, read_ahead
+from ...engine.inputs.prefetch import auto_workers, prefetch
 from ...engine.inputs.sources import Source
 from ...engine.optimization.batcher import ImageRun
 from ...engine.optimization.config import OptimizationConfig
@@ -28,7 +28,7 @@ OnOutcomes = Callable[[list[Record | Failure]], None]
 
 
 @dataclass
-class Effort:
+class WorkerStatistics:
     """What making shards took, in one process or summed over several."""
 
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
@@ -36,7 +36,7 @@ class Effort:
     engine: dict[str, Any] = field(default_factory=dict)  # how it ran
     processes: set[str] = field(default_factory=set)
 
-    def add(self, other: "Effort") -> None:
+    def add(self, other: "WorkerStatistics") -> None:
         for phase, value in other.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + value
         self.wall += other.wall
@@ -54,14 +54,14 @@ class Effort:
 
 
 @dataclass
-class Made:
+class ShardResult:
     """A shard from another process, and what it took."""
 
     shard: Shard
-    effort: Effort
+    statistics: WorkerStatistics
 
 
-class Workshop:
+class ShardWorker:
     """Makes shards of `folder`'s plan, each from its pictures alone: whoever makes it, and whenever, it comes out the
     same. A shard's first picture finds all slots of the engine empty, so that batches are the same too.
     """
@@ -75,7 +75,7 @@ class Workshop:
         processes: int = 1,
     ):
         """config: the run's own, in memory since a loss may be a function. workers: processes that read pictures; None
-        finds out, for a machine with `processes` workshops."""
+        finds out, for a machine with `processes` workers."""
         record = folder.record
         settings = record["settings"]
         self.folder = folder
@@ -95,15 +95,17 @@ class Workshop:
             capacity=min(folder.plan.shard_size, folder.plan.total),
         )
         torch.manual_seed(settings["seed"])
-        self._told = dict[str, float]()  # seconds by phase that an earlier effort() held
+        self._told = dict[str, float]()  # seconds by phase that an earlier statistics() held
         self._begun = time.perf_counter()
 
     @classmethod
-    def open(cls, out: Path, device: str | None = None, workers: int | None = None, processes: int = 1) -> "Workshop":
+    def open(
+        cls, out: Path, device: str | None = None, workers: int | None = None, processes: int = 1
+    ) -> "ShardWorker":
         """From what is on the disk alone, in any process on any machine that sees the files."""
         folder = RunFolder.open(out)
         config = OptimizationConfig.from_dict(folder.record["config"])
-        return cls(folder, load_again(folder, device), config, workers, processes)
+        return cls(folder, reload_autoencoder(folder, device), config, workers, processes)
 
     def make(
         self,
@@ -118,7 +120,7 @@ class Workshop:
         """
         self._begun = time.perf_counter()
         work = _Work(self.folder, numbers)
-        images = read_ahead(self.run.reader, work.keys(), work.source, self.workers)
+        images = prefetch(self.run.reader, work.keys(), work.source, self.workers)
         with ThreadPoolExecutor(1, "shards") as background:
             last = None
             for number in numbers:
@@ -133,25 +135,25 @@ class Workshop:
                     if last is not None:
                         self._timed_write(last.result)
                 except BaseException:
-                    shard.cut_short(self.run.finished())
+                    shard.commit_partial(self.run.finished())
                     raise
                 last = shard.finish()
             if last is not None:
                 self._timed_write(last.result)
 
-    def make_one(self, number: int) -> Made:
+    def make_one(self, number: int) -> ShardResult:
         """That shard, made and on the disk."""
         made: list[Shard] = []
         self.make([number], made.append)
-        return Made(made[0], self.effort())
+        return ShardResult(made[0], self.statistics())
 
-    def effort(self) -> Effort:
+    def statistics(self) -> WorkerStatistics:
         """Of what was made last."""
         now = dict(self.run.seconds)
         seconds = {phase: value - self._told.get(phase, 0.0) for phase, value in now.items()}
         self._told = now
         process = f"{os.getpid()} on {socket.gethostname()}"
-        return Effort(seconds, time.perf_counter() - self._begun, dict(self.run.engine), {process})
+        return WorkerStatistics(seconds, time.perf_counter() - self._begun, dict(self.run.engine), {process})
 
     def _timed_write(self, act: Callable[..., Any], *arguments: Any) -> None:
         begin = time.perf_counter()
@@ -185,7 +187,7 @@ class _Work:
         return [row.source for row in self.plan.rows(number) if row.source.name not in kept]
 
 
-def load_again(folder: RunFolder, device: str | None = None) -> Autoencoder:
+def reload_autoencoder(folder: RunFolder, device: str | None = None) -> Autoencoder:
     """The run's autoencoder, by its recorded name. Raises `UsageError` where that is impossible or gives another one."""
     settings, identity = folder.record["settings"], folder.record["vae"]
     if settings["vae"] is None:

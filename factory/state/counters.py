@@ -17,7 +17,7 @@ from .progress import Progress
 from .run_folder import RunFolder
 
 
-class Tally:
+class RunCounters:
     """Counts as pictures or shards come in. Raises `RunStoppedError` past `max_failures`, those of earlier attempts
     at this run included."""
 

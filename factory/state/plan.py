@@ -64,7 +64,7 @@ class FileState:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedImage:
     """A picture, its file and its mask's as they were."""
 
     source: Source  # with their hashes
@@ -72,7 +72,7 @@ class Planned:
     mask: FileState | None = None
 
     @classmethod
-    def of(cls, source: Source, masks: "Masks | None") -> "Planned":
+    def of(cls, source: Source, masks: "Masks | None") -> "PlannedImage":
         """Reads the files."""
         mask = None
         if masks is not None:
@@ -81,7 +81,7 @@ class Planned:
         return cls._with(source, FileState.of(source.path), mask)
 
     @classmethod
-    def parse(cls, line: bytes) -> "Planned":
+    def parse(cls, line: bytes) -> "PlannedImage":
         """A line of the plan."""
         facts = json.loads(line)
         source = Source(*(facts[key] for key in ("path", "relative", "name", "split")))
@@ -89,7 +89,7 @@ class Planned:
         return cls._with(source, FileState(*(facts[key] for key in ("path", "bytes", "mtime_ns", "sha256"))), mask)
 
     @classmethod
-    def _with(cls, source: Source, file: FileState, mask: FileState | None) -> "Planned":
+    def _with(cls, source: Source, file: FileState, mask: FileState | None) -> "PlannedImage":
         return cls(replace(source, sha256=file.sha256, mask_sha256=mask.sha256 if mask else None), file, mask)
 
     def line(self) -> str:
@@ -120,7 +120,7 @@ class Plan:
         """Opens it. Raises `DatasetError`."""
         self.path = path
         self._offsets = array("Q")  # of each shard's first row
-        self._last: tuple[int, list[Planned]] | None = None
+        self._last: tuple[int, list[PlannedImage]] | None = None
         try:
             with path.open("rb") as file:
                 header = json.loads(file.readline())
@@ -145,19 +145,19 @@ class Plan:
         """Its shards."""
         return len(self._offsets)
 
-    def rows(self, number: int) -> list[Planned]:
+    def rows(self, number: int) -> list[PlannedImage]:
         """Those of a shard."""
         if self._last is None or self._last[0] != number:
             with self.path.open("rb") as file:
                 file.seek(self._offsets[number])
-                self._last = number, [Planned.parse(line) for line in islice(file, self.shard_size)]
+                self._last = number, [PlannedImage.parse(line) for line in islice(file, self.shard_size)]
         return self._last[1]
 
-    def all_rows(self) -> Iterator[Planned]:
+    def all_rows(self) -> Iterator[PlannedImage]:
         """One by one."""
         with self.path.open("rb") as file:
             next(file)
-            yield from map(Planned.parse, file)
+            yield from map(PlannedImage.parse, file)
 
     def check_inputs(self, failed: Collection[str], numbers: Sequence[int] | None = None) -> None:
         """Raise `UsageError` naming files that are gone or were edited since; `failed`: pictures that may be. numbers:
@@ -167,7 +167,7 @@ class Plan:
             found = (
                 (row, what)
                 for some in _batches(rows)
-                for row, what in zip(some, pool.map(Planned.changed, some), strict=True)
+                for row, what in zip(some, pool.map(PlannedImage.changed, some), strict=True)
             )
             named = [what for row, what in found if what and row.source.name not in failed]
         if named:
@@ -187,7 +187,7 @@ class Plan:
 
     def renew(self, names: set[str], masks: "Masks | None") -> "Plan":
         """Take the files of these pictures as they are now; -> the plan, opened again."""
-        rows = (Planned.of(row.source, masks) if row.source.name in names else row for row in self.all_rows())
+        rows = (PlannedImage.of(row.source, masks) if row.source.name in names else row for row in self.all_rows())
         _write(self.path, self.total, self.shard_size, rows)
         return Plan(self.path)
 
@@ -197,10 +197,10 @@ def auto_shard_size(total: int) -> int:
     return max(LEAST_SHARD, min(MOST_SHARD, -(-total // PART)))
 
 
-def _planned(sources: Sequence[Source], masks: "Masks | None") -> Iterator[Planned]:
+def _planned(sources: Sequence[Source], masks: "Masks | None") -> Iterator[PlannedImage]:
     with ThreadPoolExecutor(THREADS) as pool:
         for some in _batches(iter(sources)):
-            yield from pool.map(partial(Planned.of, masks=masks), some)
+            yield from pool.map(partial(PlannedImage.of, masks=masks), some)
 
 
 def _batches(items: Iterator[T]) -> Iterator[list[T]]:
@@ -208,7 +208,7 @@ def _batches(items: Iterator[T]) -> Iterator[list[T]]:
         yield some
 
 
-def _write(path: Path, total: int, shard_size: int, rows: Iterator[Planned]) -> None:
+def _write(path: Path, total: int, shard_size: int, rows: Iterator[PlannedImage]) -> None:
     header = {"schema": SCHEMA, "total": total, "shard_size": shard_size}
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(header) + "\n")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # it brings torch along, which `relatent info` does without
     from ...engine.inputs.masks import Masks
 
 # settings that say how a run goes on, not what comes out
-FREE_SETTINGS = ("input", "formats", "shard_size", "device")
+CHANGEABLE_SETTINGS = ("input", "formats", "shard_size", "device")
 
 
 class RunFolder:
@@ -177,7 +177,7 @@ def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
     differences = []
     for section in ("settings", "config", "vae"):
         old, new = found.get(section, {}), wanted[section]
-        keys = [key for key in new if section != "settings" or key not in FREE_SETTINGS]
+        keys = [key for key in new if section != "settings" or key not in CHANGEABLE_SETTINGS]
         differences += [f"{key} was {old.get(key)!r}, now {new[key]!r}" for key in keys if old.get(key) != new[key]]
     if differences:
         raise UsageError(

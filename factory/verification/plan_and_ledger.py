@@ -10,7 +10,7 @@ LOST = "restore it from a copy; without it the run can neither go on nor be repa
 REMOVE = "remove that line: what it tells of is then found unfinished, and `relatent resume {out}` does it again"
 
 
-def check_books(folder: RunFolder) -> Damage | None:
+def check_plan_and_ledger(folder: RunFolder) -> Damage | None:
     """The first thing wrong with them. A run that has not come to its plan has none."""
     if not folder.planned:
         if folder.ledger.path.exists():

@@ -10,9 +10,9 @@ from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.errors import UsageError
 from ...engine.optimization.config import OptimizationConfig
 from ...exporters.base.destination import foreign_files
-from ..api import attempt, sum_up
+from ..api import run_attempt, write_summary
 from ..executors.base import Execution, make_shards
-from ..executors.worker import check_identity, load_again
+from ..executors.worker import check_identity, reload_autoencoder
 from ..export import export_run
 from ..state.run_folder import RunFolder
 from .findings import Damage
@@ -34,13 +34,13 @@ def repair_run(folder: RunFolder, damage: list[Damage], autoencoder: Autoencoder
                 "shards again, call relatent.verify_run(out, repair=True, autoencoder=…)"
             )
         if autoencoder is None:
-            autoencoder = load_again(folder, device)
+            autoencoder = reload_autoencoder(folder, device)
         else:
             check_identity(folder, autoencoder)
-    with attempt(folder, started, time.perf_counter() - started) as seconds:
+    with run_attempt(folder, started, time.perf_counter() - started) as seconds:
         if autoencoder is not None and _remake(folder, broken, autoencoder, seconds):
             outputs = set(folder.ledger.exports())  # they hold, or belong to, what was there before
-        sum_up(folder, seconds)
+        write_summary(folder, seconds)
         begin = time.perf_counter()
         _export(folder, outputs)
         seconds["export"] = time.perf_counter() - begin

@@ -12,7 +12,7 @@ from ...engine.inputs.prefetch import Reader
 from ...engine.losses.metrics import psnr
 from ...engine.records import Outcome, Record
 from ...exporters.hdf5.exporter import open_file, read_rows
-from ..executors.worker import check_identity, load_again
+from ..executors.worker import check_identity, reload_autoencoder
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder
 
@@ -35,7 +35,7 @@ def decode_sample(
         return report, wrong
     try:
         if autoencoder is None:
-            autoencoder = load_again(folder, device)
+            autoencoder = reload_autoencoder(folder, device)
         else:
             check_identity(folder, autoencoder)
         reader = _reader(folder, autoencoder)

@@ -8,7 +8,7 @@ from ..state.ledger import Shard
 from ..state.run_folder import RunFolder, locked
 from .exports import export_fault, virtual_fault
 from .findings import Damage, Findings
-from .plan_and_ledger import check_books
+from .plan_and_ledger import check_plan_and_ledger
 from .sample import decode_sample
 from .shards import shard_fault
 
@@ -47,7 +47,7 @@ def verify_run(
 def examine(folder: RunFolder, autoencoder: Autoencoder | None, device: str | None) -> Findings:
     """One pass over everything."""
     found = Findings(folder.record["status"])
-    fault = check_books(folder)
+    fault = check_plan_and_ledger(folder)
     if fault is not None:
         found.damage.append(fault)  # without them there is nothing to compare with
         return found

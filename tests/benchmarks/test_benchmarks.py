@@ -13,7 +13,7 @@ from relatent.benchmarks.bench_reader import table as reader_table
 from relatent.benchmarks.results import write_result
 from relatent.benchmarks.suite import Suite, _without_nan, table
 from relatent.benchmarks.timing import measure
-from relatent.cli.main.main import main
+from relatent.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = ("PIL", "diffusers", "vae_toolkit", "safetensors", "tqdm", "matplotlib", "skimage", "torchvision", "onnx")

@@ -12,7 +12,7 @@ import relatent
 import torch
 from helpers import picture
 from PIL import Image
-from relatent.cli.main.main import main
+from relatent.cli.main import main
 
 
 def relatent_process(*arguments, **options):
@@ -31,7 +31,7 @@ def strict(text):
 
 def test_help_and_import_load_nothing_heavy():
     code = (
-        "import sys, relatent, relatent.cli.main; relatent.cli.main.build_parser().format_help(); "
+        "import sys, relatent; from relatent.cli.main import build_parser; build_parser().format_help(); "
         "heavy = {'torch', 'numpy', 'diffusers', 'h5py', 'PIL', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import picture
+from helpers import bad_files, picture
 from PIL import Image
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder, load_optimized_dataset, optimize_directory
 from relatent.engine.errors import DatasetError, UsageError
@@ -15,7 +15,6 @@ from relatent.engine.optimization.batcher import AUTO_BATCH, ImageRun
 from relatent.engine.records import Failure, Record
 from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
-from test_images import bad_files
 
 QUICK = OptimizationConfig(iterations=3)
 ENCODES_ONCE = OptimizationConfig(iterations=3, warm_start=0, precondition=False)

@@ -27,13 +27,13 @@ def pictures(tmp_path):
 def at_once(monkeypatch):
     """The process starts with the run; -> the ids of those that did."""
     monkeypatch.setattr(beside, "DELAY", 0.0)
-    started, start = [], beside.Beside._start
+    started, start = [], beside.BackgroundExporter._start
 
     def noted(self):
         start(self)
         started.append(self._process.pid)
 
-    monkeypatch.setattr(beside.Beside, "_start", noted)
+    monkeypatch.setattr(beside.BackgroundExporter, "_start", noted)
     return started
 
 
@@ -68,14 +68,14 @@ def test_what_is_written_beside_is_what_an_export_writes(pictures, vae_folder, t
 
 def test_a_short_run_starts_no_process(pictures, vae_folder, tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr(beside.Beside, "_start", lambda self: started.append(self))
+    monkeypatch.setattr(beside.BackgroundExporter, "_start", lambda self: started.append(self))
     record = optimize(pictures, tmp_path / "out", vae_folder, formats=["safetensors"])
     assert started == []
     assert record["outputs"] == {"safetensors": str(tmp_path / "out" / FORMATS["safetensors"][2])}
 
 
 def test_a_process_that_is_killed_costs_nothing_but_its_work(pictures, vae_folder, tmp_path, at_once, monkeypatch):
-    finish = beside.Beside.finish
+    finish = beside.BackgroundExporter.finish
 
     def killed(self):
         self._settle()
@@ -83,7 +83,7 @@ def test_a_process_that_is_killed_costs_nothing_but_its_work(pictures, vae_folde
         self._process.join()
         return finish(self)
 
-    monkeypatch.setattr(beside.Beside, "finish", killed)
+    monkeypatch.setattr(beside.BackgroundExporter, "finish", killed)
     record = optimize(pictures, tmp_path / "out", vae_folder, formats=["webdataset"])
     assert at_once
     assert record["status"] == "done"
@@ -97,13 +97,13 @@ def test_a_process_that_is_killed_costs_nothing_but_its_work(pictures, vae_folde
 @pytest.mark.parametrize("listens", [True, False])
 def test_a_run_that_stops_takes_the_process_with_it(pictures, vae_folder, tmp_path, at_once, monkeypatch, listens):
     if not listens:
-        start = beside.Beside._start
+        start = beside.BackgroundExporter._start
 
         def stopped(self):
             start(self)
             os.kill(self._process.pid, signal.SIGSTOP)
 
-        monkeypatch.setattr(beside.Beside, "_start", stopped)
+        monkeypatch.setattr(beside.BackgroundExporter, "_start", stopped)
     (pictures / "11.png").write_bytes(b"no picture")
     with pytest.raises(RunStoppedError, match="--max-failures 0"):
         optimize(pictures, tmp_path / "out", vae_folder, formats=["webdataset", "png"], max_failures=0)

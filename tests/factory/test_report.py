@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from helpers import picture
 from PIL import Image
-from relatent.cli.main.main import main
+from relatent.cli.main import main
 from relatent.engine.optimization.batcher import ImageRun
 from relatent.factory import report
 from relatent.factory.state.run_folder import RunFolder

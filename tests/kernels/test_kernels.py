@@ -150,15 +150,15 @@ def adam_state(shape, low=torch.float32, gradient=torch.float32):
     tensors = {
         "latents": images(shape), "gradient": images(shape, seed=1).to(gradient), "exp_avg": images(shape, seed=2) * 0.1,
         "exp_avg_sq": images(shape, seed=3).square() * 0.01, "best_latents": torch.zeros(shape, device=DEVICE),
-        "low": torch.zeros(shape, device=DEVICE, dtype=low), "best_loss": torch.full((count,), 9.0, device=DEVICE),
+        "decoder_input": torch.zeros(shape, device=DEVICE, dtype=low), "best_loss": torch.full((count,), 9.0, device=DEVICE),
     }  # fmt: skip
     flags = {
         "loss": torch.arange(count, device=DEVICE).float(),
         "improved": torch.arange(count, device=DEVICE) % 2 == 0,
         "active": torch.arange(count, device=DEVICE) % 3 != 1,
         "step": torch.arange(1, count + 1, dtype=torch.int32, device=DEVICE),
-        "rate": torch.linspace(0.01, 0.2, count, device=DEVICE),
-        "factor": torch.linspace(1.0, 0.5, count, device=DEVICE),
+        "learning_rate": torch.linspace(0.01, 0.2, count, device=DEVICE),
+        "gradient_scale": torch.linspace(1.0, 0.5, count, device=DEVICE),
     }
     return tensors, flags
 
@@ -167,9 +167,9 @@ def decay(flags, betas):
     """Constant decay rates, and ε."""
     step = flags["step"]
     return {
-        "beta1": torch.full_like(flags["rate"], betas[0]),
-        "correction1": (1.0 - betas[0] ** step.double()).float(),
-        "eps": torch.full_like(flags["rate"], 1e-8),
+        "beta1": torch.full_like(flags["learning_rate"], betas[0]),
+        "bias_correction1": (1.0 - betas[0] ** step.double()).float(),
+        "eps": torch.full_like(flags["learning_rate"], 1e-8),
         "beta2": betas[1],
     }
 
@@ -177,25 +177,25 @@ def decay(flags, betas):
 @pytest.mark.parametrize("shape", [(4, 4, 32, 32), (5, 4, 7, 3), (1, 1, 1, 1)])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5)])
 def test_fused_adam_equals_torch_adam(shape, betas):
-    """Each image against torch.optim.Adam in fp64, with its own step count, rate and flags."""
+    """Each image against torch.optim.Adam in fp64, with its own step count, learning_rate and flags."""
     tensors, flags = adam_state(shape)
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     fused_adam(*tensors.values(), **flags, **decay(flags, betas))
     for i in range(shape[0]):
         parameter = before["latents"][i].double().clone().requires_grad_(True)
-        optimizer = torch.optim.Adam([parameter], lr=flags["rate"][i].item(), betas=betas, eps=1e-8)
+        optimizer = torch.optim.Adam([parameter], lr=flags["learning_rate"][i].item(), betas=betas, eps=1e-8)
         optimizer.state[parameter] = {
             "step": torch.tensor(flags["step"][i].item() - 1.0),
             "exp_avg": before["exp_avg"][i].double().clone(),
             "exp_avg_sq": before["exp_avg_sq"][i].double().clone(),
         }
-        parameter.grad = before["gradient"][i].double() * flags["factor"][i].item()
+        parameter.grad = before["gradient"][i].double() * flags["gradient_scale"][i].item()
         active = bool(flags["active"][i])
         if active:
             optimizer.step()
             close(tensors["exp_avg"][i], optimizer.state[parameter]["exp_avg"])
             close(tensors["exp_avg_sq"][i], optimizer.state[parameter]["exp_avg_sq"])
-            assert torch.equal(tensors["low"][i], tensors["latents"][i])
+            assert torch.equal(tensors["decoder_input"][i], tensors["latents"][i])
         close(tensors["latents"][i], parameter.detach())
         improved = bool(flags["improved"][i])
         kept = before["latents"][i] if improved else before["best_latents"][i]
@@ -207,8 +207,8 @@ def test_fused_adam_equals_torch_adam(shape, betas):
 def test_fused_adam_writes_the_decoders_copy(dtype):
     tensors, flags = adam_state((4, 4, 9, 5), low=dtype, gradient=dtype)
     expected = {name: tensor.clone() for name, tensor in tensors.items()}
-    expected["low"].copy_(tensors["latents"])  # where an image is not active its copy stays
-    tensors["low"].copy_(tensors["latents"])
+    expected["decoder_input"].copy_(tensors["latents"])  # where an image is not active its copy stays
+    tensors["decoder_input"].copy_(tensors["latents"])
     fused_adam(*tensors.values(), **flags, **decay(flags, (0.8, 0.95)))
     reference.fused_adam_reference(*expected.values(), **flags, **decay(flags, (0.8, 0.95)))
     for name, tensor in tensors.items():

@@ -9,7 +9,7 @@ from helpers import picture
 from PIL import Image
 from relatent import LatentOptimizer, load_autoencoder, preset
 from relatent.benchmarks.research import learned_step
-from relatent.benchmarks.research.evaluation_counter import Meter, count_costs
+from relatent.benchmarks.research.evaluation_counter import EvaluationCounter, count_costs
 from relatent.engine.losses.metrics import from_uint8
 
 
@@ -65,9 +65,9 @@ def test_a_network_begins_as_no_help_and_learns_some(tiny):
 def test_its_operations_are_counted(tiny):
     target = photographs(64, 0)[0]
     costs = count_costs(tiny, target)
-    meter = Meter(tiny, target, costs, 3.5)
-    meter.finish(learned_step.helped(meter, learned_step.LearnedStep(4, 8, steps=2)))
-    assert 3.0 < meter.work < 3.2  # three iterations, in two of them the network's operations
+    counter = EvaluationCounter(tiny, target, costs, 3.5)
+    counter.finish(learned_step.helped(counter, learned_step.LearnedStep(4, 8, steps=2)))
+    assert 3.0 < counter.work < 3.2  # three iterations, in two of them the network's operations
 
 
 def test_the_command(tmp_path, capsys):

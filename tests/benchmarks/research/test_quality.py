@@ -1,4 +1,4 @@
-"""The measured search: what the meter counts, what the methods spend, and both commands, whole and small."""
+"""The measured search: what the counter counts, what the methods spend, and both commands, whole and small."""
 
 import json
 import math
@@ -10,9 +10,8 @@ from helpers import picture
 from PIL import Image
 from relatent import Autoencoder, load_autoencoder
 from relatent.benchmarks import peers
-from relatent.benchmarks.research import quality, tuning
-from relatent.benchmarks.research import time_to_target as race
-from relatent.benchmarks.research.evaluation_counter import Meter, Run, count_costs
+from relatent.benchmarks.research import quality, time_to_target, tuning
+from relatent.benchmarks.research.evaluation_counter import EvaluationCounter, Run, count_costs
 from relatent.benchmarks.research.learned import Learned
 from relatent.benchmarks.research.methods import METHODS, STANDARD, Method
 from relatent.engine.losses.metrics import from_uint8
@@ -65,34 +64,34 @@ def test_costs_are_shares_of_an_iteration(costs, tiny):
 
 def test_the_meter_counts_and_records(tiny, costs):
     target = photograph(0)
-    meter = Meter(tiny, target, costs, budget=10.0)
-    gradient, image = meter.gradient(meter.start)
-    assert meter.work == 1.0
-    meter.encode(image)
-    assert meter.work == pytest.approx(1.0 + costs.encode)
-    moved = meter.start - 1e-3 * meter.sigma * gradient / gradient.abs().max()
+    counter = EvaluationCounter(tiny, target, costs, budget=10.0)
+    gradient, image = counter.gradient(counter.start)
+    assert counter.work == 1.0
+    counter.encode(image)
+    assert counter.work == pytest.approx(1.0 + costs.encode)
+    moved = counter.start - 1e-3 * counter.sigma * gradient / gradient.abs().max()
     with torch.no_grad():
-        meter.decode(moved)
-    assert meter.work == pytest.approx(1.0 + costs.encoder_step)
-    meter.spend(costs.iteration_flops / 4)
+        counter.decode(moved)
+    assert counter.work == pytest.approx(1.0 + costs.encoder_step)
+    counter.spend(costs.iteration_flops / 4)
     spent = 1.25 + costs.encoder_step
-    assert meter.work == pytest.approx(spent)
-    assert meter.iterations() == int(10.0 - spent)
-    assert meter.affords(10.0 - spent)
-    assert not meter.affords(10.01 - spent)
-    run = meter.finish(meter.start)
-    errors = [(tiny.decode(each) - target).square().mean().item() for each in (meter.start, moved, meter.start)]
+    assert counter.work == pytest.approx(spent)
+    assert counter.iterations() == int(10.0 - spent)
+    assert counter.affords(10.0 - spent)
+    assert not counter.affords(10.01 - spent)
+    run = counter.finish(counter.start)
+    errors = [(tiny.decode(each) - target).square().mean().item() for each in (counter.start, moved, counter.start)]
     assert [row[2] for row in run.rows] == pytest.approx(errors, rel=1e-5)
     assert [row[0] for row in run.rows] == pytest.approx([0.0, 1.0 + costs.encode, spent])
     assert run.rows[0][1] < run.rows[1][1] < run.seconds
     assert errors[1] < errors[0]  # downhill, and that one is what counts in the end
     assert run.gain_db > 0
     with pytest.raises(ValueError, match="Learned"):
-        meter.learned  # noqa: B018
+        counter.learned  # noqa: B018
 
 
 def test_recording_takes_none_of_the_time(tiny, costs, monkeypatch):
-    meter = Meter(tiny, photograph(0), costs, budget=10.0)
+    counter = EvaluationCounter(tiny, photograph(0), costs, budget=10.0)
     now = 100.0
 
     def clock() -> float:  # each look at the clock is a second later
@@ -100,11 +99,11 @@ def test_recording_takes_none_of_the_time(tiny, costs, monkeypatch):
         now += 1.0
         return now
 
-    monkeypatch.setattr(meter, "_now", clock)
-    meter._begun = clock()
+    monkeypatch.setattr(counter, "_now", clock)
+    counter._begun = clock()
     with torch.no_grad():
-        meter.decode(meter.start)  # looks once for the row's time, twice around the recording
-    assert meter.seconds == 3.0
+        counter.decode(counter.start)  # looks once for the row's time, twice around the recording
+    assert counter.seconds == 3.0
 
 
 def test_gains_are_the_best_so_far():
@@ -135,17 +134,17 @@ def test_claims_are_by_mean_gain():
 def test_a_method_gains_and_counts_all_it_does(tiny, costs, learned, name):
     learned.curvature, learned.surrogate, learned.channel_rates  # noqa: B018  # beforehand, on no method's account
     method = METHODS[name]
-    meter = Meter(tiny, photograph(3), costs, 5.0, learned)
+    counter = EvaluationCounter(tiny, photograph(3), costs, 5.0, learned)
     spent_elsewhere = []
-    meter.spend = lambda flops: (spent_elsewhere.append(flops), Meter.spend(meter, flops))
+    counter.spend = lambda flops: (spent_elsewhere.append(flops), EvaluationCounter.spend(counter, flops))
     tiny.decoded = tiny.graphs = tiny.encoded = 0
-    latents = method.search(meter, **method.settings)
+    latents = method.search(counter, **method.settings)
     work = tiny.graphs + (tiny.decoded - tiny.graphs) * costs.decode + tiny.encoded * costs.encode
-    assert meter.work == pytest.approx(work + sum(spent_elsewhere) / costs.iteration_flops)
-    assert 2.0 < meter.work <= 5.0 + 1e-6
-    assert sum(spent_elsewhere) < 0.05 * costs.iteration_flops * meter.work
-    run = meter.finish(latents)
-    assert run.work == meter.work
+    assert counter.work == pytest.approx(work + sum(spent_elsewhere) / costs.iteration_flops)
+    assert 2.0 < counter.work <= 5.0 + 1e-6
+    assert sum(spent_elsewhere) < 0.05 * costs.iteration_flops * counter.work
+    run = counter.finish(latents)
+    assert run.work == counter.work
     gains = run.gains([row[0] for row in run.rows])
     assert gains[0] == 0.0
     assert gains == sorted(gains)
@@ -293,12 +292,12 @@ def test_the_original_stops_at_a_gain():
     torch.testing.assert_close(latents, calls[-1])
 
 
-def test_the_race_whole(splits, tmp_path, capsys):
+def test_time_to_target_whole(splits, tmp_path, capsys):
     given = ["--bsds500", str(splits), "--size", "64", "--limit", "1", "--target-gain", "0.5", "--device", "cpu"]
-    assert race.main([*given, "--out", str(tmp_path)]) == 0
-    (path,) = tmp_path.glob("race-*.json")
+    assert time_to_target.main([*given, "--out", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob("time_to_target-*.json")
     content = json.loads(path.read_text())
     rows = content["results"]["tiny"]
     assert [row["method"] for row in rows] == ["original, published", "original, default", "relatent"]
     assert all(row["reached"] == 1 and row["gain_db"] > 0.4 and row["mean_seconds"] > 0 for row in rows)
-    assert race.table(content["results"]) in capsys.readouterr().out
+    assert time_to_target.table(content["results"]) in capsys.readouterr().out

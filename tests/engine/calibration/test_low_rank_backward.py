@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import small_kl
-from relatent.benchmarks.research.evaluation_counter import count_costs, thinned_iteration
+from relatent.benchmarks.research.evaluation_counter import count_costs, low_rank_iteration
 from relatent.engine.autoencoders.loading import load_autoencoder
 from relatent.engine.autoencoders.rewrite import FrozenConv2d
 from relatent.engine.calibration import low_rank_backward as module
-from relatent.engine.calibration.low_rank_backward import measure, thinning
+from relatent.engine.calibration.low_rank_backward import low_rank_backward, measure
 from relatent.engine.calibration.preconditioner import preconditioner
 from relatent.engine.errors import UsageError
 from relatent.engine.inputs.images import load_image
@@ -53,7 +53,7 @@ def test_projections_enter_at_both_sides(stride, kernel, transposed, sides):
     if sides[1]:
         expected = torch.einsum("is,sj,bjhw->bihw", factors[1][1], factors[1][0], expected)
     before = conv(x)
-    conv.thin(*(each if wanted else None for each, wanted in zip(factors, sides, strict=True)))
+    conv.set_low_rank(*(each if wanted else None for each, wanted in zip(factors, sides, strict=True)))
     torch.testing.assert_close(conv(x), before, rtol=0.0, atol=0.0)
     torch.testing.assert_close(torch.autograd.grad(conv(x), x, pull)[0], expected)
 
@@ -70,10 +70,10 @@ def test_gradients_are_as_near_as_was_asked_for(tiny, photograph):
     exact = gradient(tiny.decode)
     found, works = [], []
     for error in (0.05, 0.15):
-        decode, _ = tiny.loop_decoder("fp32", thinned=thinning(tiny, SHAPE, error))
+        decode, _ = tiny.loop_decoder("fp32", low_rank=low_rank_backward(tiny, SHAPE, error))
         torch.testing.assert_close(decode(latents), tiny.decode(latents), rtol=1e-4, atol=1e-4)
         found.append(float((gradient(decode) - exact).norm() / exact.norm()))
-        works.append(thinned_iteration(tiny, count_costs(tiny, photograph), photograph, error))
+        works.append(low_rank_iteration(tiny, count_costs(tiny, photograph), photograph, error))
     assert 0.0 < found[0] < 0.1 < found[1] < 0.3
     assert works[1] < works[0] < 0.85
 
@@ -97,24 +97,24 @@ def test_the_last_iterations_are_exact(tiny, photograph):
         config = OptimizationConfig(precision="fp32", **settings)
         return get_loop(tiny, config, "fp32", latents, photograph, bucket=False)
 
-    assert (loop().exact, loop().polish) == (False, 13)
-    assert (loop(gradient_error=0.0).exact, loop(gradient_error=0.0).polish) == (True, 0)
+    assert (loop().exact, loop().refinement_iterations) == (False, 13)
+    assert (loop(gradient_error=0.0).exact, loop(gradient_error=0.0).refinement_iterations) == (True, 0)
 
 
 def test_measured_once_and_stored(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     vae = load_autoencoder("tiny", device="cpu")
-    first = thinning(vae, SHAPE, 0.3)
-    (stored,) = (tmp_path / "relatent" / "thinnings").iterdir()
+    first = low_rank_backward(vae, SHAPE, 0.3)
+    (stored,) = (tmp_path / "relatent" / "low_rank_factors").iterdir()
     again = load_autoencoder("tiny", device="cpu")
     monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("measured although it is stored"))
-    for name, factors in thinning(again, (4, 40, 30), 0.3).items():
+    for name, factors in low_rank_backward(again, (4, 40, 30), 0.3).items():
         torch.testing.assert_close(factors, first[name], rtol=0.0, atol=0.0)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     stored.write_bytes(b"damaged")
-    again.thinnings.clear()
-    assert thinning(again, SHAPE, 0.3).keys() == first.keys()
+    again.low_rank_factors.clear()
+    assert low_rank_backward(again, SHAPE, 0.3).keys() == first.keys()
 
 
 def test_without_an_encoder_noise_will_do(tiny):
@@ -135,10 +135,10 @@ class Fixed(torch.nn.Module):
 
 
 def test_what_cannot_be_thinned_stays_exact(tiny):
-    assert thinning(tiny, SHAPE, 0.0) is None
-    assert thinning(tiny, (64,), 0.1) is None
+    assert low_rank_backward(tiny, SHAPE, 0.0) is None
+    assert low_rank_backward(tiny, (64,), 0.1) is None
     function = load_autoencoder(lambda z: F.interpolate(z[:, :3], scale_factor=8), device="cpu")
-    assert thinning(function, SHAPE, 0.1) is None
+    assert low_rank_backward(function, SHAPE, 0.1) is None
     assert (
         measure(load_autoencoder(Fixed(tiny.decoder), device="cpu"), preconditioner(tiny, SHAPE), (16, 16), 0.1) == {}
     )
@@ -152,5 +152,5 @@ def test_a_nonsensical_error_is_refused():
 
 def test_small_decoders_have_little_to_leave_out():
     vae = load_autoencoder(small_kl(), device="cpu")
-    decode, _ = vae.loop_decoder("fp32", True, thinning(vae, (4, 8, 8), 0.1))
+    decode, _ = vae.loop_decoder("fp32", True, low_rank_backward(vae, (4, 8, 8), 0.1))
     assert decode(torch.zeros(1, 4, 8, 8)).shape == (1, 3, 64, 64)

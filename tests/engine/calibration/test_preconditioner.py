@@ -91,7 +91,7 @@ def test_gradient_is_the_adjoint(filter_):
     latents = torch.randn(2, 4, 7, 6)
     slots = Slots.empty(latents, torch.zeros(2, 3, 56, 48), OptimizationConfig(), torch.float32, False, filter_)
     w, g = torch.randn_like(latents), torch.randn_like(latents)
-    left, right = (slots.decodable(w) * g).sum(), (w * slots.pull_back(g)).sum()
+    left, right = (slots.to_latents(w) * g).sum(), (w * slots.vjp(g)).sum()
     torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
 
 
@@ -99,14 +99,14 @@ def test_slots_hand_out_latents(filter_):
     latents, origin = torch.randn(2, 4, 6, 6), torch.randn(2, 4, 6, 6)
     slots = Slots.empty(latents, torch.zeros(2, 3, 48, 48), OptimizationConfig(), torch.bfloat16, False, filter_)
     slots.load([0, 1], latents, torch.zeros(2, 3, 48, 48), OptimizationConfig(), origin=origin)
-    torch.testing.assert_close(slots.settle().latents, origin)
+    torch.testing.assert_close(slots.in_latent_space().latents, origin)
     assert torch.equal(slots.initial, latents)
     slots.latents.normal_()
     part = slots.take([1], torch.float32)
     expected = origin[1:] + F.conv2d(slots.latents[1:], filter_, padding=2)
-    torch.testing.assert_close(part.low.detach(), expected)
-    torch.testing.assert_close(part.settle().latents, expected)
-    assert part.settle().preconditioner is None
+    torch.testing.assert_close(part.decoder_input.detach(), expected)
+    torch.testing.assert_close(part.in_latent_space().latents, expected)
+    assert part.in_latent_space().preconditioner is None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -1,13 +1,12 @@
 """Real files of every kind, good and bad."""
 
-import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from helpers import picture
+from helpers import bad_files, picture
 from PIL import Image, ImageCms
 from relatent.engine.errors import ImageError, UsageError
 from relatent.engine.inputs.images import check_fit, load_image
@@ -143,33 +142,6 @@ def test_bad_fit_and_background():
         check_fit("stretch", "white")
     with pytest.raises(UsageError, match="no colour"):
         check_fit("crop", "whitish")
-
-
-def bad_files(folder):
-    """name -> words of the reason."""
-    (folder / "text.png").write_text("this is no image")
-    (folder / "empty.jpg").write_bytes(b"")
-    buffer = io.BytesIO()
-    Image.fromarray(picture(200, 200)).save(buffer, "JPEG")
-    (folder / "truncated.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    buffer = io.BytesIO()
-    Image.fromarray(picture(200, 200)).save(buffer, "PNG")
-    (folder / "truncated.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    Image.new("1", (12_000, 12_000)).save(folder / "bomb.png")  # a few kB, 144 MP
-    Image.new("1", (20_000, 20_000)).save(folder / "bigger-bomb.png")  # 400 MP, where Pillow itself refuses
-    Image.fromarray(picture(200, 200)[:5, :7]).save(folder / "small.png")
-    (folder / "folder.png").mkdir()
-    return {
-        "text.png": "no image",
-        "empty.jpg": "no image",
-        "truncated.jpg": "truncated",
-        "truncated.png": "truncated",
-        "bomb.png": "12000×12000 pixels, over the limit",
-        "bigger-bomb.png": "too large",
-        "small.png": "expected at least 8×8.*found 7×5",
-        "folder.png": "unreadable",
-        "missing.png": "No such file",
-    }
 
 
 def test_bad_files_name_their_fault(tmp_path):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import relatent
 import torch
-from helpers import picture, small_kl
+from helpers import assert_same, picture, small_kl, started
 from PIL import Image
 from relatent import LatentOptimizer, OptimizationConfig, optimize_directory
-from relatent.cli.main.main import main
+from relatent.cli.main import main
 from relatent.engine.errors import ImageError, UsageError
 from relatent.engine.inputs.images import LoadedImage, load_grey, load_image
 from relatent.engine.inputs.masks import Masks
@@ -21,9 +21,8 @@ from relatent.engine.losses.metrics import mean_squared_error, quality
 from relatent.engine.optimization import loop as loops
 from relatent.engine.optimization.checks import check_weights
 from relatent.engine.optimization.step import build_step
-from relatent.factory.state.plan import Planned
+from relatent.factory.state.plan import PlannedImage
 from relatent.factory.state.run_folder import RunFolder
-from test_engine import assert_same, started
 from torch import nn
 
 EXACT = OptimizationConfig(iterations=8, precision="fp32", convergence_threshold=0.0)
@@ -291,10 +290,10 @@ def test_a_mask_that_changes_while_the_run_goes_on_fails_its_picture(photographs
     masks = tmp_path / "masks"
     write_masks(photographs, masks)
     source = next(source for source in discover(photographs) if source.name == "first")
-    row = Planned.of(source, Masks(masks))
+    row = PlannedImage.of(source, Masks(masks))
     reader = Reader(32, masks=Masks(masks))
     assert isinstance(reader.read(row.source), LoadedImage)
-    assert Planned.parse(row.line().encode()) == row
+    assert PlannedImage.parse(row.line().encode()) == row
     Image.new("L", (64, 48), 255).save(masks / "train" / "first.gif")
     failed = reader.read(row.source)
     assert failed.reason == f"mask {masks / 'train' / 'first.gif'}: changed since the run was planned"

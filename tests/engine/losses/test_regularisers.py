@@ -85,13 +85,13 @@ def test_the_loop_follows_the_total(small_vae, targets, loss, precision):
 
 def test_the_gradient_in_the_step_is_autograds(small_vae, targets):
     """With β = 0, what Adam's first moment holds is the whole gradient."""
+    from helpers import started
     from relatent.engine.optimization.step import build_step
-    from test_engine import started
 
     config = OptimizationConfig(iterations=2, regularisers=EVERYTHING, betas=(0.0, 0.0), precision="fp32")
     slots = started(small_vae, targets, config)
     slots.latents += 0.1 * torch.randn_like(slots.latents)
-    slots.low.data.copy_(slots.latents)
+    slots.decoder_input.data.copy_(slots.latents)
     z = slots.latents.clone().requires_grad_(True)
     total = build_objective("mse")(small_vae.decode(z), targets) + build_penalty(EVERYTHING)(z, slots.initial)
     (expected,) = torch.autograd.grad(total.sum(), z)

@@ -1,4 +1,4 @@
-"""The step in each of its forms, slots and refill, rewrites, polish, caching, batch size."""
+"""The step in each of its forms, slots and refill, rewrites, fp32 refinement, caching, batch size."""
 
 import copy
 import json
@@ -9,37 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import PLAIN, run_loop, small_kl
+from helpers import PLAIN, assert_same, run_loop, small_kl, started
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder
 from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES, REWRITES, prepare
 from relatent.engine.autoencoders.taef2 import build_decoder
 from relatent.engine.losses.metrics import psnr
 from relatent.engine.optimization import loop as loops
-from relatent.engine.optimization.loop import Loop, get_loop, polish_iterations
+from relatent.engine.optimization.loop import Loop, get_loop, refinement_iterations
 from relatent.engine.optimization.runners import CapturedRunner, choose_mode, replay_length
 from relatent.engine.optimization.slots import NON_FINITE, Slots
 from relatent.engine.optimization.step import build_step
 from relatent.engine.runtime.device import DTYPES
-from relatent.engine.runtime.memory import largest_that_pays
+from relatent.engine.runtime.memory import fastest_batch_size
 from torch import nn
 
 EXACT = OptimizationConfig(iterations=6, precision="fp32", convergence_threshold=0.0)
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def started(vae, targets, config=EXACT, dtype=torch.float32):
-    latents = vae.encode(targets)
-    slots = Slots.empty(latents, targets, config, dtype)
-    slots.load(list(range(len(targets))), latents, targets, config)
-    return slots
-
-
-def assert_same(found: Slots, expected: Slots, tolerance: float = 1e-4) -> None:
-    for name in Slots.names():
-        torch.testing.assert_close(
-            getattr(found, name).detach(), getattr(expected, name).detach(), rtol=tolerance, atol=tolerance,
-            equal_nan=True, msg=lambda text, name=name: f"{name}: {text}",
-        )  # fmt: skip
 
 
 @pytest.mark.parametrize("loss", ["mse", "huber", "mse + 0.1*ssim"])
@@ -298,7 +283,7 @@ def test_recomputing_changes_nothing_but_what_is_kept(small_vae, targets):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_polish_runs_the_last_iterations_in_fp32(small_vae, targets, precision, monkeypatch):
+def test_fp32_refinement_runs_the_last_iterations(small_vae, targets, precision, monkeypatch):
     seen = []
     original = small_vae.loop_decoder
 
@@ -307,7 +292,7 @@ def test_polish_runs_the_last_iterations_in_fp32(small_vae, targets, precision, 
         return (lambda z: seen.append((z.dtype, z.requires_grad)) or decode(z)), dtype
 
     monkeypatch.setattr(small_vae, "loop_decoder", watched)
-    config = OptimizationConfig(iterations=10, precision=precision, polish_iterations=3, convergence_threshold=0.0)
+    config = OptimizationConfig(iterations=10, precision=precision, refinement_iterations=3, convergence_threshold=0.0)
     result = LatentOptimizer(config).optimize(small_vae, small_vae.encode(targets[:1]), targets[:1])
     steps = [dtype for dtype, differentiated in seen if differentiated]
     assert steps == [DTYPES[precision]] * 7 + [torch.float32] * 3
@@ -322,11 +307,11 @@ def test_polish_runs_the_last_iterations_in_fp32(small_vae, targets, precision, 
         ({}, "cpu", 13),
         ({}, "cuda", 0),
         ({"iterations": 2}, "cpu", 1),
-        ({"polish_iterations": 50}, "cuda", 49),
+        ({"refinement_iterations": 50}, "cuda", 49),
     ],
 )
-def test_how_many_iterations_polish(settings, device, expected):
-    assert polish_iterations(OptimizationConfig(**settings), torch.device(device)) == expected
+def test_how_many_iterations_refine(settings, device, expected):
+    assert refinement_iterations(OptimizationConfig(**settings), torch.device(device)) == expected
 
 
 def test_bf16_loop_ends_where_fp32_does(targets):
@@ -392,7 +377,7 @@ def test_auto_takes_the_largest_batch_that_pays(per_image, fits, count, expected
             raise torch.OutOfMemoryError("full")
         return per_image[size] * size
 
-    assert largest_that_pays(seconds, count) == expected
+    assert fastest_batch_size(seconds, count) == expected
 
 
 @pytest.mark.gpu

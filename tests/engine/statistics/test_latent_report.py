@@ -8,7 +8,7 @@ import relatent
 import torch
 from helpers import picture
 from PIL import Image
-from relatent.cli.main.main import main
+from relatent.cli.main import main
 from relatent.engine.optimization.batcher import ImageRun
 from relatent.engine.records import Failure, Record
 from relatent.engine.statistics.latent_report import LatentReport

@@ -322,7 +322,7 @@ def test_mirrored_latents_are_never_the_flipped_array(run, records):
 
 
 def test_the_command_line_lists_every_format_and_answers_in_a_line(run, tmp_path, capsys, monkeypatch):
-    from relatent.cli.main.main import USAGE, build_parser, main
+    from relatent.cli.main import USAGE, build_parser, main
 
     monkeypatch.setenv("COLUMNS", "1000")  # argparse breaks lines at hyphens
 

@@ -5,7 +5,7 @@ import pytest
 import relatent
 import torch
 from relatent.engine.errors import UsageError
-from relatent.exporters.base.registry.onnx import export_onnx
+from relatent.exporters.formats.onnx import export_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -477,7 +477,7 @@ def test_known_autoencoders_have_the_trainers_own_names(run, records):
     ],
 )
 def test_crops_as_the_trainers_state_them(run, records, size, width, height, crop, hashed):
-    from relatent.exporters.base.registry.kohya import crop_ltrb
+    from relatent.exporters.formats.kohya import crop_ltrb
 
     assert crop_ltrb(size, width, height) == pytest.approx(crop)
     record = dataclasses.replace(

@@ -15,10 +15,10 @@ import torch
 from helpers import picture
 from PIL import Image
 from relatent.engine.errors import DatasetError, UsageError
-from relatent.exporters.base.registry.pt import check_memory, shard_bytes
-from relatent.exporters.hdf5.exporter.exporter import HDF5Exporter, columns, read_records
-from relatent.exporters.hdf5.exporter.virtual import write_virtual
+from relatent.exporters.formats.pt import check_memory, shard_bytes
+from relatent.exporters.hdf5.exporter import HDF5Exporter, columns, read_records
 from relatent.exporters.hdf5.shard_reader import ShardReader
+from relatent.exporters.hdf5.virtual import write_virtual
 from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
 

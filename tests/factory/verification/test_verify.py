@@ -13,7 +13,7 @@ import relatent
 import torch
 from helpers import flip, picture
 from PIL import Image
-from relatent.cli.main.main import main
+from relatent.cli.main import main
 from relatent.engine.errors import DatasetError, UsageError
 from relatent.exporters.files.atomic import file_sha256
 from relatent.factory.export import export_run
