@@ -13,9 +13,9 @@ from relatent.benchmarks.sd_decoder import CHANNELS, SDDecoder
 from relatent.benchmarks.timing import measure
 from relatent.engine.autoencoders.autoencoder import Autoencoder
 from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES
-from relatent.engine.calibration.preconditioner import preconditioner
 from relatent.engine.losses.metrics import psnr
 from relatent.engine.optimization.config import OptimizationConfig
+from relatent.engine.optimization.loop import coordinates_of
 from relatent.engine.optimization.presets import preset
 from relatent.engine.optimization.runners import CapturedRunner, CompiledRunner, EagerRunner, Runner, make_runner
 from relatent.engine.optimization.slots import Slots
@@ -59,12 +59,12 @@ class Problem:
     ) -> tuple[Slots, Any]:
         """Loaded slots and the iteration over them, for one of `DECODERS`."""
         self.autoencoder.rewrites, recompute = DECODERS[decoder]
-        decode, dtype = self.autoencoder.loop_decoder(precision, recompute)
+        loop_decoder = self.autoencoder.loop_decoder(precision, recompute)
         latents, targets = self.batch(batch, size)
-        filter_ = preconditioner(self.autoencoder, tuple(latents.shape[1:])) if config.precondition else None
-        slots = Slots.empty(latents, targets, config, dtype, preconditioner=filter_)
+        coordinates = coordinates_of(self.autoencoder, tuple(latents.shape[1:]), config.precondition)
+        slots = Slots.empty(latents, targets, config, loop_decoder.dtype, coordinates=coordinates)
         slots.load(list(range(batch)), latents, targets, config)
-        return slots, build_step(decode, config, self.device)
+        return slots, build_step(loop_decoder, config, self.device)
 
 
 def forms(

@@ -87,7 +87,7 @@ def optimize_directory(
     execution.check(autoencoder.device)
     size = size or autoencoder.native_size
     autoencoder.check_size(size)
-    check_loss(config.loss_function, (size, size), autoencoder.device)
+    check_loss(config.loss_function, (3, size, size), autoencoder.device)
     if "pt" in names:  # now, not after days
         from ..exporters.formats.pt import check_memory
 

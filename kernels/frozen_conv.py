@@ -2,10 +2,10 @@
 
     out = x ∗ w + b    ∂x = ∂out ∗ᵀ w
 
-torch's own convolution takes its input along into the backward pass even where only ∂x is asked for, and so does the
-graph that torch.compile makes of it: as many bytes as all the activations between the convolutions.
+torch's own convolution keeps its input for the backward pass even where only ∂x is asked for, and so does the graph that
+torch.compile makes of it: as many bytes as all the activations between the convolutions.
 
-The backward pass may also be thinned: a weight of fewer channels pulls back what is left of ∂out,
+The backward pass may also be a low-rank approximation, in which a weight of fewer channels takes part of ∂out back:
     ∂x ≈ expand · ((project · ∂out) ∗ᵀ reduced)
 """
 
@@ -15,12 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch.library import triton_op
 
+CONVOLVE = {4: F.conv2d, 5: F.conv3d}  # by the rank of the input
+TRANSPOSED = {4: F.conv_transpose2d, 5: F.conv_transpose3d}
+
 
 def _convolve(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int, padding: int, transposed: bool,
     project: torch.Tensor | None, reduced: torch.Tensor | None, expand: torch.Tensor | None,
 ) -> torch.Tensor:  # fmt: skip
-    convolve = F.conv_transpose2d if transposed else F.conv2d
+    convolve = TRANSPOSED[x.ndim] if transposed else CONVOLVE[x.ndim]
     return convolve(x, weight, bias, stride=stride, padding=padding)
 
 
@@ -32,19 +35,20 @@ def _save(ctx, inputs, output):
 
 def _backward(ctx, grad):
     weight, project, expand = ctx.saved_tensors
+    convolve = CONVOLVE[grad.ndim]
     if project is not None:
-        grad = F.conv2d(grad, project)
+        grad = convolve(grad, project)
     if ctx.transposed:
-        pulled = F.conv2d(grad, weight, stride=ctx.stride, padding=ctx.padding)
+        result = convolve(grad, weight, stride=ctx.stride, padding=ctx.padding)
     else:
-        missing = [  # rows and columns at the end that no output pixel reaches fully
+        missing = [  # rows and columns at the end that no output value reaches fully
             side - ((out - 1) * ctx.stride - 2 * ctx.padding + kernel)
             for side, out, kernel in zip(ctx.shape[2:], grad.shape[2:], weight.shape[2:], strict=True)
         ]
-        pulled = F.conv_transpose2d(grad, weight, stride=ctx.stride, padding=ctx.padding, output_padding=missing)
+        result = TRANSPOSED[grad.ndim](grad, weight, stride=ctx.stride, padding=ctx.padding, output_padding=missing)
     if expand is not None:
-        pulled = F.conv2d(pulled, expand)
-    return pulled, *[None] * 8
+        result = convolve(result, expand)
+    return result, *[None] * 8
 
 
 _frozen_conv: Any = triton_op("relatent::frozen_conv", _convolve, mutates_args=())
@@ -52,7 +56,7 @@ _frozen_conv.register_autograd(_backward, setup_context=_save)
 
 
 class _EagerFrozenConv(torch.autograd.Function):
-    """The same without the registered operation's dispatch, which costs 0.1 ms a call outside compiled code."""
+    """The same operation without the dispatch of a registered one, which costs 0.1 ms a call outside compiled code."""
 
     forward = staticmethod(_convolve)
     setup_context = staticmethod(_save)
@@ -71,13 +75,16 @@ def frozen_conv(
     reduced: torch.Tensor | None = None,
     expand: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """conv2d, or conv_transpose2d where `transposed`, on any device; differentiable in x alone.
+    """A convolution over two or three spatial axes, transposed or not, on any device; differentiable in x alone.
 
-    x: (B, I, H, W). weight: (O, I, k, l), or (I, O, k, l) where transposed; bias: (O,). Both frozen: `ValueError` if not.
-    Of a thinned backward pass: reduced, like weight with r for O and s for I; project: (r, O, 1, 1), None for r = O;
-    expand: (I, s, 1, 1), None for s = I.
+    x: (B, I, *spatial). weight: (O, I, *kernel), or (I, O, *kernel) where transposed; bias: (O,). Both frozen: raises
+    `ValueError` if they are not, or for another number of spatial axes.
+    For a low-rank approximate backward pass: reduced, like weight with r for O and s for I; project: (r, O, 1, 1), None
+    for r = O; expand: (I, s, 1, 1), None for s = I.
     """
     if weight.requires_grad or (bias is not None and bias.requires_grad):
         raise ValueError("frozen_conv: weight and bias must be frozen; use requires_grad_(False) on the module")
+    if x.ndim not in CONVOLVE:
+        raise ValueError(f"frozen_conv: expected (B, C, H, W) or (B, C, D, H, W), found {tuple(x.shape)}")
     call = _frozen_conv if torch.compiler.is_compiling() else _EagerFrozenConv.apply
     return call(x, weight, bias, stride, padding, transposed, project, reduced, expand)

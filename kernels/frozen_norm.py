@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from .library import channels_last
+
 VECTOR = 32  # 16-bit values
 
 
@@ -18,8 +20,8 @@ class _EagerGroupNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float
     ) -> torch.Tensor:
-        last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-        ctx.layout = torch.channels_last if last else torch.contiguous_format
+        last = channels_last(x.ndim)
+        ctx.layout = last if x.is_contiguous(memory_format=last) else torch.contiguous_format
         x, weight, count = x.contiguous(memory_format=ctx.layout), weight.float(), x[0, 0].numel()
         out, mean, rstd = torch.native_group_norm(x, weight, bias.float(), len(x), len(weight), count, groups, eps)
         ctx.save_for_backward(x, weight, mean, rstd)

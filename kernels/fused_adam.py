@@ -1,14 +1,14 @@
 """One Adam step for a batch of independent latents: the whole update in one kernel, driven by device tensors.
 
-Kingma & Ba, "Adam", 2015, algorithm 1, per image b with its own step count t, learning_rate, first decay learning_rate and flags:
+Kingma & Ba, "Adam", 2015, algorithm 1, per image b with its own step count t, learning rate η, first decay rate β₁ and flags:
 
-    m ← β₁m + (1−β₁)fg    v ← β₂v + (1−β₂)(fg)²    z ← z − learning_rate · (m/c) / (√(v/(1−β₂ᵗ)) + ε)
+    m ← β₁m + (1−β₁)fg    v ← β₂v + (1−β₂)(fg)²    z ← z − η · (m/c) / (√(v/(1−β₂ᵗ)) + ε)
 
-c, the weight that m has gathered, is 1−β₁ᵗ for a constant β₁, and the caller's for one that changes.
+c (`bias_correction1`), the sum of the weights in m, is 1−β₁ᵗ for a constant β₁, and the caller's for one that changes.
 
-f, the gradient's gradient_scale, undoes the scaling the gradient came with and carries a norm clip. Where `improved`, z as it
-was before the step is kept as the best latent, with its loss. `decoder_input` receives z in the decoder's precision. An image
-that is not `active` keeps everything but its best; its gradient may be NaN.
+f (`gradient_scale`) undoes the scaling that the gradient came with and carries a norm clip. Where `improved`, z as it
+was before the step is kept as the best latent, with its loss. `decoder_input` receives z in the decoder's precision. An
+image that is not `active` keeps everything but its best; its gradient may be NaN.
 
 Moves, per value, reads of gradient, z, m, v and writes of z, m, v, decoder_input, and of the best where it improved.
 """
@@ -45,8 +45,8 @@ def _fused_adam_kernel(
         m = b * m + (1.0 - b) * g
         v = beta2 * v + (1.0 - beta2) * g * g
         mean = m / tl.load(bias_correction1 + image)
-        spread = tl.sqrt(v / tl.load(bias_correction2 + image))
-        z = z - tl.load(learning_rate + image) * mean / (spread + tl.load(eps + image))
+        deviation = tl.sqrt(v / tl.load(bias_correction2 + image))
+        z = z - tl.load(learning_rate + image) * mean / (deviation + tl.load(eps + image))
         tl.store(exp_avg + offsets, m, mask=inside)
         tl.store(exp_avg_sq + offsets, v, mask=inside)
         tl.store(latents + offsets, z, mask=inside)
@@ -97,9 +97,10 @@ def fused_adam(
 ) -> None:
     """Mutates latents, both moments, best_latents, decoder_input and best_loss; nothing is returned.
 
-    latents, exp_avg, exp_avg_sq, best_latents: (B, ...) fp32 contiguous; gradient, decoder_input: the same shape, fp32, bf16 or
-    fp16. Of shape (B,): best_loss, loss, learning_rate (in the latent's unit), gradient_scale, beta1 and bias_correction1 (β₁ and c of this
-    step), eps (in the unit of the gradient times gradient_scale) fp32; improved, active bool; step int32, the number of this step, from 1. Raises `ValueError` for anything else.
+    latents, exp_avg, exp_avg_sq, best_latents: (B, ...) fp32 contiguous; gradient, decoder_input: the same shape, fp32,
+    bf16 or fp16. Of shape (B,): best_loss, loss, learning_rate (in the latent's unit), gradient_scale, beta1 and
+    bias_correction1 (β₁ and c of this step), eps (in the unit of the gradient times gradient_scale) fp32; improved, active
+    bool; step int32, the number of this step, from 1. Raises `ValueError` for anything else.
     """
     require_device(latents, "fused_adam")
     require(latents.is_contiguous(), f"fused_adam: latents must be contiguous, found strides {latents.stride()}")

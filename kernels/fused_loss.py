@@ -4,8 +4,8 @@
     gradient_i = s · ∂loss_b/∂x_i              s a power of two that keeps the gradient above fp16's smallest number
     error_b = 1/n · Σ_i w_i (clamp(x_i) − t_i)²
 
-n is an image's number of values and w a weight per pixel whose mean is 1 (`mean_one`). With `clamp`, x is clamped to
-[-1, 1] before the loss; the gradient is then 0 strictly outside and passes at the bounds, as torch.clamp's does.
+n is an image's number of values and w a weight per pixel whose mean is 1 (`mean_one`). In the error x is clamped to
+`value_range`, with `clamp` in the loss as well; the gradient is then 0 strictly outside and passes at the bounds, as torch.clamp's does.
 Without it (what the engine uses) a value out of range is still pulled back. NaN passes through to the loss.
 
 Moves, per value, one read of the decoded image, one of the target (one byte where it is uint8) and one write of the
@@ -14,7 +14,7 @@ gradient. The reduction has two fixed stages, so the same input gives the same b
 
 import torch
 
-from .library import blocks, jit, kernel_op, launch, require, require_device, require_like, tl
+from .library import blocks, channels_last, jit, kernel_op, launch, require, require_device, require_like, tl
 
 KINDS = ("mse", "l1", "huber")
 BLOCK = 4096  # values per program
@@ -23,7 +23,7 @@ BLOCK = 4096  # values per program
 @jit
 def _fused_loss_kernel(
     decoded, target, weight, gradient, partial_loss, partial_error, values, pixels, channels, scale, delta,
-    KIND: tl.constexpr, CLAMP: tl.constexpr, BYTES: tl.constexpr, WEIGHTED: tl.constexpr, LAST: tl.constexpr,
+    low, high, KIND: tl.constexpr, CLAMP: tl.constexpr, BYTES: tl.constexpr, WEIGHTED: tl.constexpr, LAST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(1).to(tl.int64)
@@ -34,7 +34,7 @@ def _fused_loss_kernel(
     if BYTES:
         t = t / 127.5 - 1.0
     # comparisons, not minimum and maximum: those may drop a NaN
-    clamped = tl.where(x < -1.0, -1.0, tl.where(x > 1.0, 1.0, x))
+    clamped = tl.where(x < low, low, tl.where(x > high, high, x))
     e = (clamped if CLAMP else x) - t
     if KIND == 0:
         rho, slope = e * e, 2.0 * e
@@ -46,7 +46,7 @@ def _fused_loss_kernel(
         rho = tl.where(size <= delta, 0.5 * e * e, delta * (size - 0.5 * delta))
         slope = tl.where(e > delta, delta, tl.where(e < -delta, -delta, e))
     if CLAMP:
-        slope = tl.where((x < -1.0) | (x > 1.0), 0.0, slope)
+        slope = tl.where((x < low) | (x > high), 0.0, slope)
     square = (clamped - t) * (clamped - t)
     if WEIGHTED:
         pixel = offsets // channels if LAST else offsets % pixels
@@ -61,7 +61,7 @@ def _fused_loss_kernel(
 @kernel_op("fused_loss")
 def _fused_loss(
     decoded: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, kind: int, delta: float, scale: float,
-    clamp: bool,
+    clamp: bool, low: float, high: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     count, values, channels = decoded.shape[0], decoded[0].numel(), decoded.shape[1]
     parts = blocks(values, BLOCK)
@@ -70,7 +70,7 @@ def _fused_loss(
     launch(
         _fused_loss_kernel, (parts, count),
         decoded, target, decoded if weight is None else weight, gradient, partial_loss, partial_error,
-        values, values // channels, channels, scale / values, delta,
+        values, values // channels, channels, scale / values, delta, low, high,
         KIND=kind, CLAMP=clamp, BYTES=target.dtype == torch.uint8, WEIGHTED=weight is not None,
         LAST=not decoded.is_contiguous(), BLOCK=BLOCK,
     )  # fmt: skip
@@ -86,11 +86,12 @@ def fused_loss(
     delta: float = 0.1,
     scale: float = 1.0,
     clamp: bool = False,
+    value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """-> loss (B,) fp32, clamped squared error (B,) fp32, `scale` × gradient like `decoded`.
 
     decoded: (B, C, *spatial) fp32, bf16 or fp16, contiguous or channels-last. target: same shape and strides, floating
-    point in [-1, 1] or uint8 in [0, 255]. weight: (B, 1, *spatial) fp32, contiguous, mean 1 per image, or None.
+    point in `value_range`, or uint8 in [0, 255], which stands for [-1, 1]. weight: (B, 1, *spatial) fp32, contiguous, mean 1 per image, or None.
     kind: one of `KINDS`; delta: Huber's bend. Raises `ValueError` for anything else; see the module for the maths.
     """
     require_device(decoded, "fused_loss")
@@ -102,7 +103,7 @@ def fused_loss(
         target.dtype == torch.uint8 or (target.is_floating_point() and target.dtype != torch.float64),
         f"fused_loss: target must be uint8, fp32, bf16 or fp16, found {target.dtype}",
     )
-    dense = decoded.is_contiguous() or (decoded.ndim == 4 and decoded.is_contiguous(memory_format=torch.channels_last))
+    dense = decoded.is_contiguous() or decoded.is_contiguous(memory_format=channels_last(decoded.ndim))
     require(dense, f"fused_loss: decoded is neither contiguous nor channels-last: strides {tuple(decoded.stride())}")
     require_like("fused_loss", decoded, target=target)
     if weight is not None:
@@ -111,7 +112,7 @@ def fused_loss(
             tuple(weight.shape) == expected and weight.dtype == torch.float32 and weight.is_contiguous(),
             f"fused_loss: weight must be contiguous fp32 {expected}, found {weight.dtype} {tuple(weight.shape)}",
         )
-    return _fused_loss(decoded, target, weight, KINDS.index(kind), delta, scale, clamp)
+    return _fused_loss(decoded, target, weight, KINDS.index(kind), delta, scale, clamp, *value_range)
 
 
 def mean_one(weight: torch.Tensor) -> torch.Tensor:

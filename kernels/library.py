@@ -66,6 +66,12 @@ def runs_on(device: torch.device) -> bool:
     return triton is not None and (device.type == "cuda" or (INTERPRETED and device.type == "cpu"))
 
 
+def channels_last(rank: int) -> torch.memory_format:
+    """The memory format of tensors (B, C, *spatial) of that rank whose channels lie beside each other: convolutions are
+    fastest in it. Contiguous for ranks that have no such format."""
+    return {4: torch.channels_last, 5: torch.channels_last_3d}.get(rank, torch.contiguous_format)
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `ValueError(message)` unless `condition`."""
     if not condition:

@@ -13,12 +13,13 @@ def fused_loss_reference(
     delta: float = 0.1,
     scale: float = 1.0,
     clamp: bool = False,
+    value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Arguments, results and maths of `fused_loss`."""
     x, t = decoded.float(), target.float()
     if target.dtype == torch.uint8:
         t = t / 127.5 - 1.0
-    clamped = x.clamp(-1.0, 1.0)
+    clamped = x.clamp(*value_range)
     e = (clamped if clamp else x) - t
     if kind == "mse":
         rho, slope = e.square(), 2.0 * e
@@ -28,7 +29,7 @@ def fused_loss_reference(
         rho = torch.where(e.abs() <= delta, 0.5 * e.square(), delta * (e.abs() - 0.5 * delta))
         slope = e.clamp(-delta, delta)
     if clamp:
-        slope = torch.where(x.abs() > 1.0, 0.0, slope)
+        slope = torch.where((x < value_range[0]) | (x > value_range[1]), 0.0, slope)
     square = (clamped - t).square()
     if weight is not None:
         rho, slope, square = weight * rho, weight * slope, weight * square

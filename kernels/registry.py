@@ -21,10 +21,10 @@ class Variant:
 
 VARIANTS = {
     "fused_loss": Variant(
-        fused_loss._fused_loss_kernel, ("*bf16", "*fp32", "*fp32", "*bf16", "*fp32", "*fp32", "i32", "i32", "i32", "fp32", "fp32"), _LOSS
+        fused_loss._fused_loss_kernel, ("*bf16", "*fp32", "*fp32", "*bf16", "*fp32", "*fp32", "i32", "i32", "i32", "fp32", "fp32", "fp32", "fp32"), _LOSS
     ),
     "fused_loss, uint8 target, weight": Variant(
-        fused_loss._fused_loss_kernel, ("*bf16", "*u8", "*fp32", "*bf16", "*fp32", "*fp32", "i32", "i32", "i32", "fp32", "fp32"),
+        fused_loss._fused_loss_kernel, ("*bf16", "*u8", "*fp32", "*bf16", "*fp32", "*fp32", "i32", "i32", "i32", "fp32", "fp32", "fp32", "fp32"),
         _LOSS | dict(KIND=2, BYTES=True, WEIGHTED=True),
     ),
     "fused_adam": Variant(

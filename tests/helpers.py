@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import torch
 from PIL import Image
+from relatent.engine.loop_decoder import LoopDecoder
 from relatent.engine.optimization.loop import Loop
 from relatent.engine.optimization.slots import Slots
 
@@ -16,7 +17,8 @@ PLAIN = {"precondition": False, "beta_rise": 0, "relative_eps": 0.0, "warm_start
 
 def run_loop(decode, latents, targets, config, dtype):
     """`latents` against `targets` until all images are done; the slots as they then are."""
-    loop = Loop(decode, dtype, config, latents, targets)
+    decoder = decode if isinstance(decode, LoopDecoder) else LoopDecoder.of(decode, dtype)
+    loop = Loop(decoder, config, latents, targets)
     loop.load(list(range(latents.shape[0])), latents, targets)
     loop.complete()
     return loop.slots

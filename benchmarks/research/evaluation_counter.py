@@ -75,7 +75,7 @@ def low_rank_iteration(autoencoder: Autoencoder, costs: Costs, target: torch.Ten
         next(
             each for each in (name, f"{name}.conv", name.removesuffix(".conv")) if _convolves(names.get(each))
         ): factors
-        for name, factors in low_rank.items()
+        for name, factors in low_rank.factors.items()
     }
     module = prepare(autoencoder.decoder, torch.float32, ("freeze_convolutions",), published)
     latents.requires_grad_(True)

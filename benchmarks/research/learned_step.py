@@ -22,9 +22,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...engine.autoencoders.autoencoder import Autoencoder
-from ...engine.calibration.preconditioner import preconditioner
 from ...engine.inputs.sources import bsds500_folder
 from ...engine.optimization.config import OptimizationConfig
+from ...engine.optimization.loop import coordinates_of
 from ...engine.optimization.presets import preset
 from ...engine.optimization.slots import Slots
 from ...engine.runtime.device import resolve_precision
@@ -75,8 +75,8 @@ class Search:
 
     def __init__(self, autoencoder: Autoencoder, start: torch.Tensor, targets: torch.Tensor):
         self.config = OptimizationConfig()
-        filter_ = preconditioner(autoencoder, tuple(start.shape[1:]))
-        self.slots = Slots.empty(start, targets, self.config, torch.float32, preconditioner=filter_)
+        coordinates = coordinates_of(autoencoder, tuple(start.shape[1:]), self.config.precondition)
+        self.slots = Slots.empty(start, targets, self.config, torch.float32, coordinates=coordinates)
         self.slots.load(list(range(len(start))), start, targets, self.config)
         self.mean, self.square, self.moved = (torch.zeros_like(start) for _ in range(3))
         self.correction, self.step = 0.0, 0
@@ -176,12 +176,12 @@ def _evaluate(
     autoencoder: Autoencoder, search: Search, precision: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """-> the coordinates' gradient of ½‖D(z) − x‖² (B, C, h, w), D(z), and the squared error summed (B,)."""
-    decode, dtype = autoencoder.loop_decoder(precision)
-    latents = search.latents.to(dtype).requires_grad_(True)
-    pictures = decode(latents)
+    decoder = autoencoder.loop_decoder(precision)
+    latents = search.latents.to(decoder.dtype).requires_grad_(True)
+    pictures = decoder(latents)
     error = pictures.detach().float() - search.slots.targets
     (gradient,) = torch.autograd.grad(pictures, latents, error.to(pictures.dtype))
-    return search.slots.vjp(gradient.float()), pictures.detach().float(), error.square().flatten(1).sum(1)
+    return search.slots.coordinates.vjp(gradient.float()), pictures.detach().float(), error.square().flatten(1).sum(1)
 
 
 def _per_image(values: torch.Tensor) -> torch.Tensor:
@@ -197,7 +197,7 @@ def helped(counter: EvaluationCounter, network: LearnedStep) -> torch.Tensor:
     while counter.affords():
         gradient, picture = counter.gradient(search.latents)
         with torch.no_grad():
-            search.advance(search.change(search.slots.vjp(gradient), picture, network))
+            search.advance(search.change(search.slots.coordinates.vjp(gradient), picture, network))
         if search.step <= network.steps:
             counter.spend(flops.get_total_flops())
     return search.latents

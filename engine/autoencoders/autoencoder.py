@@ -7,19 +7,30 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...kernels.library import channels_last
+from ..coordinates import Coordinates
 from ..errors import UsageError
+from ..loop_decoder import Decoded, LoopDecoder
+from ..modality import Modality
+from ..pictures import PICTURES
 from ..runtime.device import DTYPES
-from .rewrite import DEFAULT_REWRITES, LowRankFactors, prepare
+from .cache import DecoderCache
+from .rewrite import DEFAULT_REWRITES, LowRank, prepare
+from .scaling import FactorScaling, Scaling
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Autoencoder:
-    """A decoder `z -> image` and an encoder `image -> z` with frozen weights.
+    """A decoder `latents -> output` and an encoder `output -> latents` with frozen weights.
 
-    Latents are unscaled, as the decoder takes them: (B, C, h, w) fp32. Images are (B, 3, H, W) fp32 in [-1, 1]; what
-    the wrapped decoder and encoder use themselves is their `value_range`, and is converted here. Modules are put in
-    evaluation mode and their parameters stop asking for gradients.
+    Latents are unscaled, as the decoder takes them: (B, C, *spatial) fp32 of any rank. Outputs are (B, C, *spatial) fp32 in
+    the modality's range; of the default one, pictures, (B, 3, H, W) in [-1, 1]. What the wrapped decoder and encoder use
+    themselves is their `value_range`, and is converted here. Modules are put in evaluation mode and their parameters stop
+    asking for gradients.
+
+    A subclass may override `loop_decoder`, to give the loop an extra loss per sample or a relaxation of the decoder, and
+    `encode`; several latents per sample are packed into one buffer by `engine/packing.py`.
     """
 
     def __init__(
@@ -32,30 +43,53 @@ class Autoencoder:
         downscale_factor: int | None = None,
         scaling_factor: float = 1.0,
         shift_factor: float = 0.0,
-        value_range: tuple[float, float] = (-1.0, 1.0),
-        native_size: int = 512,
+        scaling: Scaling | None = None,
+        value_range: tuple[float, float] | None = None,
+        native_size: int | None = None,
         repository: str | None = None,
         revision: str | None = None,
+        modality: Modality = PICTURES,
+        coordinates: Coordinates | None = None,
     ):
+        """scaling: how a diffusion model scales the latents; None: by `scaling_factor` and `shift_factor`.
+        value_range: (low, high) of what the wrapped decoder gives; None: the modality's. native_size: the side that it is
+        made for, in values (pixels); None: the modality's. coordinates: those in which its latents are optimised; None: the
+        whitened ones that are measured, or the latents themselves.
+        Raises `UsageError` for an empty value range.
+        """
+        value_range = value_range or modality.value_range
         if not value_range[0] < value_range[1]:
             raise UsageError(f"value_range: expected (low, high) with low < high, found {value_range}")
         self.decoder, self.encoder = decoder, encoder
         self.name = name
         self.latent_channels, self.downscale_factor = latent_channels, downscale_factor
-        self.scaling_factor, self.shift_factor = float(scaling_factor), float(shift_factor)
+        self.scaling = scaling or FactorScaling(float(scaling_factor), float(shift_factor))
         self.value_range = value_range
-        self.native_size = native_size
+        self.modality, self.coordinates = modality, coordinates
+        self._native_size = native_size or modality.native_size
         self.repository, self.revision = repository, revision
-        self.rewrites: tuple[str, ...] = DEFAULT_REWRITES  # of the loop's decoder, names in `engine/rewrite.py`
-        self.loops: dict[Any, Any] = {}  # captured loops by shape and configuration, kept by `engine/loop.py`
-        self.preconditioners: dict[Any, torch.Tensor] = {}  # by grid, kept by `engine/preconditioner.py`
-        self.low_rank_factors: dict[
-            Any, LowRankFactors
-        ] = {}  # by grid, error and rewrites, kept by `engine/thinning.py`
-        self._copies: dict[Any, nn.Module] = {}  # by precision, rewrites and thinning
+        self.rewrites: tuple[str, ...] = DEFAULT_REWRITES  # of the loop's decoder, names in `rewrite.py`
+        self.cache = DecoderCache()
         self._sha256: str | None = None
         for module in self._modules():
             module.eval().requires_grad_(False)
+
+    @property
+    def native_size(self) -> int:
+        """The side that it is made for, in values (pixels). Raises `UsageError` where it is not known."""
+        if self._native_size is None:
+            raise UsageError(f"the size that {self.name!r} is made for is not known; give a size")
+        return self._native_size
+
+    @property
+    def scaling_factor(self) -> float:
+        """What a diffusion model multiplies latents by, all channels alike."""
+        return float(getattr(self.scaling, "factor", 1.0))
+
+    @property
+    def shift_factor(self) -> float:
+        """What a diffusion model subtracts before, from all channels alike."""
+        return float(getattr(self.scaling, "shift", 0.0))
 
     def _modules(self) -> list[nn.Module]:
         return [part for part in (self.decoder, self.encoder) if isinstance(part, nn.Module)]
@@ -72,59 +106,55 @@ class Autoencoder:
         """Move the weights, in place."""
         for module in self._modules():
             module.to(device)
-        self._copies.clear()
-        self.preconditioners.clear()
-        self.low_rank_factors.clear()
-        self.loops.clear()
+        self.cache.clear()
         return self
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """(B, C, h, w) -> (B, 3, H, W) fp32, nominally in [-1, 1], not clamped; differentiable in `latents`."""
-        return self._in_range(self.decoder(latents.float())).float()
+        """(B, C, *spatial) -> the output (B, C, *spatial) fp32, nominally in the modality's range, not clamped;
+        differentiable in `latents`."""
+        return self._to_modality(self.decoder(latents.float())).float()
 
-    def loop_decoder(
-        self, precision: str, recompute: bool = False, low_rank: LowRankFactors | None = None
-    ) -> tuple[Transform, torch.dtype]:
-        """`decode` as the loop runs it, and the type of the latents it takes.
+    def loop_decoder(self, precision: str, recompute: bool = False, low_rank: LowRank | None = None) -> LoopDecoder:
+        """`decode` as the loop runs it.
 
-        A module is copied, rewritten (`rewrites`, exact to rounding), cast and laid out channels-last; its pictures
-        come in its own type where its range is [-1, 1]. `recompute` keeps less in memory for the gradient; `low_rank`,
-        of `low_rank_factors`, makes it cheaper and approximate. A decoder that is a plain function stays as it is, in fp32.
+        A module is copied, rewritten (`rewrites`, exact to rounding), cast to `precision` and laid out channels-last; its
+        outputs come in its own type where its range is the modality's. `recompute` keeps less in memory for the gradient;
+        `low_rank` makes the gradient cheaper and approximate. A decoder that is a plain function stays as it is, in fp32.
         """
         if not isinstance(self.decoder, nn.Module):
-            return self.decode, torch.float32
-        rewrites = (*self.rewrites, "recompute_blocks") if recompute else tuple(self.rewrites)
-        key = (precision, rewrites, id(low_rank) if low_rank else None)
-        if key not in self._copies:
-            self._copies[key] = prepare(self.decoder, DTYPES[precision], rewrites, low_rank)
-        module = self._copies[key]
+            return LoopDecoder.of(self.decode, modality=self.modality)
+        source, rewrites = self.decoder, (*self.rewrites, "recompute_blocks") if recompute else tuple(self.rewrites)
+        key = ("decoder", precision, rewrites, low_rank.key if low_rank else None)
+        factors = low_rank.factors if low_rank else None
+        module = self.cache.get("copies", key, lambda: prepare(source, DTYPES[precision], rewrites, factors))
 
-        def decode(latents: torch.Tensor) -> torch.Tensor:
-            if latents.ndim == 4:
-                latents = latents.contiguous(memory_format=torch.channels_last)
-            return self._in_range(module(latents))
+        def run(latents: torch.Tensor, _step: torch.Tensor) -> Decoded:
+            latents = latents.contiguous(memory_format=channels_last(latents.ndim))
+            return Decoded(self._to_modality(module(latents)))
 
-        return decode, DTYPES[precision]
+        return LoopDecoder(run, DTYPES[precision], self.modality, exact=low_rank is None)
 
-    def _in_range(self, image: torch.Tensor) -> torch.Tensor:
-        low, high = self.value_range
-        return image if (low, high) == (-1.0, 1.0) else (image.float() - low) * (2.0 / (high - low)) - 1.0
+    def _to_modality(self, output: torch.Tensor) -> torch.Tensor:
+        """From the wrapped decoder's range to the modality's."""
+        if self.value_range == self.modality.value_range:
+            return output
+        (low, high), (to_low, to_high) = self.value_range, self.modality.value_range
+        return (output.float() - low) * ((to_high - to_low) / (high - low)) + to_low
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, C, h, w) fp32: the posterior's mode, unscaled, computed in `precision`."""
+        """Targets (B, C, *spatial) in the modality's range -> latents (B, C, *spatial) fp32, unscaled: the posterior's mode,
+        computed in `precision`. Raises `UsageError` where there is no encoder."""
         if self.encoder is None:
             raise UsageError(
                 f"the autoencoder {self.name!r} has no encoder; give initial latents, or load it with encoder=…"
             )
-        low, high = self.value_range
-        encoder, images = self.encoder, (images.float() + 1.0) * ((high - low) / 2.0) + low
+        (low, high), (from_low, from_high) = self.value_range, self.modality.value_range
+        encoder, images = self.encoder, (images.float() - from_low) * ((high - low) / (from_high - from_low)) + low
         if precision != "fp32" and isinstance(encoder, nn.Module):
-            key = (precision, ("encoder",))
-            if key not in self._copies:
-                self._copies[key] = prepare(encoder, DTYPES[precision], ())
-            encoder = self._copies[key]
-            images = images.to(DTYPES[precision]).contiguous(memory_format=torch.channels_last)
+            source = encoder
+            encoder = self.cache.get("copies", ("encoder", precision), lambda: prepare(source, DTYPES[precision], ()))
+            images = images.to(DTYPES[precision]).contiguous(memory_format=channels_last(images.ndim))
         return encoder(images).float()
 
     @property
@@ -151,10 +181,11 @@ class Autoencoder:
             "downscale_factor": self.downscale_factor,
             "scaling_factor": self.scaling_factor,
             "shift_factor": self.shift_factor,
+            "scaling": self.scaling.to_json(),
         }
 
     def check_size(self, size: int) -> None:
-        """Raise `UsageError` unless a square of `size` pixels is a whole number of latent cells."""
+        """Raise `UsageError` unless a side of `size` pixels is a whole number of latent cells."""
         factor = self.downscale_factor or 1
         if size < factor or size % factor:
             lower = max(factor, size // factor * factor)

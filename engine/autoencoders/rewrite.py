@@ -6,6 +6,7 @@ new one is a function that changes the module in place and returns how many plac
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import torch
@@ -15,17 +16,25 @@ from torch.utils.checkpoint import checkpoint
 from ...kernels.frozen_conv import frozen_conv
 from ...kernels.frozen_norm import frozen_norm
 from ...kernels.group_norm_silu import group_norm_silu
-from ...kernels.library import runs_on
+from ...kernels.library import channels_last, runs_on
 from ...kernels.upsample_conv import phase_weight
 
 Factors = tuple[torch.Tensor, torch.Tensor]  # project (r, C), expand (C, r)
 LowRankFactors = dict[
     str, tuple[Factors | None, Factors | None]
-]  # module's name -> what `FrozenConv2d`.set_low_rank` takes
+]  # module's name -> what `FrozenConv.set_low_rank` takes
 
 
-class FrozenConv2d(nn.Module):
-    """nn.Conv2d of frozen weights, zero padding and one group; its input is not kept for the backward pass."""
+@dataclass(frozen=True)
+class LowRank:
+    """A low-rank approximate backward pass; see `calibration/low_rank_backward.py`."""
+
+    key: str  # what the factors were made from: equal keys, equal factors
+    factors: LowRankFactors
+
+
+class FrozenConv(nn.Module):
+    """nn.Conv2d or nn.Conv3d of frozen weights, zero padding and one group; its input is not kept for the backward pass."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, stride: int, padding: int, transposed: bool):
         super().__init__()
@@ -37,8 +46,8 @@ class FrozenConv2d(nn.Module):
         self.expand: nn.Parameter | None = None
 
     def set_low_rank(self, outputs: Factors | None, inputs: Factors | None) -> None:
-        """Take expand · project, of (r, O) and (O, r), for the identity over the O output channels in the backward pass,
-        and likewise over the inputs; None: the identity itself."""
+        """In the backward pass of a 2-D convolution, take expand · project, of (r, O) and (O, r), for the identity over the
+        O output channels, and likewise over the inputs; None: the identity itself."""
         reduced = self.weight.detach().double().cpu()
         reduced = reduced.transpose(0, 1) if self.transposed else reduced
         if outputs is not None:
@@ -77,7 +86,7 @@ class FoldedInput(nn.Module):
         offset = first.bias.detach().double() if first.bias is not None else mix.new_zeros(len(mix))
         both = torch.cat([mix, offset[:, None]], 1)
         weight = torch.einsum("omhw,mi->oihw", second.weight.detach().double(), both).to(second.weight.dtype)
-        self.conv = FrozenConv2d(weight, second.bias, 1, 1, False)
+        self.conv = FrozenConv(weight, second.bias, 1, 1, False)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return self.conv(torch.cat([z, torch.ones_like(z[:, :1])], 1))
@@ -92,7 +101,7 @@ class GroupNormSiLU(nn.Module):
         self.groups, self.eps = norm.num_groups, norm.eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=channels_last(x.ndim))
         return group_norm_silu(x, self.weight, self.bias, self.groups, self.eps)[0]
 
 
@@ -129,9 +138,9 @@ def freeze_convolutions(decoder: nn.Module) -> int:
     """Plain convolutions stop keeping their inputs."""
     changed = 0
     for parent, name, module in _children(decoder):
-        if type(module) is nn.Conv2d and _is_plain(module):
+        if _is_plain(module):
             weight, bias = module.weight, module.bias
-            setattr(parent, name, FrozenConv2d(weight, bias, module.stride[0], int(module.padding[0]), False))
+            setattr(parent, name, FrozenConv(weight, bias, module.stride[0], int(module.padding[0]), False))
             changed += 1
     return changed
 
@@ -205,7 +214,7 @@ def prepare(
 ) -> nn.Module:
     """A rewritten copy in `dtype` and channels-last. Weights are folded before they are rounded to `dtype`.
 
-    low_rank: of a rewritten copy's convolutions, see `engine/thinning.py`; None: the backward pass is exact.
+    low_rank: of a rewritten copy's convolutions, see `calibration/low_rank_backward.py`; None: the backward pass is exact.
     """
     device = next((p.device for p in decoder.parameters()), torch.device("cpu"))
     decoder = copy.deepcopy(decoder)
@@ -217,7 +226,11 @@ def prepare(
         decoder.get_submodule(name).set_low_rank(*factors)  # type: ignore[operator]
     for name in last:
         REWRITES[name](decoder)
-    return decoder.to(dtype).to(memory_format=torch.channels_last)
+    decoder = decoder.to(dtype)
+    for tensor in (*decoder.parameters(), *decoder.buffers()):
+        if tensor.ndim in (4, 5):  # by each weight's own rank: `Module.to(memory_format=…)` takes one for all of them
+            tensor.data = tensor.data.to(memory_format=channels_last(tensor.ndim))
+    return decoder
 
 
 def _children(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
@@ -227,11 +240,12 @@ def _children(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
 
 
 def _is_plain(module: object, kernel: int | None = None, padding: int | None = None) -> TypeGuard[nn.Conv2d]:
-    """An nn.Conv2d, no subclass, with one group, no dilation, zero padding and equal sides."""
+    """An nn.Conv2d or nn.Conv3d, no subclass, with one group, no dilation, zero padding and equal sides; where a kernel's
+    or a padding's side is asked for, an nn.Conv2d."""
     return (
-        type(module) is nn.Conv2d
+        (type(module) is nn.Conv2d or (type(module) is nn.Conv3d and kernel is None and padding is None))
         and module.groups == 1
-        and module.dilation == (1, 1)
+        and set(module.dilation) == {1}
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
         and len(set(module.stride)) == len(set(module.padding)) == 1
@@ -253,5 +267,5 @@ def _is_diffusers_upsample(module: nn.Module) -> bool:
     )
 
 
-def _transposed(conv: nn.Conv2d) -> FrozenConv2d:
-    return FrozenConv2d(phase_weight(conv.weight.detach()), conv.bias, 2, 1, True)
+def _transposed(conv: nn.Conv2d) -> FrozenConv:
+    return FrozenConv(phase_weight(conv.weight.detach()), conv.bias, 2, 1, True)

@@ -25,69 +25,74 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..autoencoders.autoencoder import Autoencoder
-from ..autoencoders.rewrite import Factors, FrozenConv2d, LowRankFactors, prepare
+from ..autoencoders.rewrite import Factors, FrozenConv, LowRank, LowRankFactors, prepare
 from ..errors import ImageError
-from ..inputs.images import load_image
-from ..inputs.sample_photographs import photographs
 from .cache import cache_folder, read_tensors, write_tensors
-from .preconditioner import GRID, SEED, WIDTH, preconditioner, typical_latent_std
+from .preconditioner import GRID, SEED, WIDTH, typical_latent_std, whitening_kernel
 
 logger = logging.getLogger(__name__)
 
 RANDOM = 12  # random latents, where there is no encoder
 TRIED = 3  # of the points, one in so many is tried on, and the others are measured on
-MOVE = 0.05  # of the latents, in units of their spread, for the response of the activations
+MOVE = 0.05  # of the latents, in units of their standard deviation, for the response of the activations
 MULTIPLE = 8  # ranks are multiples of it: processors work on so many channels at once, or more
 WORTH = 0.9  # of the operations of the exact backward pass of a layer: with more it stays exact
 DECADES, HALVINGS = 8, 9  # range of prices that is searched, below the highest of use, and how finely
 VERSION = 1  # of what is computed here; part of the stored file's name
 
 
-def low_rank_backward(autoencoder: Autoencoder, shape: tuple[int, ...], error: float) -> LowRankFactors | None:
-    """For latents of `shape` (C, h, w), and a gradient that may be off by `error` of its norm in the preconditioner's
-    coordinates; None where nothing can be left out, or latents are not pictures, or the decoder is a function.
+def low_rank_backward(autoencoder: Autoencoder, shape: tuple[int, ...], error: float) -> LowRank | None:
+    """For latents of `shape` (C, h, w), and a gradient that may be off by `error` of its norm in the whitened coordinates.
 
-    Kept with the autoencoder, and on disk (`$XDG_CACHE_HOME/relatent`).
+    None where no channels can be left out, where latents do not have two spatial axes, or the decoder is a function. Kept
+    with the autoencoder, and on disk (`$XDG_CACHE_HOME/relatent`).
     """
-    filter_ = preconditioner(autoencoder, shape) if error > 0.0 else None
-    if filter_ is None or not isinstance(autoencoder.decoder, nn.Module):
+    kernel = whitening_kernel(autoencoder, shape) if error > 0.0 else None
+    if kernel is None or not isinstance(autoencoder.decoder, nn.Module):
         return None
-    grid, rewrites = (min(shape[1], GRID), min(shape[2], GRID)), tuple(autoencoder.rewrites)
-    key = (grid, error, rewrites)
-    if key not in autoencoder.low_rank_factors:
-        told = f"{autoencoder.weights_sha256} {key} {VERSION}"
-        path = cache_folder("low_rank_factors") / f"{hashlib.sha256(told.encode()).hexdigest()}.pt"
-        found = read_tensors(path)
-        if found is None:
-            found = measure(autoencoder, filter_, grid, error)
-            write_tensors(path, found)
-        autoencoder.low_rank_factors[key] = found
-    return autoencoder.low_rank_factors[key] or None
+    grid = (min(shape[1], GRID), min(shape[2], GRID))
+    made_from = (grid, error, tuple(autoencoder.rewrites))
+    key = hashlib.sha256(f"{autoencoder.weights_sha256} {made_from} {VERSION}".encode()).hexdigest()
+    found: LowRank = autoencoder.cache.get(
+        "low_rank", key, lambda: LowRank(key, _load_or_measure(autoencoder, kernel, grid, error, key))
+    )
+    return found if found.factors else None
 
 
-def measure(autoencoder: Autoencoder, filter_: torch.Tensor, grid: tuple[int, int], error: float) -> LowRankFactors:
-    """By names of the rewritten decoder's modules, on the CPU. filter_: the preconditioner's."""
+def _load_or_measure(
+    autoencoder: Autoencoder, kernel: torch.Tensor, grid: tuple[int, int], error: float, key: str
+) -> LowRankFactors:
+    path = cache_folder("low_rank_backward") / f"{key}.pt"
+    found: LowRankFactors | None = read_tensors(path)
+    if found is None:
+        logger.info("measuring a low-rank backward pass of %s, once", autoencoder.name)
+        found = measure(autoencoder, kernel, grid, error)
+        write_tensors(path, found)
+    return found
+
+
+def measure(autoencoder: Autoencoder, kernel: torch.Tensor, grid: tuple[int, int], error: float) -> LowRankFactors:
+    """By names of the rewritten decoder's modules, on the CPU. kernel: the whitening convolution's."""
     assert isinstance(autoencoder.decoder, nn.Module)
     module = prepare(autoencoder.decoder, torch.float32, tuple(autoencoder.rewrites))
     generator = torch.Generator().manual_seed(SEED)
-    spread = typical_latent_std(autoencoder, grid)
+    std = typical_latent_std(autoencoder, grid)
 
     def draw(width: float) -> torch.Tensor:
-        return (torch.randn(1, len(filter_), *grid, generator=generator) * width).to(filter_)
+        return (torch.randn(1, len(kernel), *grid, generator=generator) * width).to(kernel)
 
     try:
-        if autoencoder.encoder is not None:
-            points = [_encoded(autoencoder, picture) for picture in _pictures(autoencoder, grid)]
-        else:
-            points = [_noisy(module, draw(WIDTH * spread), generator) for _ in range(RANDOM)]
+        points = _encoded_targets(autoencoder, grid)
+        if not points:
+            points = [_noisy(module, draw(WIDTH * std), generator) for _ in range(RANDOM)]
         layers = _layers(module, points[0][0])
         for number, point in enumerate(points):
             if number % TRIED:
-                _probe(module, layers, point, F.conv2d(draw(MOVE * spread), filter_, padding="same"))
+                _probe(module, layers, point, F.conv2d(draw(MOVE * std), kernel, padding="same"))
         for layer in layers.values():
             layer.outputs.balance()
             layer.inputs.balance()
-        return _thinnest(module, layers, points[::TRIED], filter_, error)
+        return _cheapest(module, layers, points[::TRIED], kernel, error)
     except (RuntimeError, ImageError) as why:  # a decoder of one size only, moments without a decomposition
         logger.info("the backward pass stays exact: %s", why)
         return {}
@@ -96,21 +101,19 @@ def measure(autoencoder: Autoencoder, filter_: torch.Tensor, grid: tuple[int, in
 Point = tuple[torch.Tensor, torch.Tensor]  # (1, C, h, w) latents, and a gradient of their picture
 
 
-def _pictures(autoencoder: Autoencoder, grid: tuple[int, int]) -> Iterator[torch.Tensor]:
-    """Three corners of each photograph, (1, 3, H, W)."""
-    height, width = (side * (autoencoder.downscale_factor or 8) for side in grid)
-    for path in photographs():
-        whole = load_image(path, 2 * max(height, width)).tensor().to(autoencoder.device)
-        yield whole[..., :height, :width]
-        yield whole[..., -height:, :width]
-        yield whole[..., -height:, -width:]
-
-
-def _encoded(autoencoder: Autoencoder, picture: torch.Tensor) -> Point:
-    """With the gradient of its squared error, but for a factor."""
-    latents = autoencoder.encode(picture)
-    with torch.no_grad():
-        return latents, autoencoder.decode(latents) - picture
+def _encoded_targets(autoencoder: Autoencoder, grid: tuple[int, int]) -> list[Point]:
+    """The modality's calibration targets as the encoder leaves them, each with the gradient of its squared error but for a
+    factor; none without an encoder."""
+    if autoencoder.encoder is None:
+        return []
+    factor = autoencoder.downscale_factor or 8
+    points = []
+    for target in autoencoder.modality.calibration_targets(tuple(side * factor for side in grid)):
+        target = target.to(autoencoder.device)
+        latents = autoencoder.encode(target)
+        with torch.no_grad():
+            points.append((latents, autoencoder.decode(latents) - target))
+    return points
 
 
 def _noisy(module: nn.Module, latents: torch.Tensor, generator: torch.Generator) -> Point:
@@ -159,7 +162,7 @@ class Side:
 class Layer:
     """A convolution's two sides, and what its backward pass costs in multiplications by the ranks of both."""
 
-    def __init__(self, conv: FrozenConv2d, output: torch.Tensor):
+    def __init__(self, conv: FrozenConv, output: torch.Tensor):
         kernel = conv.weight[0, 0].numel()
         taps = kernel / (conv.stride**2 if conv.transposed else 1)
         self.outputs = Side(output.shape[1])
@@ -205,14 +208,14 @@ def _probe(module: nn.Module, layers: dict[str, Layer], point: Point, move: torc
         side.add(gradient / first.norm(), after - before.detach())
 
 
-def _thinnest(
-    module: nn.Module, layers: dict[str, Layer], trials: list[Point], filter_: torch.Tensor, error: float
+def _cheapest(
+    module: nn.Module, layers: dict[str, Layer], trials: list[Point], kernel: torch.Tensor, error: float
 ) -> LowRankFactors:
     """At the highest price at which the trials' gradients are near enough."""
 
     def gradients() -> torch.Tensor:
         pulled = [_gradient(module, latents, wanted) for latents, wanted in trials]
-        return F.conv_transpose2d(torch.cat(pulled), filter_, padding=filter_.shape[-1] // 2)
+        return F.conv_transpose2d(torch.cat(pulled), kernel, padding=kernel.shape[-1] // 2)
 
     exact, best = gradients(), LowRankFactors()
     high = max(
@@ -263,7 +266,7 @@ def _watched(module: nn.Module) -> Iterator[dict[str, tuple[torch.Tensor, torch.
         hooks.extend([part.register_forward_pre_hook(before), part.register_forward_hook(after)])
 
     for name, part in module.named_modules():
-        if isinstance(part, FrozenConv2d):
+        if isinstance(part, FrozenConv):
             watch(name, part)
     try:
         yield seen

@@ -31,39 +31,44 @@ SEED = 0
 VERSION = 1  # of what is computed here; part of the stored file's name
 
 
-def preconditioner(autoencoder: Autoencoder, shape: tuple[int, ...]) -> torch.Tensor | None:
+def whitening_kernel(autoencoder: Autoencoder, shape: tuple[int, ...]) -> torch.Tensor | None:
     """The filter (C, C, k, k) fp32 of P for latents of `shape` (C, h, w), on the autoencoder's device.
 
-    None where latents are not pictures of at least 3 × 3. Kept with the autoencoder, and on disk where its weights have
-    a name (`$XDG_CACHE_HOME/relatent`).
+    None where latents are not of two spatial axes with at least 3 values each. It is kept with the autoencoder, and on disk
+    where the autoencoder's weights have a hash (`$XDG_CACHE_HOME/relatent`).
     """
     if len(shape) != 3 or min(shape[1:]) < 3:
         return None
     grid = (min(shape[1], GRID), min(shape[2], GRID))
-    kept = autoencoder.preconditioners
-    if grid not in kept:
-        path = _path(autoencoder, grid)
-        found = _stored(path, shape[0])
-        if found is None:
-            try:
-                found = measure(autoencoder, shape[0], grid)
-            except RuntimeError as error:  # a decoder of one size only
-                if grid == shape[1:]:
-                    raise
-                logger.info("the decoder does not take latents of %s: %s", grid, error)
-                found = measure(autoencoder, shape[0], (shape[1], shape[2]))
-            if path is not None:
-                write_tensors(path, found)
-        kept[grid] = found.to(autoencoder.device)
-    return kept[grid]
+    kernel: torch.Tensor = autoencoder.cache.get(
+        "coordinates", grid, lambda: _load_or_measure(autoencoder, shape, grid)
+    )
+    return kernel
+
+
+def _load_or_measure(autoencoder: Autoencoder, shape: tuple[int, ...], grid: tuple[int, int]) -> torch.Tensor:
+    path = _path(autoencoder, grid)
+    found = _stored(path, shape[0])
+    if found is None:
+        logger.info("measuring the curvature of %s, once", autoencoder.name)
+        try:
+            found = measure(autoencoder, shape[0], grid)
+        except RuntimeError as error:  # a decoder of one size only
+            if grid == shape[1:]:
+                raise
+            logger.info("the decoder does not take latents of %s: %s", grid, error)
+            found = measure(autoencoder, shape[0], (shape[1], shape[2]))
+        if path is not None:
+            write_tensors(path, found)
+    return found.to(autoencoder.device)
 
 
 def measure(autoencoder: Autoencoder, channels: int, grid: tuple[int, int]) -> torch.Tensor:
     """The filter (C, C, k, k), on the CPU, measured on latents of `grid` (h, w)."""
     generator = torch.Generator().manual_seed(SEED)
-    spread = WIDTH * typical_latent_std(autoencoder, grid)
+    std = WIDTH * typical_latent_std(autoencoder, grid)
     latents = (
-        (torch.randn(1, channels, *grid, generator=generator) * spread).to(autoencoder.device) for _ in range(LATENTS)
+        (torch.randn(1, channels, *grid, generator=generator) * std).to(autoencoder.device) for _ in range(LATENTS)
     )
     return whiten(curvature(autoencoder, latents, PROBES, generator))
 
@@ -113,17 +118,13 @@ def whiten(spectrum: torch.Tensor, damping: float = 1.0, taps: int = TAPS) -> to
 
 
 def typical_latent_std(autoencoder: Autoencoder, grid: tuple[int, int]) -> float:
-    """About σ of the decoder's latents: of an encoded random picture with a photograph's spectrum, or 1 / scaling."""
-    if autoencoder.encoder is None:
-        return 1.0 / autoencoder.scaling_factor
+    """About σ of the decoder's latents: of an encoded random target of the modality, or 1 / scaling factor."""
     factor = autoencoder.downscale_factor or 8
-    height, width = (side * factor for side in grid)
-    generator = torch.Generator().manual_seed(SEED)
-    waves = torch.fft.fft2(torch.randn(1, 3, height, width, generator=generator))
-    frequency = torch.hypot(torch.fft.fftfreq(height).unsqueeze(1), torch.fft.fftfreq(width).unsqueeze(0))
-    picture = torch.fft.ifft2(waves / frequency.clamp_min(1.0 / max(height, width))).real
-    picture = (picture * (0.45 / picture.std())).clamp(-1.0, 1.0)
-    return autoencoder.encode(picture.to(autoencoder.device)).std().item()
+    spatial = tuple(side * factor for side in grid)
+    target = autoencoder.modality.typical_target(spatial, torch.Generator().manual_seed(SEED))
+    if autoencoder.encoder is None or target is None:
+        return 1.0 / autoencoder.scaling_factor
+    return autoencoder.encode(target.to(autoencoder.device)).std().item()
 
 
 def _path(autoencoder: Autoencoder, grid: tuple[int, int]) -> Path | None:

@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ..errors import UsageError
+
+CALLABLE = " (callable)"  # behind the name of a caller's own function, where a configuration is written down
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,29 @@ def defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """The parameters an expression may give `function`, with their defaults."""
     found = inspect.signature(function).parameters.values()
     return {each.name: each.default for each in found if each.kind is each.KEYWORD_ONLY}
+
+
+def describe(value: str | Callable[..., Any]) -> str:
+    """An expression as it is, a function by its module and name: for files."""
+    if isinstance(value, str):
+        return value
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}{CALLABLE}"
+
+
+def check_per_image(found: Any, count: int, what: str, variable: str) -> None:
+    """Raise `UsageError` unless `found`, what a caller's function returned for `count` images, is (B,) with a gradient.
+
+    what: how the message begins, the function's name included. variable: what the gradient is with respect to.
+    """
+    if not isinstance(found, torch.Tensor) or found.shape != (count,):
+        shown = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+        raise UsageError(
+            f"{what} must return one value per image, shape (B,): for B = {count} found {shown}; "
+            "end it with .flatten(1).mean(1)"
+        )
+    if not found.requires_grad:
+        raise UsageError(f"{what} has no gradient with respect to {variable}")
 
 
 def _weight(text: str | None, expression: str, field: str) -> float:

@@ -1,4 +1,4 @@
-"""Quality of a reconstruction, per image: PSNR and SSIM, in fp32, pictures in [-1, 1]."""
+"""Quality of a reconstruction, per image, in fp32: PSNR for any value range, SSIM for pictures in [-1, 1]."""
 
 import torch
 import torch.nn.functional as F
@@ -10,18 +10,30 @@ SSIM_WINDOW, SSIM_SIGMA = (
 )  # Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004
 
 
-def mean_squared_error(image: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """(B, C, *spatial) in [-1, 1] -> (B,): mean squared error after clamping, in the units of [-1, 1].
+def mean_squared_error(
+    image: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+) -> torch.Tensor:
+    """(B, C, *spatial) twice -> (B,): mean squared error after clamping `image` to `value_range`.
 
     weight: (B, 1, *spatial) of mean 1 per image; the mean is then Σ w·e² / Σ w.
     """
-    error = (image.float().clamp(-1, 1) - target.float()).square()
+    error = (image.float().clamp(*value_range) - target.float()).square()
     return (error if weight is None else weight * error).flatten(1).mean(1)
 
 
-def psnr(image: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """(B, C, *spatial) in [-1, 1] -> (B,) dB, each image on its own, `image` clamped first; at most `PSNR_CEILING`."""
-    return (10.0 * torch.log10(4.0 / mean_squared_error(image, target, weight))).clamp_max(PSNR_CEILING)
+def psnr(
+    image: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+) -> torch.Tensor:
+    """(B, C, *spatial) twice -> (B,) dB, each image on its own, `image` clamped to `value_range` first; at most
+    `PSNR_CEILING`. The peak is the width of the range."""
+    peak = (value_range[1] - value_range[0]) ** 2
+    return (10.0 * torch.log10(peak / mean_squared_error(image, target, weight, value_range))).clamp_max(PSNR_CEILING)
 
 
 def ssim(

@@ -2,12 +2,11 @@
 (see `losses/`) and one line in `LOSSES`."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from ..errors import UsageError
-from .expression import Term, parse
+from .expression import CALLABLE, Term, check_per_image, describe, parse
 from .perceptual import lpips, require_network
 from .pointwise import HUBER_DELTA, charbonnier, huber, l1, mse, psnr
 from .spectral import fft
@@ -39,51 +38,30 @@ REQUIREMENTS: dict[str, Callable[..., None]] = {
 
 FUSED = ("mse", "l1", "huber")  # what `kernels/fused_loss.py` computes together with its gradient
 
-_CALLABLE = " (callable)"  # behind the name of a caller's own function, where a configuration is written down
-
 
 def parse_loss(expression: str) -> list[Term]:
     """Split "mse + 0.1*ssim(window=7)" into its terms. Raises `UsageError` for anything else."""
-    if str(expression).endswith(_CALLABLE):
+    if str(expression).endswith(CALLABLE):
         raise UsageError(
             f"loss_function: {expression!r} was a function of the caller's, which no file can hold; give the function itself"
         )
     return parse(expression, LOSSES, "loss_function")
 
 
-def describe_loss(loss: str | Loss) -> str:
-    """An expression as it is, a function by its module and name: for files."""
-    if isinstance(loss, str):
-        return loss
-    named = loss if hasattr(loss, "__qualname__") else type(loss)
-    return f"{named.__module__}.{named.__qualname__}{_CALLABLE}"
-
-
-def check_loss(loss: str | Loss, size: tuple[int, ...], device: torch.device) -> None:
+def check_loss(loss: str | Loss, shape: tuple[int, ...], device: torch.device) -> None:
     """Before any work: load what a loss needs; raise `UsageError` or `WeightsUnavailableError` for what cannot be.
 
-    size: the target's sides. A caller's own function is tried on two grey pictures.
+    shape: (C, *spatial) of a target. A caller's own function is tried on two targets of zeros.
     """
-    if not isinstance(loss, str):
-        return _try(loss, size, device)
-    for term in parse_loss(loss):
-        if term.name in REQUIREMENTS:
-            REQUIREMENTS[term.name](size, device=device, **term.parameters)
-
-
-def _try(loss: Loss, size: tuple[int, ...], device: torch.device) -> None:
-    target = torch.zeros(2, 3, *size, device=device)
+    if isinstance(loss, str):
+        for term in parse_loss(loss):
+            if term.name in REQUIREMENTS:
+                REQUIREMENTS[term.name](shape[1:], device=device, **term.parameters)
+        return
+    target = torch.zeros(2, *shape, device=device)
     with torch.enable_grad():
-        found: Any = loss(target.clone().requires_grad_(True), target)
-    name = describe_loss(loss).removesuffix(_CALLABLE)
-    if not isinstance(found, torch.Tensor) or found.shape != (2,):
-        what = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
-        raise UsageError(
-            f"loss_function: {name} must return one value per image, shape (B,): for B = 2 found {what}; "
-            "end it with .flatten(1).mean(1)"
-        )
-    if not found.requires_grad:
-        raise UsageError(f"loss_function: {name} has no gradient with respect to the decoded image")
+        found = loss(target.clone().requires_grad_(True), target)
+    check_per_image(found, 2, f"loss_function: {describe(loss).removesuffix(CALLABLE)}", "the decoded image")
 
 
 def fusable(loss: str | Loss) -> tuple[str, float] | None:
@@ -97,7 +75,7 @@ def fusable(loss: str | Loss) -> tuple[str, float] | None:
 def build_objective(loss: str | Loss) -> Loss:
     """The function (decoded, target, weight=None) -> (B,) of an expression or of a caller's own function.
 
-    decoded, target: (B, C, *spatial) fp32 in [-1, 1]. weight: (B, 1, *spatial), mean 1 per image. A caller's function
+    decoded, target: (B, C, *spatial) fp32. weight: (B, 1, *spatial), mean 1 per image. A caller's function
     takes no weight and gets the decoded image blended with the target.
     """
     if not isinstance(loss, str):

@@ -1,17 +1,19 @@
 """What keeps latents where later models expect them: penalties on the latent, per image.
 
-Each takes `latents` and `initial`, (B, C, *spatial) fp32, and returns (B,). All are relative to σ, the spread of the
-image's own initial latent, so one weight serves every decoder. A new one is one function and one line in
-`REGULARISERS`; its keyword-only arguments can be set in an expression.
+Each takes `latents` and `initial`, (B, C, *spatial) fp32, and `step`, (B,) int32 iterations done, and returns (B,). All
+are relative to σ, the standard deviation of the image's own initial latent, so one weight serves every decoder. A new one
+is one function and one line in `REGULARISERS`; its keyword-only arguments can be set in an expression. A function of the
+caller's own with the same three arguments is taken in the place of an expression.
 """
 
 from collections.abc import Callable
 
 import torch
 
-from .expression import Term, parse
+from ..errors import UsageError
+from .expression import CALLABLE, Term, check_per_image, describe, parse
 
-Regulariser = Callable[..., torch.Tensor]  # (latents, initial) -> (B,)
+Penalty = Callable[..., torch.Tensor]  # (latents, initial, step) -> (B,)
 
 
 def latent_std(initial: torch.Tensor) -> torch.Tensor:
@@ -19,12 +21,14 @@ def latent_std(initial: torch.Tensor) -> torch.Tensor:
     return initial.flatten(1).std(1, correction=0).clamp_min(1e-3)
 
 
-def l2_to_init(latents: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
+def l2_to_init(latents: torch.Tensor, initial: torch.Tensor, step: torch.Tensor | None = None) -> torch.Tensor:
     """Mean ((z − z₀) / σ)²: stays near the encoder's latent."""
     return (latents - initial).square().flatten(1).mean(1) / latent_std(initial).square()
 
 
-def tv(latents: torch.Tensor, initial: torch.Tensor, *, eps: float = 0.01) -> torch.Tensor:
+def tv(
+    latents: torch.Tensor, initial: torch.Tensor, step: torch.Tensor | None = None, *, eps: float = 0.01
+) -> torch.Tensor:
     """Total variation: the mean |difference of neighbours| / σ, summed over the spatial axes (anisotropic).
 
     |d| is √(d² + ε²) − ε, with ε in units of σ: smooth at 0.
@@ -35,7 +39,7 @@ def tv(latents: torch.Tensor, initial: torch.Tensor, *, eps: float = 0.01) -> to
     return torch.stack(parts).sum(0) if parts else torch.zeros_like(latent_std(initial))
 
 
-def prior(latents: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
+def prior(latents: torch.Tensor, initial: torch.Tensor, step: torch.Tensor | None = None) -> torch.Tensor:
     """KL(N(μ, s²) ‖ N(μ₀, s₀²)) of each channel's mean and variance now and at the start, averaged over channels.
 
     Single values may move; the distribution that the encoder gives, which a diffusion model has learnt, stays.
@@ -48,21 +52,38 @@ def prior(latents: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
     return 0.5 * (ratio - 1.0 - ratio.log() + (mean - start).square() / before).mean(1)
 
 
-REGULARISERS: dict[str, Regulariser] = {"prior": prior, "tv": tv, "l2_to_init": l2_to_init}
+REGULARISERS: dict[str, Penalty] = {"prior": prior, "tv": tv, "l2_to_init": l2_to_init}
 
 
 def parse_regularisers(expression: str) -> list[Term]:
     """Split "0.1*l2_to_init + 0.01*tv" into its terms; none of "". Raises `UsageError` for anything else."""
+    if str(expression).endswith(CALLABLE):
+        raise UsageError(
+            f"regularisers: {expression!r} was a function of the caller's, which no file can hold; give the function itself"
+        )
     return parse(expression, REGULARISERS, "regularisers") if expression else []
 
 
-def build_penalty(expression: str) -> Regulariser | None:
-    """The function (latents, initial) -> (B,) of an expression; None of ""."""
-    terms = [(term.weight, REGULARISERS[term.name], term.parameters) for term in parse_regularisers(expression)]
+def check_penalty(penalty: str | Penalty, latents: torch.Tensor) -> None:
+    """Before any work: try a caller's own function on `latents` (B, C, *spatial). Raises `UsageError` unless it returns one
+    value per image that has a gradient with respect to the latents."""
+    if isinstance(penalty, str):
+        return
+    with torch.enable_grad():
+        step = torch.zeros(len(latents), dtype=torch.int32, device=latents.device)
+        found = penalty(latents.detach().clone().requires_grad_(True), latents, step)
+    check_per_image(found, len(latents), f"regularisers: {describe(penalty).removesuffix(CALLABLE)}", "the latents")
+
+
+def build_penalty(penalty: str | Penalty) -> Penalty | None:
+    """The function (latents, initial, step) -> (B,) of an expression, or the caller's own; None of ""."""
+    if not isinstance(penalty, str):
+        return penalty
+    terms = [(term.weight, REGULARISERS[term.name], term.parameters) for term in parse_regularisers(penalty)]
     if not terms:
         return None
 
-    def penalty(latents: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
-        return torch.stack([weight * function(latents, initial, **own) for weight, function, own in terms]).sum(0)
+    def total(latents: torch.Tensor, initial: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        return torch.stack([weight * function(latents, initial, step, **own) for weight, function, own in terms]).sum(0)
 
-    return penalty
+    return total

@@ -196,7 +196,7 @@ class ImageRun:
         self._queue.extendleft(views)
         self._flight.clear()
         self._loop = None
-        self.autoencoder.loops.clear()
+        self.autoencoder.cache.clear("loops")
         return count
 
     def _lap(self, phase: str, begin: float) -> None:

@@ -43,7 +43,9 @@ class OptimizationConfig:
     loss_function: str | Callable[..., Any] = (
         "mse"  # names and their weighted sum, "mse + 0.1*ssim(window=7)"; or (decoded, target) -> (B,)
     )
-    regularisers: str = ""  # of the latent, added to the loss: "0.1*l2_to_init + 0.01*tv", and prior; empty: none
+    regularisers: str | Callable[..., Any] = (
+        ""  # of the latent, added to the loss: "0.1*l2_to_init + 0.01*tv", and prior; or (latents, initial, step) -> (B,)
+    )
     convergence_threshold: float = (
         1e-3  # relative loss improvement over the window below which an image is done; 0: never
     )
@@ -121,7 +123,8 @@ class OptimizationConfig:
 
         if not callable(self.loss_function):
             parse_loss(self.loss_function)
-        parse_regularisers(self.regularisers)
+        if not callable(self.regularisers):
+            parse_regularisers(self.regularisers)
 
     @property
     def has_target(self) -> bool:
@@ -129,11 +132,15 @@ class OptimizationConfig:
         return self.target_gain is not None or self.target_psnr is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready fields; `from_dict` is its inverse, but for a loss that is a function: that is named only."""
-        from ..losses.registry import describe_loss
+        """JSON-ready fields; `from_dict` is its inverse, but for a loss or regulariser that is a function: that is named only."""
+        from ..losses.expression import describe
 
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return fields | {"betas": list(self.betas), "loss_function": describe_loss(self.loss_function)}
+        return fields | {
+            "betas": list(self.betas),
+            "loss_function": describe(self.loss_function),
+            "regularisers": describe(self.regularisers),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "OptimizationConfig":

@@ -3,7 +3,6 @@
 import torch
 
 from ..autoencoders.loading import load_autoencoder
-from .checks import check_images
 from .config import OptimizationConfig
 from .optimizer import LatentOptimizer
 
@@ -25,7 +24,7 @@ def encode(
     """
     autoencoder = load_autoencoder(vae)
     if check_range:
-        check_images(images)
+        autoencoder.modality.check_targets(images, "images")
     initial = autoencoder.encode(images.to(autoencoder.device))
     results = LatentOptimizer(config).optimize_batch(
         autoencoder, initial, images, weights=weights, encoded=initial, check_range=False

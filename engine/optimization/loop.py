@@ -12,11 +12,13 @@ import torch
 
 from ..autoencoders.autoencoder import Autoencoder
 from ..calibration.low_rank_backward import low_rank_backward
-from ..calibration.preconditioner import preconditioner
+from ..calibration.preconditioner import whitening_kernel
+from ..coordinates import Coordinates, WhiteningCoordinates
+from ..loop_decoder import LoopDecoder
 from .config import OptimizationConfig
 from .runners import EagerRunner, Runner, build_runner, choose_mode, replay_length
-from .slots import RUNNING, Slots
-from .step import Decode, build_step, target_error
+from .slots import DIRECT, RUNNING, Slots
+from .step import build_step
 from .warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
@@ -30,30 +32,29 @@ class Loop:
 
     def __init__(
         self,
-        decode: Decode,
-        dtype: torch.dtype,
+        decoder: LoopDecoder,
         config: OptimizationConfig,
         latents: torch.Tensor,
         targets: torch.Tensor,
         weighted: bool = False,
-        preconditioner: torch.Tensor | None = None,
-        low_rank: bool = False,
+        coordinates: Coordinates = DIRECT,
     ):
-        """Sized as (B, C, h, w) `latents` and (B, 3, H, W) `targets`, which give shapes and device only.
+        """Slots for batches shaped like (B, *latent shape) `latents` and (B, C, *spatial) `targets`, which give shapes and
+        device only.
 
-        weighted: every image comes with a weight map; else none does. low_rank: `decode` has approximate gradients. Then,
-        or where `dtype` is less than fp32, the last `refinement_iterations` of `config.iterations` are left to the end, in fp32, exact.
+        weighted: every image comes with a weight map; else none does. Where the decoder's type is less than fp32, or its
+        gradients are approximate, the last `refinement_iterations` of `config.iterations` are left to `refine_in_fp32`.
         """
         device = latents.device
-        self.config = config
-        self.exact = dtype == torch.float32 and not low_rank
+        self.config, self.modality = config, decoder.modality
+        self.exact = decoder.dtype == torch.float32 and decoder.exact
         self.refinement_iterations = 0 if self.exact else refinement_iterations(config, device)
-        self.slots = Slots.empty(latents, targets, config, dtype, weighted, preconditioner)
+        self.slots = Slots.empty(latents, targets, config, decoder.dtype, weighted, coordinates)
         self.max_steps = config.iterations - self.refinement_iterations
         self.mode = choose_mode(config.compile, device)
         eager = self.mode == "eager"
         self.chunk = config.checkpoint_interval if eager else replay_length(self.max_steps, config.checkpoint_interval)
-        step = build_step(decode, config, device)
+        step = build_step(decoder, config, device)
         self.runner: Runner = build_runner(step, self.slots, self.mode, self.chunk, compiled=not config.recompute)
         if isinstance(self.runner, EagerRunner):
             self.mode = "eager"  # it did not compile
@@ -71,7 +72,7 @@ class Loop:
         """Start images in free slots, their iterations at `warm` or else at `latents`."""
         origin, goal = None if warm is None else warm.latents, None
         if warm is not None and warm.error is not None and self.config.has_target:
-            goal = target_error(warm.error, self.config)
+            goal = self.modality.target_error(warm.error, self.config.target_gain, self.config.target_psnr)
             there = (warm.error <= goal).view((-1,) + (1,) * (latents.ndim - 1))
             origin = torch.where(there, latents, warm.latents)  # done before it began
         self.slots.load(where, latents, targets, self.config, self.max_steps, weights, origin)
@@ -139,23 +140,23 @@ def get_loop(
     `bucket` it has a power of two of slots, the rest idle, so that not every batch size compiles anew.
     """
     shape = tuple(latents.shape[1:])
-    low_rank = low_rank_backward(autoencoder, shape, config.gradient_error)
-    decode, dtype = autoencoder.loop_decoder(precision, config.recompute, low_rank)
-    filter_ = preconditioner(autoencoder, shape) if config.precondition else None
+    decoder = autoencoder.loop_decoder(
+        precision, config.recompute, low_rank_backward(autoencoder, shape, config.gradient_error)
+    )
+    coordinates = coordinates_of(autoencoder, shape, config.precondition)
     if choose_mode(config.compile, latents.device) == "eager":
-        return Loop(decode, dtype, config, latents, targets, weighted, filter_, low_rank is not None)
+        return Loop(decoder, config, latents, targets, weighted, coordinates)
     count = 1 << (latents.shape[0] - 1).bit_length() if bucket else latents.shape[0]
     latents, targets = (x[:1].expand(count, *x.shape[1:]) for x in (latents, targets))
     key = (config, precision, tuple(autoencoder.rewrites), tuple(latents.shape), tuple(targets.shape), weighted)
-    loops = autoencoder.loops
-    if key in loops:
-        loops[key] = loops.pop(key)  # most recently used last
-    else:
+    loops = autoencoder.cache.values("loops")
+    if key not in loops:
         while loops and (len(loops) >= CACHED_LOOPS or _crowded(latents.device)):
             del loops[next(iter(loops))]
         logger.info("compiling for %d images of %s, once", count, "×".join(map(str, targets.shape[2:])))
-        loops[key] = Loop(decode, dtype, config, latents, targets, weighted, filter_, low_rank is not None)
-    loop: Loop = loops[key]
+    loop: Loop = autoencoder.cache.get(
+        "loops", key, lambda: Loop(decoder, config, latents, targets, weighted, coordinates)
+    )
     loop.clear()
     return loop
 
@@ -167,15 +168,24 @@ def _crowded(device: torch.device) -> bool:
     return torch.cuda.memory_reserved(device) > CACHED_SHARE * total
 
 
-def run_eagerly(decode: Decode, slots: Slots, config: OptimizationConfig) -> None:
+def coordinates_of(autoencoder: Autoencoder, shape: tuple[int, ...], precondition: bool) -> Coordinates:
+    """The coordinates in which latents of `shape`, without the batch, are optimised: the autoencoder's own; else, with
+    `precondition`, whitened ones where they can be measured; else the latents themselves."""
+    if autoencoder.coordinates is not None:
+        return autoencoder.coordinates
+    kernel = whitening_kernel(autoencoder, shape) if precondition else None
+    return DIRECT if kernel is None else WhiteningCoordinates(kernel)
+
+
+def run_eagerly(decoder: LoopDecoder, slots: Slots, config: OptimizationConfig) -> None:
     """Iterate `slots` in place until no image is active."""
-    runner = EagerRunner(build_step(decode, config, slots.latents.device), slots)
+    runner = EagerRunner(build_step(decoder, config, slots.latents.device), slots)
     while bool(slots.active.any()):
         runner.run(config.checkpoint_interval)
 
 
 def refine_in_fp32(
-    decode: Decode, slots: Slots, config: OptimizationConfig, which: torch.Tensor, max_steps: torch.Tensor
+    decoder: LoopDecoder, slots: Slots, config: OptimizationConfig, which: torch.Tensor, max_steps: torch.Tensor
 ) -> Slots:
     """Take the images `which` (B,) on, in fp32, up to `max_steps` (B,) iterations; best and stop reason start afresh.
 
@@ -188,7 +198,7 @@ def refine_in_fp32(
     slots.best_loss.masked_fill_(which, float("inf"))
     slots.stop_code.masked_fill_(which, RUNNING)
     slots.stop_iteration.masked_fill_(which, -1)
-    run_eagerly(decode, slots, dataclasses.replace(config, convergence_threshold=0.0))
+    run_eagerly(decoder, slots, dataclasses.replace(config, convergence_threshold=0.0))
     unexplained = slots.stop_code == RUNNING
     slots.stop_code.copy_(torch.where(unexplained, code, slots.stop_code))
     slots.stop_iteration.copy_(torch.where(unexplained, when, slots.stop_iteration))

@@ -7,16 +7,17 @@ import torch
 
 from ..autoencoders.autoencoder import Autoencoder
 from ..autoencoders.loading import load_autoencoder
-from ..losses.metrics import mean_squared_error, quality
-from ..losses.registry import build_objective, check_loss
-from ..losses.regularisers import build_penalty
+from ..loop_decoder import Decoded, LoopDecoder
+from ..losses.registry import check_loss
+from ..losses.regularisers import check_penalty
+from ..modality import Modality
 from ..runtime.device import resolve_precision
-from .checks import check_images, check_pair, check_weights
+from .checks import check_pair, check_weights
 from .config import OptimizationConfig
+from .evaluation import total_objective
 from .loop import Loop, get_loop, loss_lists, refine_in_fp32
 from .presets import resolve_config
 from .slots import CONVERGED, NON_FINITE, RUNNING, STOP_REASONS, TARGET_REACHED, Slots
-from .step import Decode, target_error
 from .warm_start import warm_start
 
 
@@ -78,11 +79,12 @@ class LatentOptimizer:
         """
         autoencoder = load_autoencoder(vae)
         if check_range:
-            check_images(targets_batch, "targets")
+            autoencoder.modality.check_targets(targets_batch, "targets")
         check_pair(autoencoder, latents_batch, targets_batch)
         device, home = autoencoder.device, latents_batch.device
-        check_loss(self.config.loss_function, tuple(targets_batch.shape[2:]), device)
+        check_loss(self.config.loss_function, tuple(targets_batch.shape[1:]), device)
         latents = latents_batch.detach().to(device, torch.float32)
+        check_penalty(self.config.regularisers, latents)
         targets = targets_batch.detach().to(device, torch.float32)
         if weights is not None:
             weights = check_weights(weights, targets)
@@ -106,14 +108,14 @@ def start_loop(
 @torch.no_grad()
 def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.device) -> list[OptimizationResult]:
     """Take the images out of the slots `where`, refine them in fp32, and return the best of each, measured in fp32."""
-    decode, _ = autoencoder.loop_decoder("fp32")
+    decoder, modality = autoencoder.loop_decoder("fp32"), autoencoder.modality
     slots = loop.unload(where)
-    start = decode(slots.initial).float()
-    slots = _refine(decode, loop, slots, start).in_latent_space()
-    latents, image, initial_loss, final_loss = _choose(decode, slots, start, _total(loop.config, slots))
-    initial_image = start.clamp(-1, 1)
-    before, after = (quality(picture, slots.targets, slots.weights) for picture in (initial_image, image))
-    metrics = summarise(before, after, initial_loss, final_loss)
+    start = decoder.evaluate(slots.initial, slots.step)
+    slots = _refine(decoder, loop, slots, start.output.float()).in_latent_space()
+    latents, output, initial_loss, final_loss = _choose(decoder, slots, start, total_objective(loop.config, slots))
+    initial_output = modality.clamp(start.output.float())
+    before, after = (modality.measure(each, slots.targets, slots.weights) for each in (initial_output, output))
+    metrics = summarise(modality, before, after, initial_loss, final_loss)
     codes, stops, histories = slots.stop_code.tolist(), slots.stop_iteration.tolist(), loss_lists(slots)
     return [
         OptimizationResult(
@@ -123,84 +125,72 @@ def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.d
             metrics=metrics[i],
             convergence_iteration=stops[i] if stops[i] >= 0 and codes[i] != NON_FINITE else None,
             stop_reason=STOP_REASONS[codes[i]],
-            initial_image=initial_image[i : i + 1].to(home),
-            optimized_image=image[i : i + 1].to(home),
+            initial_image=initial_output[i : i + 1].to(home),
+            optimized_image=output[i : i + 1].to(home),
         )
         for i in range(len(where))
     ]
 
 
-def _refine(decode: Decode, loop: Loop, slots: Slots, start: torch.Tensor) -> Slots:
+def _refine(decoder: LoopDecoder, loop: Loop, slots: Slots, start: torch.Tensor) -> Slots:
     """After a loop in less than fp32, or with approximate gradients: the last iterations without, and for an image whose
-    target is not met in fp32 as many as it has left."""
+    target is not met in fp32 as many as it has left. start: (B, C, *spatial) fp32, the initial latents decoded."""
     if loop.exact:
         return slots
+    config, modality = loop.config, decoder.modality
     which = ((slots.stop_code == RUNNING) | (slots.stop_code == CONVERGED)) & (loop.refinement_iterations > 0)
-    max_steps = (slots.step + loop.refinement_iterations).clamp_max(loop.config.iterations)
-    if loop.config.has_target:
-        goal = target_error(mean_squared_error(start, slots.targets, slots.weights), loop.config)
+    max_steps = (slots.step + loop.refinement_iterations).clamp_max(config.iterations)
+    if config.has_target:
+        error = modality.squared_error(start, slots.targets, slots.weights)
+        goal = modality.target_error(error, config.target_gain, config.target_psnr)
         slots.target_error.copy_(goal)
         claimed = slots.stop_code == TARGET_REACHED
         if bool(claimed.any()):
-            short = claimed & (
-                mean_squared_error(decode(slots.to_latents(slots.latents)), slots.targets, slots.weights) > goal
-            )
-            which, max_steps = which | short, torch.where(short, loop.config.iterations, max_steps)
+            output = decoder.evaluate(slots.to_latents(slots.latents), slots.step).output
+            short = claimed & (modality.squared_error(output, slots.targets, slots.weights) > goal)
+            which, max_steps = which | short, torch.where(short, config.iterations, max_steps)
     which = which & (slots.step < max_steps)
-    return refine_in_fp32(decode, slots, loop.config, which, max_steps) if bool(which.any()) else slots
-
-
-Total = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def _total(config: OptimizationConfig, slots: Slots) -> Total:
-    """(picture, latents) -> (B,): loss and regularisers, as the loop has minimised them."""
-    objective, penalty = build_objective(config.loss_function), build_penalty(config.regularisers)
-
-    def total(picture: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        loss = objective(picture, slots.targets, slots.weights)
-        return loss if penalty is None else loss + penalty(latents, slots.initial)
-
-    return total
+    return refine_in_fp32(decoder, slots, config, which, max_steps) if bool(which.any()) else slots
 
 
 def _choose(
-    decode: Decode, slots: Slots, start: torch.Tensor, objective: Total
+    decoder: LoopDecoder, slots: Slots, start: Decoded, objective: Callable[[Decoded, torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of the start, the last iterate and the best seen, each decoded in fp32, the one of lowest loss, per image.
+    start: the initial latents, decoded.
 
-    -> latents, their picture clamped, the start's loss and the chosen one's. The loop may have run in lower precision;
+    -> latents, their output clamped, the start's loss and the chosen one's. The loop may have run in lower precision;
     this comparison is what makes "never worse than the start" exact.
     """
     initial_loss = loss = objective(start, slots.initial)
-    latents, image = slots.initial, start
+    latents, output = slots.initial, start.output.float()
     for candidate in (slots.latents, slots.best_latents):
         # the best seen is decoded only where, by the loop's own and perhaps less exact figure, it may be better
         if candidate is slots.best_latents and bool((slots.best_loss > loss + 0.02 * loss.abs()).all()):
             break
-        picture = decode(candidate).float()
-        candidate_loss = objective(picture, candidate)
+        decoded = decoder.evaluate(candidate, slots.step)
+        candidate_loss = objective(decoded, candidate)
         better = candidate_loss < loss  # False for NaN
-        wide = better.view((-1,) + (1,) * (picture.ndim - 1))
+        wide = better.view((-1,) + (1,) * (output.ndim - 1))
         latents = torch.where(better.view((-1,) + (1,) * (latents.ndim - 1)), candidate, latents)
-        image, loss = torch.where(wide, picture, image), torch.where(better, candidate_loss, loss)
-    return latents, image.clamp(-1, 1), initial_loss, loss
+        output, loss = torch.where(wide, decoded.output.float(), output), torch.where(better, candidate_loss, loss)
+    return latents, decoder.modality.clamp(output), initial_loss, loss
 
 
 def summarise(
+    modality: Modality,
     initial: dict[str, torch.Tensor],
     final: dict[str, torch.Tensor],
     initial_loss: torch.Tensor,
     final_loss: torch.Tensor,
 ) -> list[dict[str, float]]:
-    """Per image: `initial_<m>`, `final_<m>`, `<m>_improvement` of psnr (dB) and ssim, `*_8bit` of the picture rounded
-    to 8 bits, and `loss_reduction`, the fraction of the initial loss that is gone."""
+    """Per image: `initial_<m>` and `final_<m>` of the modality's metrics m, `<m>_improvement` of some, and
+    `loss_reduction`, the fraction of the initial loss that is gone."""
     columns: dict[str, torch.Tensor] = {}
-    for name in ("psnr", "ssim"):
+    for name in modality.metric_names:
         columns[f"initial_{name}"], columns[f"final_{name}"] = initial[name], final[name]
-        columns[f"{name}_improvement"] = final[name] - initial[name]
-    for name in ("psnr_8bit", "ssim_8bit"):
-        columns[f"initial_{name}"], columns[f"final_{name}"] = initial[name], final[name]
+        if name in modality.improvement_names:
+            columns[f"{name}_improvement"] = final[name] - initial[name]
     columns["loss_reduction"] = (initial_loss - final_loss) / initial_loss.abs().clamp_min(1e-12)
     table = {name: column.cpu().tolist() for name, column in columns.items()}
     return [{name: values[i] for name, values in table.items()} for i in range(len(initial_loss))]

@@ -4,11 +4,13 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
+from ...kernels.library import channels_last
+from ..coordinates import Coordinates
 from ..errors import UsageError
-from ..losses.regularisers import latent_std
 from .config import OptimizationConfig
+
+DIRECT = Coordinates()  # the latents themselves
 
 RUNNING, CONVERGED, TARGET_REACHED, NON_FINITE = range(4)
 STOP_REASONS = ("iterations", "converged", "target", "non-finite")  # by the codes above
@@ -18,13 +20,14 @@ STOP_REASONS = ("iterations", "converged", "target", "non-finite")  # by the cod
 class Slots:
     """All tensors are on one device and are changed in place only, so that a captured graph can keep their addresses.
 
-    T is the configuration's iterations; column T of the histories takes what idle slots write. With a preconditioner,
-    what is optimised are coordinates w, at first 0: the latents are z = origin + P w; see `engine/preconditioner.py`.
+    Latents are (B, *latent shape), in what follows (B, C, h, w), targets (B, C, *spatial), for example (B, 3, H, W). T is
+    the configuration's iterations; column T of the histories takes what idle slots write. What is optimised are coordinates,
+    which the slots' `coordinates` map to latents.
     """
 
     initial: torch.Tensor  # (B, C, h, w) fp32, the encoder's latents, which a result is never worse than
     origin: torch.Tensor  # like initial, where the iterations start: the same, or a warm start
-    latents: torch.Tensor  # like initial, the current iterate; coordinates where there is a preconditioner
+    latents: torch.Tensor  # like initial, the current iterate, in the slots' coordinates
     decoder_input: (
         torch.Tensor
     )  # like initial, the current latents in the decoder's precision: decoded, and where gradients end
@@ -44,17 +47,17 @@ class Slots:
     stop_code: torch.Tensor  # (B,) int8, an index into STOP_REASONS
     stop_iteration: torch.Tensor  # (B,) int32, the iteration that stopped it, -1 for none
     weights: torch.Tensor | None = None  # (B, 1, H, W) fp32 of mean 1 per image; None: all pixels count alike
-    preconditioner: torch.Tensor | None = None  # (C, C, k, k) fp32, the convolution P, shared by all slots
+    coordinates: Coordinates = DIRECT  # shared by all slots
 
     @classmethod
     def empty(
         cls, latents: torch.Tensor, targets: torch.Tensor, config: OptimizationConfig, dtype: torch.dtype,
-        weighted: bool = False, preconditioner: torch.Tensor | None = None,
+        weighted: bool = False, coordinates: Coordinates = DIRECT,
     ) -> "Slots":  # fmt: skip
         """Idle slots for batches shaped like (B, C, h, w) `latents` and (B, 3, H, W) `targets`, which are not read."""
         count, device = latents.shape[0], latents.device
         like = torch.empty_like(latents, dtype=torch.float32, memory_format=torch.contiguous_format)
-        layout = torch.channels_last if targets.ndim == 4 else torch.contiguous_format
+        layout = channels_last(targets.ndim)
 
         def each(value: float, kind: torch.dtype = torch.float32) -> torch.Tensor:
             return torch.full((count,), value, dtype=kind, device=device)
@@ -83,27 +86,18 @@ class Slots:
             weights=torch.ones_like(targets[:, :1], dtype=torch.float32, memory_format=torch.contiguous_format)
             if weighted
             else None,
-            preconditioner=preconditioner,
+            coordinates=coordinates,
         )
 
     def to_latents(self, coordinates: torch.Tensor) -> torch.Tensor:
         """The latents (B, C, h, w) that `latents` or `best_latents` stand for."""
-        if self.preconditioner is None:
-            return coordinates
-        return self.origin + F.conv2d(coordinates, self.preconditioner, padding="same")
-
-    def vjp(self, gradient: torch.Tensor) -> torch.Tensor:
-        """The gradient (B, C, h, w) of latents -> of what is optimised, contiguous."""
-        if self.preconditioner is not None:
-            padding = [side // 2 for side in self.preconditioner.shape[2:]]
-            gradient = F.conv_transpose2d(gradient.float(), self.preconditioner, padding=padding)
-        return gradient.contiguous()
+        return self.coordinates.to_latents(self.origin, coordinates)
 
     @torch.no_grad()
     def in_latent_space(self) -> "Slots":
-        """The same images with `latents` and `best_latents` as latents, whatever they were optimised as."""
+        """The same images with `latents` and `best_latents` as latents, whatever coordinates they were optimised in."""
         fixed = {name: self.to_latents(getattr(self, name)) for name in ("latents", "best_latents")}
-        return dataclasses.replace(self, **fixed, preconditioner=None)
+        return dataclasses.replace(self, **fixed, coordinates=DIRECT)
 
     @torch.no_grad()
     def load(
@@ -130,12 +124,12 @@ class Slots:
         for name in ("origin", "latents", "best_latents", "decoder_input"):
             tensor = getattr(self, name)
             tensor[index] = origin.to(tensor.dtype)
-        if self.preconditioner is not None:
+        if not self.coordinates.direct:
             self.latents[index], self.best_latents[index] = 0.0, 0.0
         self.targets[index] = targets.to(self.targets)
         if self.weights is not None and weights is not None:
             self.weights[index] = weights.to(self.weights)
-        self.learning_rate[index] = learning_rates(latents, config)
+        self.learning_rate[index] = learning_rates(latents, config, self.coordinates)
         fresh = {
             "exp_avg": 0.0, "exp_avg_sq": 0.0, "bias_correction": 0.0, "best_loss": float("inf"), "losses": float("nan"),
             "best_history": float("nan"), "target_error": -1.0, "step": 0, "max_steps": config.iterations if max_steps is None else max_steps, "active": True,
@@ -149,10 +143,9 @@ class Slots:
         """A copy of the slots `where`, with `decoder_input` in `dtype`."""
         index = torch.tensor(where, device=self.latents.device)
         copies = {name: getattr(self, name).detach()[index] for name in self.names()}
-        if self.targets.ndim == 4:
-            copies["targets"] = copies["targets"].contiguous(memory_format=torch.channels_last)
+        copies["targets"] = copies["targets"].contiguous(memory_format=channels_last(self.targets.ndim))
         part = Slots(
-            **copies, weights=None if self.weights is None else self.weights[index], preconditioner=self.preconditioner
+            **copies, weights=None if self.weights is None else self.weights[index], coordinates=self.coordinates
         )
         part.decoder_input = (
             part.to_latents(part.latents).to(dtype or self.decoder_input.dtype, copy=True).requires_grad_(True)
@@ -169,11 +162,13 @@ class Slots:
     @classmethod
     def names(cls) -> list[str]:
         """Of the tensors that are always there: all but two, which no iteration changes."""
-        return [field.name for field in dataclasses.fields(cls) if field.name not in ("weights", "preconditioner")]
+        return [field.name for field in dataclasses.fields(cls) if field.name not in ("weights", "coordinates")]
 
 
-def learning_rates(latents: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
-    """(B,) fp32: the absolute rate where one is set, else a multiple of each image's own spread σ."""
+def learning_rates(
+    latents: torch.Tensor, config: OptimizationConfig, coordinates: Coordinates = DIRECT
+) -> torch.Tensor:
+    """(B,) fp32: the absolute learning rate where one is set, else a multiple of σ of each image's initial latents."""
     if config.learning_rate is not None:
         return torch.full((latents.shape[0],), config.learning_rate, device=latents.device)
-    return config.relative_learning_rate * latent_std(latents)
+    return config.relative_learning_rate * coordinates.initial_std(latents)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 
 from ..autoencoders.autoencoder import Autoencoder
-from ..losses.metrics import mean_squared_error
 from ..runtime.device import resolve_precision
 from .config import OptimizationConfig
 
@@ -18,7 +17,7 @@ from .config import OptimizationConfig
 class WarmStart:
     """Where the iterations start, and what is known of the encoder's latents by then."""
 
-    latents: torch.Tensor  # (B, C, h, w) fp32
+    latents: torch.Tensor  # (B, *latent shape) fp32
     error: torch.Tensor | None = None  # (B,), clamped squared error at the encoder's latents; None where not decoded
 
 
@@ -31,7 +30,7 @@ def warm_start(
     weights: torch.Tensor | None = None,
     encoded: torch.Tensor | None = None,
 ) -> WarmStart:
-    """`config.warm_start` steps from (B, C, h, w) `latents` towards (B, 3, H, W) `targets` in [-1, 1].
+    """`config.warm_start` steps from `latents` (B, *latent shape) towards `targets` (B, C, *spatial) in the modality's range.
 
     weights: (B, 1, H, W), for the error. encoded: E(targets), where it is known. No step without an encoder;
     non-finite values of a step are left out. Decodes and encodes in the loop's precision.
@@ -40,12 +39,12 @@ def warm_start(
     if config.warm_start == 0 or autoencoder.encoder is None:
         return found
     precision = resolve_precision(config.precision, autoencoder.device)
-    decode, dtype = autoencoder.loop_decoder(precision)
+    decoder = autoencoder.loop_decoder(precision)
     wanted = autoencoder.encode(targets) if encoded is None else encoded
     for _ in range(config.warm_start):
-        picture = decode(found.latents.to(dtype)).float()
+        output = decoder(found.latents.to(decoder.dtype)).float()
         if found.error is None:
-            found.error = mean_squared_error(picture, targets, weights)
-        moved = found.latents - config.warm_start_rate * (autoencoder.encode(picture, precision) - wanted)
+            found.error = decoder.modality.squared_error(output, targets, weights)
+        moved = found.latents - config.warm_start_rate * (autoencoder.encode(output, precision) - wanted)
         found.latents = torch.where(torch.isfinite(moved), moved, found.latents)
     return found

@@ -149,7 +149,7 @@ class LatentReport:
     def decode(self, autoencoder: Autoencoder) -> None:
         """Measure what rounding and noise cost the sample: a dozen decodings in fp32 for each picture."""
         try:
-            decode, _ = autoencoder.loop_decoder("fp32")
+            decode = autoencoder.loop_decoder("fp32")
             del self.sample[-(-self.count // ONE_IN) :]
             rows = [[_losses(decode, one, latents, autoencoder.device) for latents in (one.initial, one.optimized)]
                     for one in self.sample]  # fmt: skip

@@ -380,9 +380,9 @@ def test_frozen_norm_is_torchs_own_in_fp32_and_refuses_what_learns():
 
 def test_opcheck():
     x = images((2, 3, 9, 6), torch.bfloat16, last=True)
-    torch.library.opcheck(_fused_loss, (x, x.float(), None, 0, 0.1, 4.0, False))
+    torch.library.opcheck(_fused_loss, (x, x.float(), None, 0, 0.1, 4.0, False, -1.0, 1.0))
     torch.library.opcheck(
-        _fused_loss, (x, x.float(), mean_one(torch.rand(2, 1, 9, 6, device=DEVICE) + 0.1), 2, 0.1, 4.0, True)
+        _fused_loss, (x, x.float(), mean_one(torch.rand(2, 1, 9, 6, device=DEVICE) + 0.1), 2, 0.1, 4.0, True, 0.0, 1.0)
     )
     tensors, flags = adam_state((2, 4, 5, 3), low=torch.bfloat16)
     torch.library.opcheck(_fused_adam, (*tensors.values(), *(flags | decay(flags, (0.9, 0.999))).values()))
@@ -394,8 +394,8 @@ def test_opcheck():
     torch.library.opcheck(_group_norm_silu_backward, (x.detach() * 0.5, x.detach(), mean, rstd, w, b, 2))
     weight, whole = images((4, 8, 3, 3), seed=3), (None, None, None)
     torch.library.opcheck(_frozen_conv, (x, weight, None, 1, 1, False, *whole))
-    thinned = (images((2, 4, 1, 1)), images((2, 3, 3, 3)), images((8, 3, 1, 1)))
-    torch.library.opcheck(_frozen_conv, (x, weight, None, 1, 1, False, *thinned))
+    low_rank = (images((2, 4, 1, 1)), images((2, 3, 3, 3)), images((8, 3, 1, 1)))
+    torch.library.opcheck(_frozen_conv, (x, weight, None, 1, 1, False, *low_rank))
 
 
 def test_compiled_gradients_equal_eager():
@@ -403,10 +403,10 @@ def test_compiled_gradients_equal_eager():
     w, b = images((8,), seed=1) + 1, images((8,), seed=2)
     convolution = images((8, 4, 3, 3), seed=3)
     phases = phase_weight(images((3, 8, 3, 3), seed=4))
-    thinned = {"project": images((5, 8, 1, 1)), "reduced": images((5, 2, 3, 3)), "expand": images((4, 2, 1, 1))}
+    low_rank = {"project": images((5, 8, 1, 1)), "reduced": images((5, 2, 3, 3)), "expand": images((4, 2, 1, 1))}
 
     def decode(z):
-        hidden = frozen_conv(z, convolution, padding=1, **thinned).contiguous(memory_format=torch.channels_last)
+        hidden = frozen_conv(z, convolution, padding=1, **low_rank).contiguous(memory_format=torch.channels_last)
         return frozen_conv(group_norm_silu(hidden, w, b, 2)[0], phases, stride=2, padding=1, transposed=True)
 
     def step(z, target):

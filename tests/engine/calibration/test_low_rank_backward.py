@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from helpers import small_kl
 from relatent.benchmarks.research.evaluation_counter import count_costs, low_rank_iteration
 from relatent.engine.autoencoders.loading import load_autoencoder
-from relatent.engine.autoencoders.rewrite import FrozenConv2d
+from relatent.engine.autoencoders.rewrite import FrozenConv
 from relatent.engine.calibration import low_rank_backward as module
 from relatent.engine.calibration.low_rank_backward import low_rank_backward, measure
-from relatent.engine.calibration.preconditioner import preconditioner
+from relatent.engine.calibration.preconditioner import whitening_kernel
 from relatent.engine.errors import UsageError
 from relatent.engine.inputs.images import load_image
 from relatent.engine.inputs.sample_photographs import photographs
@@ -39,7 +39,7 @@ def test_projections_enter_at_both_sides(stride, kernel, transposed, sides):
     """∂x ≈ P_in (w ∗ᵀ (P_out ∂out)), P the products of the factors."""
     draw = torch.Generator().manual_seed(0)
     shape = (6, 10, kernel, kernel) if transposed else (10, 6, kernel, kernel)
-    conv = FrozenConv2d(torch.randn(shape, generator=draw), None, stride, kernel // 2 - transposed, transposed).double()
+    conv = FrozenConv(torch.randn(shape, generator=draw), None, stride, kernel // 2 - transposed, transposed).double()
     x = torch.randn(2, 6, 9, 8, generator=draw, dtype=torch.float64, requires_grad=True)
     pull = torch.randn(conv(x).shape, generator=draw, dtype=torch.float64)
     factors = [
@@ -60,7 +60,7 @@ def test_projections_enter_at_both_sides(stride, kernel, transposed, sides):
 
 def test_gradients_are_as_near_as_was_asked_for(tiny, photograph):
     latents = tiny.encode(photograph)
-    filter_ = preconditioner(tiny, SHAPE)
+    filter_ = whitening_kernel(tiny, SHAPE)
 
     def gradient(decode):
         z = latents.clone().requires_grad_(True)
@@ -70,7 +70,7 @@ def test_gradients_are_as_near_as_was_asked_for(tiny, photograph):
     exact = gradient(tiny.decode)
     found, works = [], []
     for error in (0.05, 0.15):
-        decode, _ = tiny.loop_decoder("fp32", low_rank=low_rank_backward(tiny, SHAPE, error))
+        decode = tiny.loop_decoder("fp32", low_rank=low_rank_backward(tiny, SHAPE, error))
         torch.testing.assert_close(decode(latents), tiny.decode(latents), rtol=1e-4, atol=1e-4)
         found.append(float((gradient(decode) - exact).norm() / exact.norm()))
         works.append(low_rank_iteration(tiny, count_costs(tiny, photograph), photograph, error))
@@ -105,22 +105,22 @@ def test_measured_once_and_stored(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     vae = load_autoencoder("tiny", device="cpu")
     first = low_rank_backward(vae, SHAPE, 0.3)
-    (stored,) = (tmp_path / "relatent" / "low_rank_factors").iterdir()
+    (stored,) = (tmp_path / "relatent" / "low_rank_backward").iterdir()
     again = load_autoencoder("tiny", device="cpu")
     monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("measured although it is stored"))
-    for name, factors in low_rank_backward(again, (4, 40, 30), 0.3).items():
-        torch.testing.assert_close(factors, first[name], rtol=0.0, atol=0.0)
+    for name, factors in low_rank_backward(again, (4, 40, 30), 0.3).factors.items():
+        torch.testing.assert_close(factors, first.factors[name], rtol=0.0, atol=0.0)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     stored.write_bytes(b"damaged")
-    again.low_rank_factors.clear()
-    assert low_rank_backward(again, SHAPE, 0.3).keys() == first.keys()
+    again.cache.clear("low_rank")
+    assert low_rank_backward(again, SHAPE, 0.3).factors.keys() == first.factors.keys()
 
 
 def test_without_an_encoder_noise_will_do(tiny):
     bare = load_autoencoder(tiny.decoder, device="cpu")
     assert bare.encoder is None
-    assert measure(bare, preconditioner(tiny, SHAPE), SHAPE[1:], 0.1)
+    assert measure(bare, whitening_kernel(tiny, SHAPE), SHAPE[1:], 0.1)
 
 
 class Fixed(torch.nn.Module):
@@ -134,13 +134,13 @@ class Fixed(torch.nn.Module):
         return self.decoder(z).reshape(z.shape[0], 3, 160, 160)
 
 
-def test_what_cannot_be_thinned_stays_exact(tiny):
+def test_what_cannot_be_approximated_stays_exact(tiny):
     assert low_rank_backward(tiny, SHAPE, 0.0) is None
     assert low_rank_backward(tiny, (64,), 0.1) is None
     function = load_autoencoder(lambda z: F.interpolate(z[:, :3], scale_factor=8), device="cpu")
     assert low_rank_backward(function, SHAPE, 0.1) is None
     assert (
-        measure(load_autoencoder(Fixed(tiny.decoder), device="cpu"), preconditioner(tiny, SHAPE), (16, 16), 0.1) == {}
+        measure(load_autoencoder(Fixed(tiny.decoder), device="cpu"), whitening_kernel(tiny, SHAPE), (16, 16), 0.1) == {}
     )
 
 
@@ -152,5 +152,5 @@ def test_a_nonsensical_error_is_refused():
 
 def test_small_decoders_have_little_to_leave_out():
     vae = load_autoencoder(small_kl(), device="cpu")
-    decode, _ = vae.loop_decoder("fp32", True, low_rank_backward(vae, (4, 8, 8), 0.1))
+    decode = vae.loop_decoder("fp32", True, low_rank_backward(vae, (4, 8, 8), 0.1))
     assert decode(torch.zeros(1, 4, 8, 8)).shape == (1, 3, 64, 64)

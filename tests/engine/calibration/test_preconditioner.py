@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from helpers import small_kl
 from relatent.engine.autoencoders.loading import load_autoencoder
 from relatent.engine.calibration import preconditioner as module
-from relatent.engine.calibration.preconditioner import measure, preconditioner, whiten
+from relatent.engine.calibration.preconditioner import measure, whiten, whitening_kernel
+from relatent.engine.coordinates import WhiteningCoordinates
 from relatent.engine.losses.metrics import psnr
 from relatent.engine.optimization.config import OptimizationConfig
 from relatent.engine.optimization.optimizer import LatentOptimizer
@@ -67,37 +68,43 @@ def test_makes_a_linear_decoder_equally_sensitive():
 def test_measured_once_and_stored(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     vae = load_autoencoder(small_kl(), device="cpu")
-    first = preconditioner(vae, (4, 8, 8))
+    first = whitening_kernel(vae, (4, 8, 8))
     (stored,) = tmp_path.rglob("*.pt")
     torch.testing.assert_close(first, measure(vae, 4, (8, 8)))
     again = load_autoencoder(small_kl(), device="cpu")
     monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("measured although it is stored"))
-    assert torch.equal(preconditioner(again, (4, 8, 8)), first)
+    assert torch.equal(whitening_kernel(again, (4, 8, 8)), first)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     stored.write_bytes(b"damaged")
-    again.preconditioners.clear()
-    torch.testing.assert_close(preconditioner(again, (4, 8, 8)), first)
-    assert preconditioner(vae, (4, 20, 30)) is preconditioner(vae, (4, 16, 64)), "one measurement for all sizes above"
+    again.cache.clear("coordinates")
+    torch.testing.assert_close(whitening_kernel(again, (4, 8, 8)), first)
+    assert whitening_kernel(vae, (4, 20, 30)) is whitening_kernel(vae, (4, 16, 64)), (
+        "one measurement for all sizes above"
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 2, 8), (8,), (4, 3, 8, 8)])
 def test_latents_that_are_no_pictures_go_without(shape):
-    assert preconditioner(load_autoencoder(small_kl(), device="cpu"), shape) is None
+    assert whitening_kernel(load_autoencoder(small_kl(), device="cpu"), shape) is None
 
 
 def test_gradient_is_the_adjoint(filter_):
     """⟨P w, g⟩ = ⟨w, Pᵀ g⟩, for a filter that is not symmetric."""
     latents = torch.randn(2, 4, 7, 6)
-    slots = Slots.empty(latents, torch.zeros(2, 3, 56, 48), OptimizationConfig(), torch.float32, False, filter_)
+    slots = Slots.empty(
+        latents, torch.zeros(2, 3, 56, 48), OptimizationConfig(), torch.float32, False, WhiteningCoordinates(filter_)
+    )
     w, g = torch.randn_like(latents), torch.randn_like(latents)
-    left, right = (slots.to_latents(w) * g).sum(), (w * slots.vjp(g)).sum()
+    left, right = (slots.to_latents(w) * g).sum(), (w * slots.coordinates.vjp(g)).sum()
     torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
 
 
 def test_slots_hand_out_latents(filter_):
     latents, origin = torch.randn(2, 4, 6, 6), torch.randn(2, 4, 6, 6)
-    slots = Slots.empty(latents, torch.zeros(2, 3, 48, 48), OptimizationConfig(), torch.bfloat16, False, filter_)
+    slots = Slots.empty(
+        latents, torch.zeros(2, 3, 48, 48), OptimizationConfig(), torch.bfloat16, False, WhiteningCoordinates(filter_)
+    )
     slots.load([0, 1], latents, torch.zeros(2, 3, 48, 48), OptimizationConfig(), origin=origin)
     torch.testing.assert_close(slots.in_latent_space().latents, origin)
     assert torch.equal(slots.initial, latents)
@@ -106,7 +113,7 @@ def test_slots_hand_out_latents(filter_):
     expected = origin[1:] + F.conv2d(slots.latents[1:], filter_, padding=2)
     torch.testing.assert_close(part.decoder_input.detach(), expected)
     torch.testing.assert_close(part.in_latent_space().latents, expected)
-    assert part.in_latent_space().preconditioner is None
+    assert part.in_latent_space().coordinates.direct
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -142,7 +142,7 @@ def test_compiled_with_weights_and_regularisers_equals_eager(targets, halves, lo
             precision="fp32", convergence_threshold=0.0,
         )  # fmt: skip
         found[mode] = LatentOptimizer(config).optimize_batch(vae, latents, targets, weights=halves)
-    (loop,) = vae.loops.values()
+    (loop,) = vae.cache.values("loops").values()
     assert loop.mode == "compiled"
     for compiled, eager in zip(found["on"], found["off"], strict=True):
         assert compiled.losses == pytest.approx(eager.losses, rel=1e-3)
@@ -156,13 +156,13 @@ def test_a_compiled_loop_with_weights_is_another_one(targets, halves, monkeypatc
     latents = vae.encode(targets)
     for weights in (halves, None, halves.flip(-1)):
         optimizer.optimize_batch(vae, latents, targets, weights=weights)
-    assert [loop.slots.weights is None for loop in vae.loops.values()] == [True, False]
+    assert [loop.slots.weights is None for loop in vae.cache.values("loops").values()] == [True, False]
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1"])
 def test_the_loss_kernel_in_the_step_takes_the_weights(small_vae, targets, halves, loss):
     config = OptimizationConfig(iterations=3, loss_function=loss, target_gain=20.0, regularisers="0.1*l2_to_init")
-    decode, _ = small_vae.loop_decoder("fp32")
+    decode = small_vae.loop_decoder("fp32")
     states = []
     for triton in (True, False):
         slots = started(small_vae, targets, config)

@@ -146,19 +146,19 @@ def test_lpips_is_the_packages_own(alexnet):
 
     torch.manual_seed(1)
     image, target = torch.rand(3, 3, 40, 48) * 2 - 1, torch.rand(3, 3, 40, 48) * 2 - 1
-    check_loss("lpips", (40, 48), CPU)
+    check_loss("lpips", (3, 40, 48), CPU)
     (network,) = perceptual._networks.values()
     published = lpips.LPIPS(net="alex", verbose=False)
     assert torch.equal(published.net.slice1[0].weight, network.net.slice1[0].weight), "another backbone was loaded"
     with torch.no_grad():
         torch.testing.assert_close(LOSSES["lpips"](image, target), published(image, target).flatten())
-    check_loss("mse + 0.1*lpips(net=alex)", (40, 48), CPU)
+    check_loss("mse + 0.1*lpips(net=alex)", (3, 40, 48), CPU)
     assert list(perceptual._networks.values()) == [network], "built twice"
     assert not any(p.requires_grad or p.dtype != torch.float32 for p in network.parameters())
 
 
 def test_lpips_has_a_gradient_that_is_right_and_finite(alexnet):
-    check_loss("lpips", (31, 31), CPU)
+    check_loss("lpips", (3, 31, 31), CPU)
     network = copy.deepcopy(next(iter(perceptual._networks.values()))).double()
     torch.manual_seed(1)
     image, target = torch.rand(2, 1, 3, 31, 31, dtype=torch.float64) * 2 - 1
@@ -178,19 +178,19 @@ def test_lpips_has_a_gradient_that_is_right_and_finite(alexnet):
 def test_lpips_that_cannot_be_is_one_line(tmp_path, monkeypatch, alexnet):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(WeightsUnavailableError, match=r"alexnet-owt-7be5be79\.pth.*https://") as caught:
-        check_loss("lpips", (64, 64), CPU)
+        check_loss("lpips", (3, 64, 64), CPU)
     assert "\n" not in str(caught.value)
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / alexnet.name).write_bytes(b"damaged")
     with pytest.raises(WeightsUnavailableError, match=r"do not load.*fetch them again"):
-        check_loss("lpips", (64, 64), CPU)
+        check_loss("lpips", (3, 64, 64), CPU)
     monkeypatch.setattr(perceptual, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'relatent\[lpips\]'"):
-        check_loss("lpips", (64, 64), CPU)
+        check_loss("lpips", (3, 64, 64), CPU)
     with pytest.raises(UsageError, match="needs sides of 31 pixels, found 16×64"):
-        check_loss("lpips", (16, 64), CPU)
+        check_loss("lpips", (3, 16, 64), CPU)
     with pytest.raises(UsageError, match="expected one of alex, vgg"):
-        check_loss("lpips(net=resnet)", (64, 64), CPU)
+        check_loss("lpips(net=resnet)", (3, 64, 64), CPU)
 
 
 def losses_of_small_pictures():
@@ -277,14 +277,14 @@ def test_what_the_kernel_computes():
 
 def test_too_small_for_five_scales_is_refused_before_any_work(small_vae, targets):
     with pytest.raises(UsageError, match=r"sides above 160 pixels, found 160×200; use ssim, or ms_ssim\(window=10\)"):
-        check_loss("mse + ms_ssim", (160, 200), CPU)
-    check_loss("ms_ssim", (161, 200), CPU)
+        check_loss("mse + ms_ssim", (3, 160, 200), CPU)
+    check_loss("ms_ssim", (3, 161, 200), CPU)
     with pytest.raises(UsageError, match="ms_ssim"):
         LatentOptimizer(OptimizationConfig(loss_function="ms_ssim")).optimize_batch(
             small_vae, small_vae.encode(targets), targets
         )
     with pytest.raises(UsageError, match="3 spatial dimensions"):
-        check_loss("ssim", (8, 8, 8), CPU)
+        check_loss("ssim", (1, 8, 8, 8), CPU)
 
 
 def brightness(decoded, target):

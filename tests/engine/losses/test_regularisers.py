@@ -73,7 +73,9 @@ def test_the_loop_follows_the_total(small_vae, targets, loss, precision):
     objective, penalty = build_objective(loss), build_penalty(EVERYTHING)
 
     def total(z, i):
-        return (objective(small_vae.decode(z), targets[i : i + 1]) + penalty(z, latents[i : i + 1])).item()
+        return (
+            objective(small_vae.decode(z), targets[i : i + 1]) + penalty(z, latents[i : i + 1], torch.zeros(1))
+        ).item()
 
     for i, result in enumerate(LatentOptimizer(config).optimize_batch(small_vae, latents, targets)):
         start, end = total(latents[i : i + 1], i), total(result.optimized_latents, i)
@@ -93,9 +95,11 @@ def test_the_gradient_in_the_step_is_autograds(small_vae, targets):
     slots.latents += 0.1 * torch.randn_like(slots.latents)
     slots.decoder_input.data.copy_(slots.latents)
     z = slots.latents.clone().requires_grad_(True)
-    total = build_objective("mse")(small_vae.decode(z), targets) + build_penalty(EVERYTHING)(z, slots.initial)
+    total = build_objective("mse")(small_vae.decode(z), targets) + build_penalty(EVERYTHING)(
+        z, slots.initial, slots.step
+    )
     (expected,) = torch.autograd.grad(total.sum(), z)
-    build_step(small_vae.loop_decoder("fp32")[0], config, torch.device("cpu"))(slots)
+    build_step(small_vae.loop_decoder("fp32"), config, torch.device("cpu"))(slots)
     torch.testing.assert_close(slots.exp_avg, expected, rtol=1e-3, atol=1e-6)
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,14 +32,14 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA dev
 def test_kernels_in_the_step_equal_their_reference(small_vae, targets, loss):
     """The Triton kernels, interpreted here, inside the whole iteration."""
     config = OptimizationConfig(iterations=4, loss_function=loss, target_gain=20.0, max_gradient_norm=0.01)
-    decode, dtype = small_vae.loop_decoder("fp32")
+    decoder = small_vae.loop_decoder("fp32")
     slots = {kernels: started(small_vae, targets, config) for kernels in (True, False)}
     for kernels, state in slots.items():
-        step = build_step(decode, config, torch.device("cpu"), triton=kernels)
+        step = build_step(decoder, config, torch.device("cpu"), triton=kernels)
         for _ in range(4):
             step(state)
     assert_same(slots[True], slots[False])
-    assert dtype == torch.float32
+    assert decoder.dtype == torch.float32
 
 
 @pytest.mark.slow
@@ -47,9 +48,9 @@ def test_kernels_in_the_step_equal_their_reference(small_vae, targets, loss):
 def test_compiled_step_equals_eager(small_vae, targets, precision, kernels):
     """One fullgraph region, its own backward pass inside, against the same lines run eagerly."""
     config = OptimizationConfig(iterations=4, target_gain=20.0)
-    decode, dtype = small_vae.loop_decoder(precision)
-    eager, compiled = (started(small_vae, targets, config, dtype) for _ in range(2))
-    step = build_step(decode, config, torch.device("cpu"), triton=kernels)
+    decoder = small_vae.loop_decoder(precision)
+    eager, compiled = (started(small_vae, targets, config, decoder.dtype) for _ in range(2))
+    step = build_step(decoder, config, torch.device("cpu"), triton=kernels)
     for _ in range(3):
         step(eager)
     with torch._dynamo.config.patch(trace_autograd_ops=True):
@@ -84,11 +85,11 @@ def test_compile_on_runs_compiled_and_is_cached(targets):
     config = OptimizationConfig(iterations=4, compile="on", precision="fp32", convergence_threshold=0.0)
     latents = vae.encode(targets)
     first = LatentOptimizer(config).optimize_batch(vae, latents, targets)
-    (loop,) = vae.loops.values()
+    (loop,) = vae.cache.values("loops").values()
     assert loop.mode == "compiled"
     assert loop.runner.compile_seconds > 0
     again = LatentOptimizer(config).optimize_batch(vae, latents, targets)
-    assert list(vae.loops.values()) == [loop], "the same shape and configuration compiled twice"
+    assert list(vae.cache.values("loops").values()) == [loop], "the same shape and configuration compiled twice"
     eager = LatentOptimizer(OptimizationConfig(**(config.to_dict() | {"compile": "off"})))
     for a, b, c in zip(first, again, eager.optimize_batch(vae, latents, targets), strict=True):
         assert a.losses == b.losses
@@ -102,9 +103,9 @@ def test_cached_loops_are_bounded_and_go_with_the_weights(targets, monkeypatch):
     for iterations in range(1, 8):
         config = OptimizationConfig(iterations=iterations, compile="on", precision="fp32")
         get_loop(vae, config, "fp32", latents, targets, bucket=False)
-        assert len(vae.loops) == min(iterations, loops.CACHED_LOOPS)
+        assert len(vae.cache.values("loops")) == min(iterations, loops.CACHED_LOOPS)
     vae.to(torch.device("cpu"))
-    assert not vae.loops
+    assert not vae.cache.values("loops")
 
 
 def test_what_does_not_compile_runs_eagerly_and_says_so(small_vae, targets, caplog):
@@ -130,7 +131,7 @@ def test_a_free_slot_takes_the_next_image(small_vae, targets):
         iterations=12, precision="fp32", convergence_threshold=0.02, convergence_window=3, learning_rate=0.02,
         checkpoint_interval=2,
     )  # fmt: skip
-    loop = Loop(*small_vae.loop_decoder("fp32"), config, latents[:2], targets[:2])
+    loop = Loop(small_vae.loop_decoder("fp32"), config, latents[:2], targets[:2])
     loop.load([0, 1], latents[:2], targets[:2])
     order, ends, occupant = [], {}, {0: 0, 1: 1}
     while loop.busy:
@@ -145,7 +146,7 @@ def test_a_free_slot_takes_the_next_image(small_vae, targets):
     assert occupant[0] == 2
     for image, end in ends.items():
         alone = run_loop(
-            small_vae.loop_decoder("fp32")[0], latents[image : image + 1], targets[image : image + 1], config,
+            small_vae.loop_decoder("fp32"), latents[image : image + 1], targets[image : image + 1], config,
             torch.float32,
         )  # fmt: skip
         torch.testing.assert_close(end.losses[0, :-1], alone.losses[0, :-1], rtol=1e-3, atol=1e-6, equal_nan=True)
@@ -157,7 +158,7 @@ def test_idle_slots_stay_as_they_are(small_vae, targets):
     slots = started(small_vae, targets, EXACT)
     slots.active[1] = False
     before = slots.take([1])
-    step = build_step(small_vae.loop_decoder("fp32")[0], EXACT, torch.device("cpu"))
+    step = build_step(small_vae.loop_decoder("fp32"), EXACT, torch.device("cpu"))
     for _ in range(3):
         step(slots)
     after = slots.take([1])
@@ -177,7 +178,7 @@ def test_schedule_follows_each_images_own_step(small_vae, targets, schedule, exp
     )  # fmt: skip
     slots = started(small_vae, targets, config)
     slots.step[1] = 1
-    step = build_step(small_vae.loop_decoder("fp32")[0], config, torch.device("cpu"))
+    step = build_step(small_vae.loop_decoder("fp32"), config, torch.device("cpu"))
     for i in range(2):
         before = slots.latents.clone()
         step(slots)
@@ -192,11 +193,11 @@ def test_batches_are_bucketed_to_powers_of_two_when_compiled(targets, monkeypatc
     five = targets[[0, 1, 2, 0, 1]]
     results = LatentOptimizer(config).optimize_batch(vae, vae.encode(five), five)
     assert len(results) == 5
-    (loop,) = vae.loops.values()
+    (loop,) = vae.cache.values("loops").values()
     assert len(loop.slots.active) == 8
     LatentOptimizer(config).optimize_batch(vae, vae.encode(five[:4]), five[:4])
     LatentOptimizer(config).optimize_batch(vae, vae.encode(five[:3]), five[:3])
-    assert [len(loop.slots.active) for loop in vae.loops.values()] == [8, 4]
+    assert [len(loop.slots.active) for loop in vae.cache.values("loops").values()] == [8, 4]
     eager = LatentOptimizer(OptimizationConfig(iterations=2, precision="fp32"))
     for found, expected in zip(results, eager.optimize_batch(vae, vae.encode(five), five), strict=True):
         assert found.losses == pytest.approx(expected.losses, rel=1e-4)
@@ -210,7 +211,7 @@ def test_gradient_clip(small_vae, targets):
     norms = []
     for config in (free, clipped):
         slots = started(small_vae, targets, config)
-        build_step(small_vae.loop_decoder("fp32")[0], config, torch.device("cpu"))(slots)
+        build_step(small_vae.loop_decoder("fp32"), config, torch.device("cpu"))(slots)
         norms.append(slots.exp_avg.flatten(1).norm(dim=1) / (1 - config.betas[0]))
     assert (norms[0] > 1e-3).all()
     torch.testing.assert_close(norms[1], torch.full_like(norms[1], 1e-3))
@@ -272,7 +273,7 @@ def test_recomputing_changes_nothing_but_what_is_kept(small_vae, targets):
     for recompute in (False, True):
         config = OptimizationConfig(iterations=3, precision="fp32", recompute=recompute)
         results.append(LatentOptimizer(config).optimize_batch(small_vae, latents, targets))
-        decode, _ = small_vae.loop_decoder("fp32", recompute)
+        decode = small_vae.loop_decoder("fp32", recompute)
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
             decode(latents.clone().requires_grad_(True))
@@ -288,8 +289,9 @@ def test_fp32_refinement_runs_the_last_iterations(small_vae, targets, precision,
     original = small_vae.loop_decoder
 
     def watched(name, *settings):
-        decode, dtype = original(name)
-        return (lambda z: seen.append((z.dtype, z.requires_grad)) or decode(z)), dtype
+        decoder = original(name)
+        run = decoder.run
+        return replace(decoder, run=lambda z, step: seen.append((z.dtype, z.requires_grad)) or run(z, step))
 
     monkeypatch.setattr(small_vae, "loop_decoder", watched)
     config = OptimizationConfig(iterations=10, precision=precision, refinement_iterations=3, convergence_threshold=0.0)
@@ -396,7 +398,7 @@ def test_captured_equals_eager_and_follows_its_inputs(targets):
             pass
         found = loop.unload([0, 1, 2])
         expected = run_loop(
-            vae.loop_decoder("fp32")[0], latents[order], targets[order],
+            vae.loop_decoder("fp32"), latents[order], targets[order],
             OptimizationConfig(**(config.to_dict() | {"compile": "off"})), torch.float32,
         )  # fmt: skip
         torch.testing.assert_close(found.losses[:, :-1], expected.losses[:, :-1], rtol=1e-3, atol=1e-5)

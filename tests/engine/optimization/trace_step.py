@@ -10,6 +10,8 @@ from functorch.compile import make_boxed_func
 from relatent import OptimizationConfig
 from relatent.benchmarks.sd_decoder import SDDecoder
 from relatent.engine.autoencoders.rewrite import REWRITES
+from relatent.engine.coordinates import WhiteningCoordinates
+from relatent.engine.loop_decoder import LoopDecoder
 from relatent.engine.optimization.runners import DYNAMO
 from relatent.engine.optimization.slots import Slots
 from relatent.engine.optimization.step import build_step
@@ -32,10 +34,11 @@ with FakeTensorMode():
         REWRITES[name](decoder)
     latents, targets = torch.empty(2, 4, 8, 8), torch.empty(2, 3, 64, 64)
     config = OptimizationConfig(iterations=10, target_gain=3.0)
-    slots = Slots.empty(latents, targets, config, torch.float32, preconditioner=torch.empty(4, 4, 15, 15))
-    step = build_step(
-        lambda z: decoder(z.contiguous(memory_format=torch.channels_last)), config, latents.device, triton=True
+    slots = Slots.empty(
+        latents, targets, config, torch.float32, coordinates=WhiteningCoordinates(torch.empty(4, 4, 15, 15))
     )
+    loop_decoder = LoopDecoder.of(lambda z: decoder(z.contiguous(memory_format=torch.channels_last)))
+    step = build_step(loop_decoder, config, latents.device, triton=True)
     with torch._dynamo.config.patch(DYNAMO):
         backend = aot_autograd(fw_compiler=keep, inference_compiler=keep)
         torch.compile(step, backend=backend, fullgraph=True, dynamic=False)(slots)

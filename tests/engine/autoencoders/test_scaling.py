@@ -1,0 +1,69 @@
+"""How latents are scaled, there and back, and what files hold of it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from relatent import load_autoencoder
+from relatent.engine.autoencoders.scaling import (
+    BatchNormScaling,
+    ChannelScaling,
+    FactorScaling,
+    identity_scaling,
+    scaling_from_json,
+)
+from relatent.engine.errors import DatasetError, UsageError
+
+SCALINGS = [
+    FactorScaling(0.18215),
+    FactorScaling(0.3611, 0.1159),
+    ChannelScaling((0.5, -1.0, 0.0, 2.0), (1.0, 2.0, 0.5, 4.0), 0.13025),
+    BatchNormScaling(tuple(np.linspace(-1, 1, 16)), tuple(np.linspace(0.1, 2, 16)), 1e-4),
+]
+
+
+@pytest.mark.parametrize("scaling", SCALINGS, ids=lambda scaling: type(scaling).__name__)
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_there_and_back(scaling, batch):
+    latents = torch.randn(*batch, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    scaled = scaling.scale(latents)
+    torch.testing.assert_close(scaling.unscale(scaled), latents, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(scaling.scale(latents.numpy()), scaled.numpy(), rtol=1e-6, atol=1e-6)
+    stored = json.loads(json.dumps(scaling.to_json()))
+    assert scaling_from_json(stored) == scaling
+    assert identity_scaling({"scaling": stored}) == scaling
+
+
+def test_formulas():
+    z = torch.randn(2, 4, 4, 6, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(FactorScaling(0.5, 0.25).scale(z), (z - 0.25) * 0.5)
+    mean, std = (torch.tensor(x).view(1, 4, 1, 1) for x in ([0.5, -1.0, 0.0, 2.0], [1.0, 2.0, 0.5, 4.0]))
+    torch.testing.assert_close(SCALINGS[2].scale(z), (z - mean) * 0.13025 / std)
+    packed = torch.nn.functional.pixel_unshuffle(z, 2)  # channel c, row i, column j of a patch -> 4c + 2i + j
+    norm = torch.nn.BatchNorm2d(16, eps=1e-4, affine=False).eval()
+    norm.running_mean, norm.running_var = (torch.tensor(x) for x in (SCALINGS[3].mean, SCALINGS[3].var))
+    torch.testing.assert_close(SCALINGS[3].scale(z), norm(packed.double()).float(), rtol=1e-5, atol=1e-5)
+
+
+def test_an_older_identity_has_two_factors():
+    assert identity_scaling({"scaling_factor": 0.2, "shift_factor": 0.1}) == FactorScaling(0.2, 0.1)
+
+
+def test_the_identity_holds_it_whole():
+    vae = load_autoencoder(torch.nn.Identity(), scaling=SCALINGS[2])
+    assert vae.identity()["scaling"] == SCALINGS[2].to_json()
+    assert (vae.scaling_factor, vae.shift_factor) == (0.13025, 0.0)
+    plain = load_autoencoder(torch.nn.Identity(), scaling_factor=0.3, shift_factor=0.1)
+    assert plain.identity()["scaling"] == {"kind": "factor", "factor": 0.3, "shift": 0.1}
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(UsageError, match="equally many channels, found 1 and 2"):
+        ChannelScaling((0.0,), (1.0, 1.0))
+    with pytest.raises(UsageError, match="above 0, found 0"):
+        ChannelScaling((0.0, 0.0), (1.0, 0.0))
+    with pytest.raises(DatasetError, match="expected one of factor, channels, batch_norm, found 'log'"):
+        scaling_from_json({"kind": "log"})
+    with pytest.raises(DatasetError, match="gain"):
+        scaling_from_json({"kind": "factor", "gain": 2.0})
