@@ -61,7 +61,10 @@ class Suite:
         small: bool,
         save: Callable[[dict[str, Any]], object] = lambda _: None,
     ):
-        """save: called with all results so far after each section, so that an interrupted suite keeps them."""
+        """Start the time limit of so many minutes.
+
+        save: called with all results so far after each section, so that an interrupted suite keeps them.
+        """
         self.device, self.small, self.save = device, small, save
         self.deadline = time.monotonic() + 60 * minutes
         self.content: dict[str, Any] = {"not_measured": {}}

@@ -49,7 +49,11 @@ class LearnedStep(nn.Module):
     """
 
     def __init__(self, channels: int, cell: int, steps: int, hidden: int = 48, blocks: int = 3):
-        """cell: pixels per latent cell. steps: number of iterations, each with a learned embedding."""
+        """Build the network.
+
+        cell: pixels per latent cell.
+        steps: number of iterations that it corrects, each with a learned embedding.
+        """
         super().__init__()
         self.cell, self.steps = cell, steps
         self.signals = nn.Conv2d(SIGNALS * channels, hidden, 3, padding=1)

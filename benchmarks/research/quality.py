@@ -57,11 +57,10 @@ GOALS = {
 def run_preset(
     autoencoder: Autoencoder, costs: Costs, config: OptimizationConfig, target: torch.Tensor, low_rank: float = 1.0
 ) -> Run:
-    """Run the engine on one photograph, through its public optimiser.
+    """Run the engine on one photograph by its public optimiser, counting its iterations and encoder steps as work.
 
-    low_rank: the work of an iteration with the low-rank approximate backward pass, as before the fp32 refinement. The
-    work is that of the iterations and of the encoder steps. The seconds, which include the final comparison in fp32,
-    are spread evenly over the iterations.
+    low_rank: the work of an iteration with the low-rank approximate backward pass, before the fp32 refinement. The
+    seconds include the final comparison in fp32 and are spread evenly over the iterations.
     """
     start = autoencoder.encode(target)
     begin = now(target.device)
@@ -93,10 +92,7 @@ def measure(
     autoencoder: Autoencoder, targets: Sequence[torch.Tensor], learning_targets: Sequence[torch.Tensor],
     methods: dict[str, Method], configs: dict[str, OptimizationConfig],
 ) -> dict[str, Any]:  # fmt: skip
-    """Return costs, a row per method, and claims; on each photograph all methods run in turn.
-
-    Exits with an error where a preset loses quality.
-    """
+    """Return costs, a row per method, and claims. On each photograph all methods run in turn; exits where a preset loses quality."""
     costs, learned = count_costs(autoencoder, targets[0]), Learned(autoencoder, learning_targets)
     searches: dict[str, Callable[[torch.Tensor], Run]] = {}
     for name, method in methods.items():
@@ -168,9 +164,7 @@ def first_work(runs: Sequence[Run], gain: float) -> float | None:
 
 
 def claims(runs: dict[str, list[Run]], presets: Sequence[str]) -> list[dict[str, Any]]:
-    """Return for each goal and preset the work at which the preset's mean gain reaches the goal, and the ratio to the
-    goal's work.
-    """
+    """Return the work at which each preset's mean gain reaches each goal, and the ratio to the goal's own work."""
     found = []
     for claim, (method, iterations) in GOALS.items():
         if method not in runs or max(run.work for run in runs[method]) < iterations - 1e-6:
@@ -208,9 +202,7 @@ def preset_table(results: dict[str, Any]) -> str:
 
 
 def claim_table(results: dict[str, Any]) -> str:
-    """Return a Markdown table of the work that each preset needs for the original's gains, and of the ratio; in fp32
-    too where measured.
-    """
+    """Return a Markdown table of the work that each preset needs for the original's gains; in fp32 too where measured."""
     measured = {row["preset"] for result in results.values() for row in result["claims"]}
     names = [name for name in (*PRESETS, *(f"{name}, fp32" for name in IN_FP32)) if name in measured]
     heads = " | ".join(f"`{name}`" for name in names)

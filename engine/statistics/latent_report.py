@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # The largest number of images (the first of the run) that are decoded again with rounded and with noisy latents.
 SAMPLE = 4
-ONE_IN = 8  # At most one image in so many is decoded again, so that the report stays cheap beside the shortest run.
+ONE_IN = 8  # At most one image in this many is decoded again, so that the report costs little even in the shortest run.
 NOISE = (0.01, 0.03, 0.1)  # Standard deviations of the added noise, relative to σ.
 SEED = 0  # Seed of that noise: the same for every run, and for both latents of an image.
 OUTLIER = 4.0  # Threshold in σ; 6e-5 of the values of a normal distribution lie beyond it.
