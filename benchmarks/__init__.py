@@ -1,1 +1,1 @@
-"""What it costs: each benchmark measures quality and time together, rivals in one run, and writes JSON."""
+"""Benchmarks: each measures quality and time together, compares all methods in one run, and writes its results as JSON."""

@@ -1,12 +1,13 @@
-"""What a run costs around its engine: pictures per second and peak memory of a whole run, beside the engine alone.
+"""Overhead of a run around its engine: images per second and peak memory of a whole run and of the engine alone.
 
     python -m relatent.benchmarks.bench_factory [--counts 2000 20000] [--repeats 3] [--batch-size 32] [--side 32]
 
-Small synthetic pictures (PNG files) through a decoder of one layer, with the default settings, so that everything but the
-engine shows: planning with every file's hash, reading in worker processes, metrics, shards written, checked and flushed.
-Engine alone: the same pictures, decoded beforehand, in the same batches, the results thrown away. Each is a process of its
-own; the two take turns, since a shared machine's speed drifts by more than they differ, and the medians of the turns are
-reported, of the ratio too. Writes benchmarks/results/factory-*.json and the README's table.
+Small synthetic images (PNG files) pass through a decoder of one layer, with the default settings, so that the cost of
+everything but the engine shows: planning with a hash of every file, reading in worker processes, metrics, and shards
+that are written, verified and flushed. "Engine alone" optimises the same images, decoded beforehand, in the same
+batches, and discards the results. Each measurement is a process of its own; the two alternate, since the speed of a
+shared machine drifts by more than they differ, and medians over the repeats are reported, of their ratio too. Writes
+benchmarks/results/factory-*.json and the README's table.
 """
 
 import argparse
@@ -36,10 +37,10 @@ from ..factory.api import optimize_directory
 from ..factory.state.plan import auto_shard_size
 from .results import FOLDER, command_line, replace_table, write_result
 
-CONFIG = OptimizationConfig(precision="fp32")  # the default of users, 50 iterations
+CONFIG = OptimizationConfig(precision="fp32")  # The users' default settings, 50 iterations.
 
 
-class Patches(nn.Module):
+class PatchDecoder(nn.Module):
     """A decoder of one layer: every latent cell becomes a patch of 8×8 pixels."""
 
     def __init__(self) -> None:
@@ -52,8 +53,8 @@ class Patches(nn.Module):
 
 
 def autoencoder() -> Any:
-    """With an encoder that is the decoder's transpose."""
-    decoder = Patches().requires_grad_(False)
+    """Return an autoencoder around `PatchDecoder`, whose encoder is the decoder's transpose."""
+    decoder = PatchDecoder().requires_grad_(False)
     weight = decoder.layer.weight
 
     def encode(images: torch.Tensor) -> torch.Tensor:
@@ -63,7 +64,7 @@ def autoencoder() -> Any:
 
 
 def make_pictures(folder: Path, count: int, side: int) -> None:
-    """Random, but smooth enough to compress; 1000 a subfolder."""
+    """Write `count` random PNG files that are smooth enough to compress, 1000 per subfolder."""
     rng = np.random.default_rng(0)
     for number in range(count):
         path = folder / f"{number // 1000:03}" / f"{number:06}.png"
@@ -73,7 +74,7 @@ def make_pictures(folder: Path, count: int, side: int) -> None:
 
 
 def whole_run(folder: Path, out: Path, count: int, side: int, batch_size: int) -> dict[str, Any]:
-    """As users start it, but for the progress bar; without dataset.h5, which is written after the pictures."""
+    """Measure a run as users start it, but without a progress bar and without dataset.h5, which is written afterwards."""
     begin = time.perf_counter()
     record = optimize_directory(
         folder, out, autoencoder(), config=CONFIG, size=side, batch_size=batch_size, limit=count, formats=[]
@@ -91,7 +92,7 @@ def whole_run(folder: Path, out: Path, count: int, side: int, batch_size: int) -
 
 
 def engine_alone(folder: Path, out: Path, count: int, side: int, batch_size: int) -> dict[str, Any]:
-    """Its pictures are decoded before the clock starts."""
+    """Measure the engine on the same images, which are decoded before the clock starts."""
     sources = discover(folder, count)
     size = auto_shard_size(len(sources))
     run = ImageRun(autoencoder(), CONFIG, side, batch_size=batch_size, capacity=size)
@@ -107,7 +108,7 @@ def engine_alone(folder: Path, out: Path, count: int, side: int, batch_size: int
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """As Markdown."""
+    """Return the rows as a Markdown table."""
     lines = [
         "| pictures | threads | | pictures / s (least to most) | of the engine's | engine idle | peak memory | gain |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -128,7 +129,7 @@ KINDS = {"whole run": whole_run, "engine alone": engine_alone}
 
 
 def measure(kind: str, folder: Path, threads: int, count: int, side: int, batch_size: int) -> dict[str, Any]:
-    """In a new process, for its peak memory."""
+    """Run one measurement in a new process, to obtain its own peak memory."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as out:
         values = [kind, folder, Path(out) / "out", threads, count, side, batch_size]
         command = [sys.executable, "-m", "relatent.benchmarks.bench_factory", "--child", *map(str, values)]
@@ -139,8 +140,13 @@ def measure(kind: str, folder: Path, threads: int, count: int, side: int, batch_
     return found
 
 
-def in_turns(folder: Path, threads: int, count: int, side: int, batch_size: int, repeats: int) -> list[dict[str, Any]]:
-    """A row of each kind: a value of each turn, and the median of the whole run's share of the engine's rate."""
+def measure_alternately(
+    folder: Path, threads: int, count: int, side: int, batch_size: int, repeats: int
+) -> list[dict[str, Any]]:
+    """Measure both kinds alternately and return one row per kind.
+
+    Each row holds one value per repeat; the first one also the median ratio of the whole run's rate to the engine's.
+    """
     turns = [{kind: measure(kind, folder, threads, count, side, batch_size) for kind in KINDS} for _ in range(repeats)]
     rows = []
     for kind in KINDS:
@@ -186,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = Path(temporary) / "pictures"
         make_pictures(folder, max(options.counts), options.side)
         for threads, count in product(dict.fromkeys([1, usable_processors()]), options.counts):
-            rows += in_turns(folder, threads, count, options.side, options.batch_size, options.repeats)
+            rows += measure_alternately(folder, threads, count, options.side, options.batch_size, options.repeats)
             print(table(rows[-len(KINDS) :]), flush=True)
     content = {
         "batch_size": options.batch_size,

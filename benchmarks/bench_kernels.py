@@ -1,6 +1,6 @@
-"""Every kernel beside its reference lines, eager and compiled, and beside the copy bandwidth.
+"""Every kernel compared with its PyTorch reference, eager and compiled, and with the copy bandwidth.
 
-pytest benchmarks/bench_kernels.py        anywhere; without a GPU the reference lines only
+pytest benchmarks/bench_kernels.py        on any machine; without a GPU only the reference is timed
 """
 
 from collections.abc import Callable, Iterator
@@ -21,29 +21,32 @@ from relatent.kernels.group_norm_silu import group_norm_silu
 from relatent.kernels.library import runs_on
 from relatent.kernels.upsample_conv import phase_weight
 
-NORMS = ((512, 64), (512, 128), (256, 256), (128, 512))  # channels, side: the decoder's layers at 512²
+NORMS = ((512, 64), (512, 128), (256, 256), (128, 512))  # Channels and side of the decoder's layers at 512².
 
 
 @dataclass
 class Cell:
-    """One operation at one size: functions by who computes, and the fewest bytes it must move."""
+    """One operation at one size: its implementations by name, and the minimal number of bytes to move."""
 
     name: str
     shape: tuple[int, ...]
     bytes: int | None
     functions: dict[str, Callable[[], Any]]
-    tolerance: float  # relative, in norm, between each function's outputs and the reference's
-    state: tuple[torch.Tensor, ...] = ()  # what the functions change in place, where they return nothing
+    tolerance: float  # Largest relative error, in norm, of each implementation's outputs against the reference's.
+    # The tensors that are changed in place by implementations that return nothing.
+    state: tuple[torch.Tensor, ...] = ()
 
 
 def cells(device: torch.device, small: bool = False) -> Iterator[Cell]:
-    """small: sizes for a test; otherwise beyond any L2, and the decoder's own."""
+    """Yield the operations to measure. small: sizes for a test, instead of tensors larger than any L2 cache and the
+    decoder's layers.
+    """
     yield _loss((2, 3, 32, 32) if small else (64, 3, 1024, 1024), device)
     yield _adam((2, 4, 8, 8) if small else (256, 4, 256, 256), device)
     for channels, side in ((32, 8),) if small else NORMS:
         for batch in (1,) if small else (1, 8):
             yield from _norm((batch, channels, side, side), device)
-    if device.type == "cpu":  # elsewhere it is torch's own
+    if device.type == "cpu":  # On other devices it is torch's own group_norm.
         for channels, side in ((12, 8),) if small else ((96, 128), (48, 256), (16, 256)):
             yield _frozen_norm((1, channels, side, side), device)
     for channels, side in ((16, 8),) if small else ((512, 64), (512, 128), (256, 256)):
@@ -55,7 +58,7 @@ def _random(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype = t
     return x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x
 
 
-def _rivals(
+def _implementations(
     kernel: Callable[..., Any], plain: Callable[..., Any], device: torch.device, *arguments: Any, **options: Any
 ) -> dict[str, Callable[[], Any]]:
     compiled = torch.compile(plain, dynamic=False)
@@ -69,9 +72,9 @@ def _rivals(
 
 def _loss(shape: tuple[int, ...], device: torch.device) -> Cell:
     decoded, target = _random(shape, device), _random(shape, device, torch.float32).clamp_(-1, 1)
-    moved = decoded.numel() * (2 + 4 + 2)
-    functions = _rivals(fused_loss, reference.fused_loss_reference, device, decoded, target, scale=4096.0)
-    return Cell("fused_loss", shape, moved, functions, 5e-3)
+    bytes_moved = decoded.numel() * (2 + 4 + 2)
+    functions = _implementations(fused_loss, reference.fused_loss_reference, device, decoded, target, scale=4096.0)
+    return Cell("fused_loss", shape, bytes_moved, functions, 5e-3)
 
 
 def _adam(shape: tuple[int, ...], device: torch.device) -> Cell:
@@ -89,14 +92,14 @@ def _adam(shape: tuple[int, ...], device: torch.device) -> Cell:
         "beta1": torch.full((count,), 0.7, device=device), "bias_correction1": torch.full((count,), 0.6, device=device),
         "eps": torch.full((count,), 1e-8, device=device),
     }  # fmt: skip
-    # reads of gradient, z, m, v; writes of z, m, v, the best and the decoder's copy
-    moved = tensors[0].numel() * (2 + 12 + 12 + 4 + 2)
-    functions = _rivals(fused_adam, reference.fused_adam_reference, device, *tensors, best, **flags, beta2=0.9)
-    return Cell("fused_adam", shape, moved, functions, 5e-3, state=(tensors[0], *tensors[2:], best))
+    # Reads of gradient, z, m, v; writes of z, m, v, the best latent, and the copy in the decoder's dtype.
+    bytes_moved = tensors[0].numel() * (2 + 12 + 12 + 4 + 2)
+    functions = _implementations(fused_adam, reference.fused_adam_reference, device, *tensors, best, **flags, beta2=0.9)
+    return Cell("fused_adam", shape, bytes_moved, functions, 5e-3, state=(tensors[0], *tensors[2:], best))
 
 
 def _norm(shape: tuple[int, ...], device: torch.device) -> Iterator[Cell]:
-    x, pull = _random(shape, device).requires_grad_(True), _random(shape, device)
+    x, grad_output = _random(shape, device).requires_grad_(True), _random(shape, device)
     weight, bias = _random((shape[1],), device) + 1, _random((shape[1],), device)
     groups = 32 if shape[1] % 32 == 0 else 4
     elements = x.numel()
@@ -110,7 +113,7 @@ def _norm(shape: tuple[int, ...], device: torch.device) -> Iterator[Cell]:
 
     def backward(function: Callable[..., Any]) -> Callable[[], torch.Tensor]:
         y = function(x, weight, bias, groups)[0]
-        return lambda: torch.autograd.grad(y, x, pull, retain_graph=True)[0]
+        return lambda: torch.autograd.grad(y, x, grad_output, retain_graph=True)[0]
 
     by = {"reference": reference.group_norm_silu_reference}
     by["inductor"] = torch.compile(reference.group_norm_silu_reference, dynamic=False)
@@ -121,11 +124,11 @@ def _norm(shape: tuple[int, ...], device: torch.device) -> Iterator[Cell]:
 
 
 def _frozen_norm(shape: tuple[int, ...], device: torch.device) -> Cell:
-    x, pull = _random(shape, device).requires_grad_(True), _random(shape, device)
+    x, grad_output = _random(shape, device).requires_grad_(True), _random(shape, device)
     weight, bias = _random((shape[1],), device) + 1, _random((shape[1],), device)
     outcomes = {"reference": F.group_norm(x, 4, weight, bias), "kernel": frozen_norm(x, weight, bias, 4)}
     functions: dict[str, Callable[[], Any]] = {
-        name: partial(torch.autograd.grad, y, x, pull, retain_graph=True) for name, y in outcomes.items()
+        name: partial(torch.autograd.grad, y, x, grad_output, retain_graph=True) for name, y in outcomes.items()
     }
     return Cell("frozen_norm, gradient", shape, x.numel() * 2 * 3, functions, 2e-2)
 
@@ -135,7 +138,7 @@ def _upsample(shape: tuple[int, ...], device: torch.device) -> Iterator[Cell]:
     channels = shape[1]
     weight = _random((channels, channels, 3, 3), device) * (0.5 / channels**0.5)
     phases = phase_weight(weight).contiguous(memory_format=torch.channels_last)
-    pull = _random((shape[0], channels, 2 * shape[2], 2 * shape[3]), device)
+    grad_output = _random((shape[0], channels, 2 * shape[2], 2 * shape[3]), device)
     forwards: dict[str, Callable[[], torch.Tensor]] = {
         "reference": lambda: reference.upsample_conv_reference(x, weight),
         "kernel": lambda: frozen_conv(x, phases, stride=2, padding=1, transposed=True),
@@ -143,14 +146,14 @@ def _upsample(shape: tuple[int, ...], device: torch.device) -> Iterator[Cell]:
 
     def backward(forward: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         y = forward()
-        return lambda: torch.autograd.grad(y, x, pull, retain_graph=True)[0]
+        return lambda: torch.autograd.grad(y, x, grad_output, retain_graph=True)[0]
 
     yield Cell("upsample_conv", shape, None, forwards, 2e-2)
     yield Cell("upsample_conv, gradient", shape, None, {n: backward(f) for n, f in forwards.items()}, 2e-2)
 
 
 def difference(cell: Cell, name: str) -> float:
-    """Relative, in norm, of what `name` returns, or leaves in `state`, from the reference's."""
+    """Return the relative error, in norm, of what `name` returns or leaves in `state`, against the reference's."""
     expected, found = _outcome(cell, "reference"), _outcome(cell, name)
     return max(
         ((f.double() - e.double()).norm() / e.double().norm().clamp_min(1e-12)).item()
@@ -169,7 +172,9 @@ def _outcome(cell: Cell, name: str) -> tuple[torch.Tensor, ...]:
 
 
 def row(cell: Cell, device: torch.device, copy_bandwidth: float) -> dict[str, Any]:
-    """Seconds by who computes, and the kernel's share of the copy bandwidth. Raises where a result is wrong."""
+    """Return the seconds by implementation and the fraction of the copy bandwidth. Raises `RuntimeError` for wrong
+    results.
+    """
     result: dict[str, Any] = {"operation": cell.name, "shape": list(cell.shape), "seconds": {}, "difference": {}}
     for name, function in cell.functions.items():
         if name != "reference":
@@ -196,7 +201,7 @@ OPERATIONS = (
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_kernel(benchmark: Any, operation: str) -> None:
-    """pytest-benchmark: the kernel, or where there is no GPU its reference."""
+    """Time the kernel with pytest-benchmark, or without a GPU its reference."""
     cell = next(cell for cell in cells(DEVICE, small=DEVICE.type == "cpu") if cell.name == operation)
     name = "kernel" if "kernel" in cell.functions else "reference"
     assert difference(cell, name) <= cell.tolerance

@@ -1,9 +1,9 @@
-"""The engine's loop beside the original's: same photographs, decoder and machine, decibels and seconds side by side.
+"""The engine's loop compared with the original one: same photographs, decoder and machine, gain in dB and seconds.
 
     python -m relatent.benchmarks.bench_loop [--images FOLDER] [--size 256] [--limit 4] [--taef2 FOLDER]
 
-Without --images it uses scikit-image's photographs, which the bundled autoencoder has seen in training: then only the
-ratios count. Writes benchmarks/results/loop-*.json and the table in docs/quality.md.
+Without --images it uses scikit-image's photographs, which the bundled autoencoder was trained on: then only the ratios
+are meaningful. Writes benchmarks/results/loop-*.json and the table in docs/quality.md.
 """
 
 import argparse
@@ -37,13 +37,13 @@ Method = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def load_targets(folder: Path | None, size: int, limit: int, device: torch.device) -> list[torch.Tensor]:
-    """Photographs as (1, 3, size, size) targets; of None, scikit-image's."""
+    """Return photographs as (1, 3, size, size) targets in [-1, 1], from `folder`, or scikit-image's where it is None."""
     paths = photographs() if folder is None else [Path(source.path) for source in discover(folder)]
     return [load_image(path, size).tensor().to(device) for path in paths[:limit]]
 
 
 def load_decoders(taef2: Path | None, device: str) -> dict[str, Autoencoder]:
-    """`tiny`, and `taef2` where the folder with its weights is given."""
+    """Return `tiny`, and `taef2` where the folder with its weights is given."""
     decoders = {"tiny": load_autoencoder("tiny", device=device)}
     if taef2:
         decoders["taef2"] = load_autoencoder("taef2", weights=taef2, device=device)
@@ -51,7 +51,7 @@ def load_decoders(taef2: Path | None, device: str) -> dict[str, Autoencoder]:
 
 
 def photograph_options(parser: argparse.ArgumentParser) -> None:
-    """What of BSDS500 is measured."""
+    """Add the options that choose photographs of BSDS500."""
     parser.add_argument("--bsds500", type=Path, help="folder with train/, val/ and test/ (default: $BSDS500_PATH)")
     parser.add_argument("--split", choices=("train", "val", "test"), default="test")
     parser.add_argument("--size", type=int, default=256)
@@ -59,63 +59,67 @@ def photograph_options(parser: argparse.ArgumentParser) -> None:
 
 
 def methods(autoencoder: Autoencoder) -> dict[str, tuple[int, Method]]:
-    """name -> iterations, function of (start, target) to final latents, all with the same interface."""
+    """Return name -> (iterations, function of (start, target) that returns the final latents)."""
     found: dict[str, tuple[int, Method]] = {}
     for name, (relative, iterations) in ORIGINAL.items():
-        found[name] = iterations, partial(_plain, autoencoder, relative, iterations, (0.9, 0.999))
-    config = preset("original", iterations=50, betas=(0.8, 0.95))  # equal settings for those that follow
+        found[name] = iterations, partial(_run_original, autoencoder, relative, iterations, (0.9, 0.999))
+    config = preset("original", iterations=50, betas=(0.8, 0.95))  # The methods that follow use equal settings.
     rate, steps = config.relative_learning_rate, config.iterations
-    found["the original's loop, relatent's settings"] = steps, partial(_plain, autoencoder, rate, steps, config.betas)
+    found["the original's loop, relatent's settings"] = (
+        steps,
+        partial(_run_original, autoencoder, rate, steps, config.betas),
+    )
     precisions = ["fp32"]
     if resolve_precision("auto", autoencoder.device) == "bf16":
         precisions.append("bf16")
     for precision in precisions:
         optimizer = LatentOptimizer(replace(config, precision=precision))
-        found[f"relatent, {precision}"] = steps, partial(_ours, autoencoder, optimizer)
+        found[f"relatent, {precision}"] = steps, partial(_run_engine, autoencoder, optimizer)
     return found
 
 
-def _plain(
+def _run_original(
     autoencoder: Autoencoder, relative: float, iterations: int, betas: tuple[float, float], start: torch.Tensor,
     target: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
     return original_loop(autoencoder.decode, start, target, relative * start.std().item(), iterations, betas)
 
 
-def _ours(
+def _run_engine(
     autoencoder: Autoencoder, optimizer: LatentOptimizer, start: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
     return optimizer.optimize_batch(autoencoder, start, target, check_range=False)[0].optimized_latents
 
 
 def measure(autoencoder: Autoencoder, targets: list[torch.Tensor]) -> list[dict[str, Any]]:
-    """One row per method: mean start, gain (dB) and median seconds per image; on each photograph all methods in turn.
+    """Return one row per method: mean start and gain (dB), and median seconds per image.
 
-    Raises where the engine loses quality on an image.
+    On each photograph all methods run in turn. Exits with an error where the engine loses quality on an image.
     """
-    rivals = methods(autoencoder)
+    compared = methods(autoencoder)
     before: list[float] = []
-    gains: dict[str, list[float]] = {name: [] for name in rivals}
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    gains: dict[str, list[float]] = {name: [] for name in compared}
+    seconds: dict[str, list[float]] = {name: [] for name in compared}
     start = autoencoder.encode(targets[0])
-    original_loop(autoencoder.decode, start, targets[0], 1e-6, 1)  # the first calls choose algorithms and allocate
+    # The first calls select algorithms and allocate memory.
+    original_loop(autoencoder.decode, start, targets[0], 1e-6, 1)
     LatentOptimizer(OptimizationConfig(iterations=2)).optimize_batch(autoencoder, start, targets[0], check_range=False)
     for target in targets:
         start = autoencoder.encode(target)
         before.append(decoded_psnr(autoencoder, start, target))
-        for name, (_, method) in rivals.items():
+        for name, (_, method) in compared.items():
             begin = time.perf_counter()
             latents = method(start, target)
             seconds[name].append(time.perf_counter() - begin)
             gains[name].append(decoded_psnr(autoencoder, latents, target) - before[-1])
             if name.startswith("relatent") and gains[name][-1] < 0:
                 raise SystemExit(f"{name} lost quality on a picture: gains {gains[name]}")
-    return [_row(name, rivals[name][0], before, gains[name], seconds[name]) for name in rivals]
+    return [_row(name, compared[name][0], before, gains[name], seconds[name]) for name in compared]
 
 
 @torch.no_grad()
 def decoded_psnr(autoencoder: Autoencoder, latents: torch.Tensor, target: torch.Tensor) -> float:
-    """dB of one picture, decoded in fp32 and clamped."""
+    """Return the PSNR in dB of one image, decoded in fp32 and clamped."""
     return psnr(autoencoder.decode(latents), target).item()
 
 
@@ -132,7 +136,7 @@ def _row(name: str, iterations: int, before: list[float], gains: list[float], se
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """The rows as Markdown."""
+    """Return the rows as a Markdown table."""
     lines = [
         "| decoder | method | iterations | start | gain | s / image | s / dB |",
         "| --- | --- | --- | --- | --- | --- | --- |",

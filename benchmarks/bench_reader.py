@@ -1,10 +1,10 @@
-"""How fast a DataLoader gets latents out of each kind of dataset, by `load_optimized_dataset`, and out of HDF5 alone.
+"""Samples per second of a DataLoader on each kind of dataset, through `load_optimized_dataset`, and of h5py alone.
 
     python -m relatent.benchmarks.bench_reader [--samples 4096] [--passes 3] [--dry]
 
-Random latents without pictures, as a run with --no-images stores them, in a temporary folder: the files are in the
-system's cache, so this is what reading costs the processor. Writes benchmarks/results/reader-*.json and the table in
-docs/files.md; with --dry neither.
+Random latents without images, as a run with --no-images stores them, are written to a temporary folder. The files are
+in the page cache, so that the processor time of reading is measured, not the disk. Writes
+benchmarks/results/reader-*.json and the table in docs/files.md; with --dry neither.
 """
 
 import argparse
@@ -47,7 +47,7 @@ KINDS = {
 
 
 def write_datasets(folder: Path, shape: tuple[int, ...], samples: int) -> dict[str, Path]:
-    """The same samples in every kind: kind -> file."""
+    """Write the same samples as every kind of dataset, and return kind -> file."""
     header = Header(now(), VERSION, _identity(shape[0]), OptimizationConfig(iterations=ITERATIONS).to_dict())
     rng = np.random.default_rng(0)
     size = auto_shard_size(samples)
@@ -85,7 +85,7 @@ def _record(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Reco
 
 
 def check(datasets: dict[str, OptimizedLatentDataset], samples: int) -> None:
-    """Raise unless all kinds hold the same."""
+    """Raise `RuntimeError` unless all kinds hold the same samples."""
     reference = datasets["pt"]
     for kind, dataset in datasets.items():
         for index in (0, samples // 3, samples - 1):
@@ -97,7 +97,9 @@ def check(datasets: dict[str, OptimizedLatentDataset], samples: int) -> None:
 
 
 def measure(run: Callable[[], int], samples: int, passes: int) -> dict[str, float]:
-    """-> samples/s over whole passes, after one to open files and start workers: median, least, most."""
+    """Return median, least and most samples/s over whole passes, after one warm-up pass that opens files and starts
+    workers.
+    """
     rates = []
     for _ in range(passes + 1):
         begin = time.perf_counter()
@@ -109,7 +111,7 @@ def measure(run: Callable[[], int], samples: int, passes: int) -> dict[str, floa
 
 
 def measure_shape(shape: tuple[int, ...], samples: int, passes: int) -> list[dict[str, Any]]:
-    """A row for each kind, order and number of workers, and for h5py without a DataLoader."""
+    """Return one row for each kind, order and number of workers, and for h5py without a DataLoader."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         paths = write_datasets(Path(folder), shape, samples)
@@ -142,7 +144,7 @@ def _plain(file: h5py.File, order: np.ndarray) -> int:
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """The rows as Markdown."""
+    """Return the rows as a Markdown table."""
     lines = ["| latents | read from | by | shuffled | in order |", "| --- | --- | --- | --- | --- |"]
     for shape, rows in results.items():
         found = {(row["kind"], row["workers"], row["shuffle"]): row["samples_per_second"]["median"] for row in rows}

@@ -1,6 +1,6 @@
-"""One iteration of the exact Stable Diffusion decoder in each of the engine's forms, beside the original loop.
+"""One iteration of the exact Stable Diffusion decoder, eager, compiled and captured, compared with the original loop.
 
-pytest benchmarks/bench_step.py           anywhere; a small decoder where there is no GPU
+pytest benchmarks/bench_step.py           on any machine; a small decoder where there is no GPU
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from relatent.engine.optimization.step import build_step
 PER_REPLAY = 10
 ENDLESS = OptimizationConfig(iterations=100_000, convergence_threshold=0.0, checkpoint_interval=PER_REPLAY)
 
-# name -> rewrites, whether activations are made again
+# Name -> rewrites, and whether activations are recomputed in the backward pass.
 DECODERS: dict[str, tuple[tuple[str, ...], bool]] = {
     "as published": ((), False),
     "rewritten": (DEFAULT_REWRITES, False),
@@ -34,19 +34,21 @@ DECODERS: dict[str, tuple[tuple[str, ...], bool]] = {
 
 
 class Problem:
-    """Latents that a known answer lies near: targets are the decoder's own pictures of other latents."""
+    """An optimisation problem with a known solution: the targets are the decoder's own images of other latents."""
 
     def __init__(self, device: torch.device, small: bool = False):
         channels, groups = ((8, 8, 16, 16), 4) if small else (CHANNELS, 32)
         decoder = SDDecoder(channels=channels, groups=groups).to(device)
-        with torch.no_grad():  # random weights make faint pictures: give them a photograph's spread
+        # With random weights the images have low contrast; the last layer is scaled to a photograph's standard
+        # deviation.
+        with torch.no_grad():
             probe = decoder(torch.randn(1, 4, 16, 16, device=device))
             decoder.decoder.conv_out.weight.mul_(0.4 / probe.std())
         self.device, self.decoder = device, decoder
         self.autoencoder = Autoencoder(decoder, name="sd15, random weights", latent_channels=4, downscale_factor=8)
 
     def batch(self, count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(count, 4, size/8, size/8) starts and (count, 3, size, size) targets; same for the same arguments."""
+        """Return starts (count, 4, size/8, size/8) and targets (count, 3, size, size); deterministic in its arguments."""
         generator = torch.Generator().manual_seed(0)
         truth = torch.randn(count, 4, size // 8, size // 8, generator=generator).to(self.device)
         with torch.no_grad():
@@ -57,7 +59,7 @@ class Problem:
     def slots(
         self, decoder: str, precision: str, batch: int, size: int, config: OptimizationConfig = ENDLESS
     ) -> tuple[Slots, Any]:
-        """Loaded slots and the iteration over them, for one of `DECODERS`."""
+        """Return loaded slots and the iteration over them, for one of `DECODERS`."""
         self.autoencoder.rewrites, recompute = DECODERS[decoder]
         loop_decoder = self.autoencoder.loop_decoder(precision, recompute)
         latents, targets = self.batch(batch, size)
@@ -70,7 +72,9 @@ class Problem:
 def forms(
     problem: Problem, decoder: str, batch: int, size: int, wanted: tuple[str, ...]
 ) -> Iterator[tuple[str, Runner]]:
-    """The forms of `wanted` (eager, compiled, captured) in bf16; a captured one is a graph of the compiled one."""
+    """Yield name and runner of each of `wanted` (eager, compiled, captured), in bf16; a captured one is a CUDA graph of
+    the compiled one.
+    """
     slots, step = problem.slots(decoder, "bf16", batch, size)
     runner: EagerRunner | CompiledRunner = EagerRunner(step, slots)
     if "eager" in wanted:
@@ -84,7 +88,7 @@ def forms(
 
 
 def iteration_seconds(runner: Runner, device: torch.device, repeats: int = 5) -> dict[str, float]:
-    """p20, median, p80 of one iteration of the batch."""
+    """Return p20, median and p80 of the seconds of one iteration of the batch."""
     seconds = measure(lambda: runner.run(PER_REPLAY), device, repeats, warm_up=1)
     if not bool(runner.slots.active.all()):
         raise RuntimeError("an image stopped while it was being timed")
@@ -92,7 +96,7 @@ def iteration_seconds(runner: Runner, device: torch.device, repeats: int = 5) ->
 
 
 def original_seconds(problem: Problem, size: int, iterations: int = 5) -> float:
-    """Of one iteration of one image by the original loop: eager, fp32, `.item()` every time."""
+    """Return the seconds of one iteration of one image in the original loop: eager, fp32, with `.item()` every time."""
     latents, targets = problem.batch(1, size)
     decoder = problem.decoder
 
@@ -103,7 +107,9 @@ def original_seconds(problem: Problem, size: int, iterations: int = 5) -> float:
 
 
 def equal_quality(problem: Problem, size: int, iterations: int, form: str) -> dict[str, float]:
-    """Gain in dB of the original loop and of the engine's bf16 loop, same images, rate, betas and iterations."""
+    """Return the gain in dB of the original loop and of the engine's bf16 loop, with the same images, learning rate,
+    betas and number of iterations.
+    """
     count, rate = 2, 0.05
     config = preset("original", iterations=iterations, learning_rate=rate, checkpoint_interval=10)
     slots, step = problem.slots("rewritten", "bf16", count, size, config)
@@ -111,13 +117,13 @@ def equal_quality(problem: Problem, size: int, iterations: int, form: str) -> di
     make_runner(step, slots, form, PER_REPLAY).run(iterations)
     with torch.no_grad():
         start = psnr(problem.decoder(latents), targets).mean().item()
-        ours = psnr(problem.decoder(slots.latents.detach()), targets).mean().item()
+        relatent_psnr = psnr(problem.decoder(slots.latents.detach()), targets).mean().item()
     ends = [
         original_loop(problem.decoder, latents[i : i + 1], targets[i : i + 1], rate, iterations) for i in range(count)
     ]
     with torch.no_grad():
-        theirs = psnr(problem.decoder(torch.cat(ends)), targets).mean().item()
-    return {"start_db": start, "original_gain_db": theirs - start, "relatent_gain_db": ours - start}
+        original_psnr = psnr(problem.decoder(torch.cat(ends)), targets).mean().item()
+    return {"start_db": start, "original_gain_db": original_psnr - start, "relatent_gain_db": relatent_psnr - start}
 
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -126,7 +132,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 @pytest.mark.parametrize("form", ["eager", "compiled", "captured"])
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_iteration(benchmark: Any, decoder: str, form: str) -> None:
-    """pytest-benchmark: ten iterations of one image at 256² (32² and a small decoder without a GPU)."""
+    """Time ten iterations of one image at 256² with pytest-benchmark (without a GPU 32² and a small decoder)."""
     small = DEVICE.type == "cpu"
     made = dict(forms(Problem(DEVICE, small), decoder, 1, 32 if small else 256, (form,)))
     if form not in made:

@@ -1,7 +1,7 @@
-"""The suite from a clone in which nothing is installed: python -m benchmarks.gpu --out DIR. See suite.py.
+"""Run the benchmark suite from a clone without installing it: python -m benchmarks.gpu --out DIR. See suite.py.
 
-The repository's root is the package `relatent`; this gives it that name without installing it, and is `relatent bench` but for where the
-results go.
+The repository's root is the package `relatent`; this module imports it under that name, then acts like `relatent
+bench`, except that the results go to benchmarks/results by default.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Import the package from this file's own clone and run its suite."""
+    """Import the package from the clone that holds this file and run its suite."""
     root = Path(__file__).resolve().parent.parent
     spec = importlib.util.spec_from_file_location(
         "relatent", root / "__init__.py", submodule_search_locations=[str(root)]
@@ -20,7 +20,7 @@ def main() -> int:
     package = importlib.util.module_from_spec(spec)
     sys.modules["relatent"] = package
     spec.loader.exec_module(package)
-    results = str(root / "benchmarks" / "results")  # a later --out wins
+    results = str(root / "benchmarks" / "results")  # An --out among the arguments overrides this default.
     return int(importlib.import_module("relatent.cli").main(["bench", "--out", results, *sys.argv[1:]]))
 
 

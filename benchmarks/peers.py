@@ -1,10 +1,11 @@
-"""The loops this project is measured against, written as their authors run them."""
+"""Baseline loops that this project is compared with, written as their authors run them."""
 
 from collections.abc import Callable
 
 import torch
 
-# σ is the spread of the decoder's latents; the original's rates were set on Stable Diffusion's, σ ≈ 5.5
+# σ is the standard deviation of the decoder's latents; the original's learning rates were chosen for Stable
+# Diffusion's, σ ≈ 5.5.
 ORIGINAL = {"original, default": (0.073, 150), "original, published": (0.0091, 50)}
 
 
@@ -17,10 +18,12 @@ def original_loop(
     betas: tuple[float, float] = (0.9, 0.999),
     gain: float | None = None,
 ) -> torch.Tensor:
-    """Generative Latent Optimization as published: eager fp32, torch's Adam, one image, `.item()` every iteration.
+    """Run Generative Latent Optimization as published and return the last iterate, (1, C, h, w).
 
-    latents (1, C, h, w), target (1, 3, H, W) in [-1, 1], rate in the latent's unit. gain: dB that its loss has fallen
-    by when it ends, before the backward pass; the published loop has no such end. Returns the last iterate.
+    It is eager, in fp32, with torch's Adam, one image at a time, and calls `.item()` in every iteration.
+    latents: (1, C, h, w). target: (1, 3, H, W) in [-1, 1]. rate: the learning rate in the unit of the latents.
+    gain: the decrease of the loss in dB at which to stop, before the backward pass; the published loop has no such
+    stop.
     """
     latents = latents.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([latents], lr=rate, betas=betas)

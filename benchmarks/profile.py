@@ -1,4 +1,4 @@
-"""Where an iteration's time goes: busy share and kernels of a captured loop, seconds per layer of an eager one."""
+"""Profiles of an iteration: GPU utilisation and kernels of a captured loop, milliseconds per layer of an eager pass."""
 
 from collections import defaultdict
 from typing import Any
@@ -12,9 +12,11 @@ from .bench_step import Problem
 
 
 def busy_share(runner: Runner, iterations: int, device: torch.device, replays: int = 5) -> dict[str, Any]:
-    """`busy_share`: of the time from the first kernel's begin to the last one's end; `kernels`: ms per iteration by name.
+    """Return the profile of a captured loop.
 
-    Raises `RuntimeError` where a replay makes the host wait.
+    `busy_share`: fraction of the time from the start of the first kernel to the end of the last one in which a kernel
+    runs. `kernels`: milliseconds per iteration by kernel name. `kernels_per_iteration`: their number.
+    Raises `RuntimeError` where a replay synchronises with the host.
     """
     torch.cuda.synchronize(device)
     torch.cuda.set_sync_debug_mode("error")
@@ -47,7 +49,7 @@ def busy_share(runner: Runner, iterations: int, device: torch.device, replays: i
 
 @torch.no_grad()
 def layers(problem: Problem, size: int, batch: int) -> dict[str, float]:
-    """Milliseconds of each named layer's forward pass, in bf16 and eagerly, on the published decoder."""
+    """Return the milliseconds of each layer's forward pass by name, in bf16, eager, on the decoder as published."""
     module = prepare(problem.decoder, torch.bfloat16, ())
     latents = problem.batch(batch, size)[0].bfloat16().contiguous(memory_format=torch.channels_last)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Where figures go: one JSON file per benchmark and machine, and the README's table made from them."""
+"""Storage of results: one JSON file per benchmark and machine, and the tables of the pages generated from them."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def write_result(name: str, device: torch.device, command: str, content: dict[str, Any], folder: Path = FOLDER) -> Path:
-    """Stamp `content` with commit, versions and hardware, and write it."""
+    """Add commit, versions and hardware to `content`, write it as JSON, and return the path."""
     hardware = describe_device(device)
     stamp = {
         "benchmark": name,
@@ -36,14 +36,17 @@ def write_result(name: str, device: torch.device, command: str, content: dict[st
 
 
 def command_line(module: str, arguments: Sequence[str] | None = None) -> str:
-    """The command that ran `relatent.benchmarks.<module>`, without this machine's folders. arguments: None for sys.argv."""
+    """Return the command that ran `relatent.benchmarks.<module>`, without this machine's folders.
+
+    arguments: the options that were given; None for those of sys.argv.
+    """
     given = sys.argv[1:] if arguments is None else arguments
     words = (Path(word).name if "/" in word else word for word in given)
     return " ".join([f"python -m relatent.benchmarks.{module}", *words])
 
 
 def replace_table(marker: str, table: str, readme: Path = README) -> None:
-    """Put `table` between `<!-- marker -->` and `<!-- /marker -->` in the README."""
+    """Replace the text between `<!-- marker -->` and `<!-- /marker -->` in a page by `table`."""
     text = readme.read_text(encoding="utf-8")
     head, rest = text.split(f"<!-- {marker} -->\n", 1)
     _, tail = rest.split(f"<!-- /{marker} -->", 1)
@@ -54,9 +57,10 @@ def _commit() -> str:
     here = Path(__file__).parent
     try:
         done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
-    except OSError:  # a bare machine has no git
+    except OSError:  # git is not installed.
         return "unknown"
     return done.stdout.strip() or "unknown"
 
 
-COMMIT = _commit()  # of the code that is measured, whatever is checked out when the benchmark ends
+# The commit of the code that is measured, read at import in case another one is checked out before the end.
+COMMIT = _commit()

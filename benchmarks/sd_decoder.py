@@ -1,7 +1,7 @@
-"""The decoder of Stable Diffusion 1.x, for machines that have no diffusers: same layers, names and arithmetic.
+"""The decoder of Stable Diffusion 1.x for machines without diffusers: same layers, parameter names and arithmetic.
 
 Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022; 49.5 million parameters. A test
-holds that it equals diffusers' AutoencoderKL with the same state dict. Weights here are random, from a seed.
+verifies that it equals diffusers' AutoencoderKL with the same state dict. The weights here are random, from a seed.
 """
 
 import torch
@@ -12,12 +12,12 @@ CHANNELS = (128, 256, 512, 512)
 
 
 class ResnetBlock2D(nn.Module):
-    """GroupNorm, SiLU, 3×3 convolution, twice, and the way round them."""
+    """Two times GroupNorm, SiLU and a 3×3 convolution, with a residual connection."""
 
     time_emb_proj, time_embedding_norm = (
         None,
         "default",
-    )  # what `engine/autoencoders/rewrite.py` asks of diffusers' block
+    )  # The attributes of diffusers' block that `engine/autoencoders/rewrite.py` reads.
 
     def __init__(self, inside: int, outside: int, groups: int):
         super().__init__()
@@ -35,7 +35,7 @@ class ResnetBlock2D(nn.Module):
 
 
 class Upsample2D(nn.Module):
-    """Nearest ×2 and a 3×3 convolution."""
+    """Nearest-neighbour ×2 upsampling and a 3×3 convolution."""
 
     interpolate, norm = True, None
 
@@ -48,7 +48,7 @@ class Upsample2D(nn.Module):
 
 
 class Attention(nn.Module):
-    """One head over all pixels, with its residual."""
+    """Single-head self-attention over all pixels, with a residual connection."""
 
     def __init__(self, channels: int, groups: int):
         super().__init__()
@@ -64,7 +64,7 @@ class Attention(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """Residual block, attention, residual block."""
+    """A residual block, attention, and a residual block."""
 
     def __init__(self, channels: int, groups: int):
         super().__init__()
@@ -76,7 +76,7 @@ class MidBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Three residual blocks and, except at full size, upsampling."""
+    """Three residual blocks, followed by upsampling except at full size."""
 
     def __init__(self, inside: int, outside: int, groups: int, up: bool):
         super().__init__()
@@ -90,7 +90,7 @@ class UpBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(B, 4, h, w) after the post-quantisation convolution -> (B, 3, 8h, 8w)."""
+    """The decoder after the post-quantisation convolution: (B, 4, h, w) -> (B, 3, 8h, 8w)."""
 
     def __init__(self, channels: tuple[int, ...], groups: int):
         super().__init__()
@@ -112,7 +112,7 @@ class Decoder(nn.Module):
 
 
 class SDDecoder(nn.Module):
-    """(B, 4, h, w) latents, unscaled -> (B, 3, 8h, 8w), nominally in [-1, 1]."""
+    """The whole decoder: unscaled latents (B, 4, h, w) -> images (B, 3, 8h, 8w), nominally in [-1, 1]."""
 
     def __init__(self, seed: int = 0, channels: tuple[int, ...] = CHANNELS, groups: int = 32):
         super().__init__()
@@ -127,9 +127,10 @@ class SDDecoder(nn.Module):
 
 
 def gradient_flops(decoder: nn.Module, batch: int, size: int) -> tuple[int, int]:
-    """Floating-point operations of the decoder as defined, forward, and backward to the latents; none are computed.
+    """Return the floating-point operations of the decoder's forward pass and of its backward pass to the latents.
 
-    The nominal count: rewrites that save work do not lower it.
+    They are counted on meta tensors, without computing anything, for the decoder as defined: rewrites that save
+    operations do not lower this nominal count.
     """
     import copy
 

@@ -1,9 +1,10 @@
-"""The whole suite on one device: correctness, ceilings, kernels, the iteration in all its forms, memory, a profile.
+"""The benchmark suite on one device: correctness, hardware ceilings, kernels, all forms of the iteration, memory, a
+profile.
 
     relatent bench [--out DIR] [--minutes 8]            where relatent is installed
     python -m benchmarks.gpu [--out DIR] [--minutes 8]  in a clone, with only torch, Triton, numpy, h5py and pytest
 
-Cells come in the order of their worth; what does not fit in the minutes is listed as not measured. Writes
+The most important measurements come first; those that do not fit into the time limit are listed as not measured. Writes
 gpu-<hardware>.json into DIR and prints a table.
 """
 
@@ -27,8 +28,8 @@ from .timing import ceilings
 
 logger = logging.getLogger(__name__)
 
-DATASHEET = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, NVIDIA's figures
-# (size, batch, decoder, forms), the most telling first: each compilation costs most of a minute
+DATASHEET = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # Dense bf16 FLOP/s according to NVIDIA's data sheets.
+# (size, batch, decoder, forms), the most informative first: each compilation takes most of a minute.
 PLAN = [
     (512, 8, "rewritten", ("eager", "compiled", "captured")),
     (512, 1, "rewritten", ("eager", "compiled", "captured")),
@@ -51,7 +52,7 @@ SMALL_PLAN = [(32, 2, "rewritten", ("eager", "compiled")), (32, 1, "recomputing"
 
 
 class Suite:
-    """Runs sections while there is time, and remembers what was left out and why."""
+    """Runs sections as long as time is left, and records which ones were left out and why."""
 
     def __init__(
         self,
@@ -60,13 +61,16 @@ class Suite:
         small: bool,
         save: Callable[[dict[str, Any]], object] = lambda _: None,
     ):
-        """save: called with all figures so far after each section, so that a run that is cut off keeps them."""
+        """Start the time limit of so many minutes.
+
+        save: called with all results so far after each section, so that an interrupted suite keeps them.
+        """
         self.device, self.small, self.save = device, small, save
         self.deadline = time.monotonic() + 60 * minutes
         self.content: dict[str, Any] = {"not_measured": {}}
 
     def section(self, name: str, seconds: float, run: Callable[[], Any]) -> Any:
-        """`run()` under `name` if about `seconds` are left; its error ends that section only."""
+        """Store the result of `run()` under `name` if about `seconds` are left. An error ends this section only."""
         left = self.deadline - time.monotonic()
         if left < seconds:
             self.content["not_measured"][name] = f"{seconds:.0f} s wanted, {max(left, 0):.0f} s left"
@@ -74,7 +78,7 @@ class Suite:
         logger.info("%s (%.0f s left)", name, left)
         try:
             self.content[name] = run()
-        except Exception as error:  # whatever it is, minutes on a GPU are not lost to it
+        except Exception as error:  # Whatever the error is, the remaining minutes on a GPU must not be lost.
             logger.exception("%s failed", name)
             self.content["not_measured"][name] = _reason(error)
             return None
@@ -85,7 +89,7 @@ class Suite:
         return self.content[name]
 
     def run(self) -> dict[str, Any]:
-        """Everything, in order of worth."""
+        """Run all sections, the most important first, and return the results."""
         rates = self.section("ceilings", 5, lambda: ceilings(self.device, self.small))
         problem = bench_step.Problem(self.device, self.small)
         forms = "captured" if self.device.type == "cuda" else "eager"
@@ -112,11 +116,12 @@ class Suite:
         if not runs_on(self.device):
             raise RuntimeError("Triton's kernels need a GPU")
         found = []
-        with torch._dynamo.config.patch(recompile_limit=256):  # past its eighth shape dynamo would go on eagerly
+        # Beyond its limit of eight recompilations dynamo would fall back to eager.
+        with torch._dynamo.config.patch(recompile_limit=256):
             for cell in bench_kernels.cells(self.device, self.small):
                 try:
                     found.append(bench_kernels.row(cell, self.device, rates["copy_bytes_per_second"]))
-                except RuntimeError as error:  # wrong, or too large: the other cells still count
+                except RuntimeError as error:  # Wrong or out of memory; the other operations are still measured.
                     name = f"{cell.name} {'×'.join(map(str, cell.shape))}"
                     self.content["not_measured"][name] = _reason(error)
                 if self.device.type == "cuda":
@@ -129,7 +134,7 @@ class Suite:
     ) -> str:  # fmt: skip
         flops = sum(gradient_flops(problem.decoder, 1, size))
         cuda = self.device.type == "cuda"
-        if cuda:  # a replay allocates nothing: a graph's memory is what its making took
+        if cuda:  # A replay allocates nothing: the memory of a graph is what its capture allocated.
             torch.cuda.reset_peak_memory_stats(self.device)
         for form, runner in bench_step.forms(problem, decoder, batch, size, wanted):
             seconds = bench_step.iteration_seconds(runner, self.device)
@@ -150,7 +155,7 @@ class Suite:
                 if known:
                     row["share_of_datasheet"] = rate / known
             self.content["iterations"].append(row)
-            if cuda and form == "captured":  # last: its error must not take the timing with it
+            if cuda and form == "captured":  # The profile comes last, so that an error in it does not lose the timing.
                 row |= busy_share(runner, bench_step.PER_REPLAY, self.device)
             if cuda:
                 torch.cuda.reset_peak_memory_stats(self.device)
@@ -163,7 +168,7 @@ def _reason(error: Exception) -> str:
 
 
 def table(content: dict[str, Any]) -> str:
-    """What was measured, as Markdown: kernels, then iterations."""
+    """Return the results as Markdown: kernels, then iterations."""
     lines = []
     if content.get("kernels"):
         lines += [
@@ -202,7 +207,7 @@ def table(content: dict[str, Any]) -> str:
 
 
 def run_suite(out: Path, device_name: str, minutes: float, small: bool) -> tuple[dict[str, Any], Path]:
-    """-> the figures and the file they were written to."""
+    """Run the suite; return the results and the file that they were written to."""
     device = resolve_device(device_name)
     command = f"python -m benchmarks.gpu --minutes {minutes:g}" + (" --small" if small else "")
 
@@ -215,7 +220,7 @@ def run_suite(out: Path, device_name: str, minutes: float, small: bool) -> tuple
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN or infinity: None in their place."""
+    """Replace NaN and infinity, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Fair timing on whatever device: events on CUDA, a clock elsewhere; a table of p20, median, p80."""
+"""Timing on any device, by CUDA events or a clock: p20, median and p80."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import torch
 
 
 def now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was given."""
+    """Return the time in seconds, after the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -16,10 +16,10 @@ def now(device: torch.device) -> float:
 def measure(
     function: Callable[[], object], device: torch.device, repeats: int = 20, warm_up: int = 3
 ) -> dict[str, float]:
-    """-> p20, median and p80 in seconds of one call, after `warm_up` calls.
+    """Return p20, median and p80 of the seconds of one call, after `warm_up` calls.
 
-    On CUDA every call is one event pair, and all are queued before the first is read. Inputs beyond the L2 are the
-    caller's concern.
+    On CUDA each call is enclosed in a pair of events, and all calls are queued before the first event is read. The
+    caller chooses inputs larger than the L2 cache.
     """
     for _ in range(warm_up):
         function()
@@ -45,7 +45,7 @@ def measure(
 
 
 def ceilings(device: torch.device, small: bool = False) -> dict[str, float]:
-    """What this device reaches: copy bandwidth (bytes read plus written, per second) and the bf16 matrix rate."""
+    """Return what this device achieves: copy bandwidth (bytes read plus written, per second) and bf16 matmul FLOP/s."""
     count = 2**20 if small else 2**29
     source = torch.randn(count, device=device, dtype=torch.bfloat16)
     target = torch.empty_like(source)

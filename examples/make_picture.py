@@ -1,4 +1,4 @@
-"""Make the README's picture: original, encoder's reconstruction, optimised reconstruction, and both errors.
+"""Make the README's picture: original, encoder's reconstruction, optimised reconstruction, and the errors of both.
 
 python examples/make_picture.py docs/images/comparison.png
 """

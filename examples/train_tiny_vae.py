@@ -1,17 +1,17 @@
-"""Train the bundled `tiny` autoencoder: the Stable Diffusion VAE's topology in small.
+"""Train the bundled `tiny` autoencoder: a small version of the Stable Diffusion VAE's architecture.
 
     python examples/train_tiny_vae.py STAGE1 --minutes 75                                                 # stopped at 35
     python examples/train_tiny_vae.py STAGE2 --minutes 30 --init STAGE1 --freeze-encoder --lr 1e-3 --seed 1  # stopped at 5
     python examples/train_tiny_vae.py OUT --minutes 10 --init STAGE2 --freeze-encoder --lr 6e-4 --seed 2
 
 The decoder is trained on latents from two sources, mixed in every step: the encoder's own, and latents that Adam has
-been refining against their crop for up to `MAX_AGE` steps (a pool of crops, each with its latents and moments, replaced
-when too old). So it learns to be a good decoder of optimised latents too, which is what it is bundled for. The
-later stages leave the encoder as it is and train the decoder on refined latents alone.
+been optimising against their crop for up to `MAX_AGE` steps (a pool of crops, each with its latents and Adam's moments,
+replaced when too old). So it learns to be a good decoder of optimised latents too, which is what it is bundled for. The
+later stages freeze the encoder and train the decoder on optimised latents alone.
 
 Data: free-licence photographs from scikit-image's wheel (CC0 or public domain, listed in `PHOTOGRAPHS`) and procedural
-images (dead leaves filled with 1/f textures). Nothing is downloaded. OUT receives a diffusers folder (fp16
-safetensors) and `training.json` with the steps, seed, hardware and versions; killed, it leaves the last checkpoint.
+images (dead leaves filled with 1/f textures). Nothing is downloaded. OUT receives a diffusers folder (fp16 safetensors)
+and `training.json` with the steps, seed, hardware and versions; a run that is killed leaves the last checkpoint.
 """
 
 import argparse
@@ -29,7 +29,8 @@ from PIL import Image, ImageDraw
 COLOUR_PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "hubble_deep_field.jpg", "retina.jpg")
 GREY_PHOTOGRAPHS = ("camera.png", "brick.png", "grass.png", "gravel.png")
 PHOTOGRAPHS = COLOUR_PHOTOGRAPHS + GREY_PHOTOGRAPHS
-# How often each colour photograph is drawn: the sky and the eye are smooth, everyday scenes are not.
+# How often each photograph is drawn (1 if not listed): the sky, the retina and the textures are smooth or uniform,
+# everyday scenes are not.
 PHOTOGRAPH_WEIGHTS = {
     "hubble_deep_field.jpg": 0.3,
     "retina.jpg": 0.3,
@@ -50,6 +51,7 @@ ARCHITECTURE = dict(
 
 
 def load_photographs() -> list[tuple[str, Image.Image]]:
+    """Return name and RGB image of each of `PHOTOGRAPHS`."""
     import skimage.data
 
     folder = Path(skimage.data.__file__).parent
@@ -57,7 +59,7 @@ def load_photographs() -> list[tuple[str, Image.Image]]:
 
 
 def power_law_noise(size: int, exponent: float, channels: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise with amplitude spectrum 1/f^exponent, zero mean, unit deviation: (size, size, channels)."""
+    """Return noise of amplitude spectrum 1/f^exponent, zero mean and unit standard deviation, (size, size, channels)."""
     fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :]
     amplitude = 1.0 / np.maximum(np.hypot(fy, fx), 1.0 / size) ** exponent
     amplitude[0, 0] = 0.0
@@ -70,13 +72,15 @@ def power_law_noise(size: int, exponent: float, channels: int, rng: np.random.Ge
 
 
 def dead_leaves(size: int, palette: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """Occluding shapes with power-law radii, coloured from `palette` (n, 3) uint8, textured with 1/f noise."""
-    big = 2 * size  # drawn at twice the size and reduced, for soft edges
+    """Return a dead-leaves image: occluding shapes with power-law radii, coloured from `palette` (n, 3) uint8, with 1/f
+    noise as texture.
+    """
+    big = 2 * size  # Drawn at twice the size and reduced, for soft edges.
     canvas = Image.new("RGB", (big, big), tuple(int(v) for v in palette[rng.integers(len(palette))]))
     draw = ImageDraw.Draw(canvas)
     smallest, largest = 4.0, big / 2.5
     for _ in range(int(rng.integers(200, 1500))):
-        # inverse-transform sample of p(r) ~ r^-2.5
+        # Inverse-transform sampling of p(r) ~ r^-2.5.
         radius = (largest**-1.5 + rng.random() * (smallest**-1.5 - largest**-1.5)) ** (-1 / 1.5)
         cx, cy = rng.random(2) * big
         colour = tuple(int(v) for v in palette[rng.integers(len(palette))])
@@ -99,7 +103,7 @@ def dead_leaves(size: int, palette: np.ndarray, rng: np.random.Generator) -> Ima
 
 
 class Crops:
-    """Random augmented crops: `batch(n, size)` -> (n, 3, size, size) float32 in [-1, 1]."""
+    """Source of randomly augmented crops of photographs and procedural images."""
 
     def __init__(self, seed: int, procedural: int = 240):
         self.rng = np.random.default_rng(seed)
@@ -113,6 +117,7 @@ class Crops:
         self.procedural = [dead_leaves(320, palette, self.rng) for _ in range(procedural)]
 
     def one(self, size: int) -> np.ndarray:
+        """Return one augmented crop, (3, size, size) float32 in [-1, 1]."""
         rng = self.rng
         grey = False
         if rng.random() < 0.65:
@@ -120,7 +125,7 @@ class Crops:
             grey = name in GREY_PHOTOGRAPHS
         else:
             image = self.procedural[rng.integers(len(self.procedural))]
-        # a square of 0.7 to 3 source pixels per output pixel, as far as the picture goes
+        # A square of 0.7 to 3 source pixels per output pixel, limited by the size of the image.
         side = min(size * math.exp(rng.uniform(math.log(0.7), math.log(3.0))), *image.size)
         left, top = rng.random() * (image.width - side), rng.random() * (image.height - side)
         crop = image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
@@ -139,28 +144,32 @@ class Crops:
         return np.clip(x, -1, 1).transpose(2, 0, 1).astype(np.float32)
 
     def batch(self, n: int, size: int) -> torch.Tensor:
+        """Return n augmented crops, (n, 3, size, size) float32 in [-1, 1]."""
         return torch.from_numpy(np.stack([self.one(size) for _ in range(n)]))
 
 
 class Pool:
-    """Crops with latents under refinement: (n, 3, size, size) pictures and (n, 4, size/8, size/8) Adam iterates."""
+    """A pool of crops whose latents are being optimised: images (n, 3, size, size), Adam iterates (n, 4, size/8,
+    size/8).
+    """
 
     MAX_AGE = 48
-    RATE, BETAS = 0.06, (0.8, 0.95)  # in units of each latent's spread
+    RATE, BETAS = 0.06, (0.8, 0.95)  # The learning rate is in units of each latent's standard deviation.
 
     def __init__(self, images: torch.Tensor, latents: torch.Tensor, generator: torch.Generator):
         self.images, self.latents = images, latents
         self.exp_avg, self.exp_avg_sq = torch.zeros_like(latents), torch.zeros_like(latents)
-        # ages start spread out, so that replacements do not come all at once
+        # The initial ages are spread out, so that replacements do not happen all at once.
         self.age = torch.randint(0, self.MAX_AGE, (len(images),), generator=generator).to(images.device)
         self.count = torch.zeros_like(self.age)
         self.generator = generator
 
     def draw(self, n: int) -> torch.Tensor:
+        """Return the indices of n distinct crops, drawn at random."""
         return torch.randperm(len(self.images), generator=self.generator)[:n].to(self.images.device)
 
     def update(self, rows: torch.Tensor, gradient: torch.Tensor) -> None:
-        """One Adam step on the latents of `rows`."""
+        """Apply one Adam step to the latents of `rows`."""
         b1, b2 = self.BETAS
         self.count[rows] += 1
         self.age[rows] += 1
@@ -171,7 +180,7 @@ class Pool:
         self.latents[rows] -= rate * (m / (1 - b1**steps)) / ((v / (1 - b2**steps)).sqrt() + 1e-8)
 
     def replace_oldest(self, images: torch.Tensor, latents: torch.Tensor) -> None:
-        """Fresh crops take the places of the oldest, where those have reached `MAX_AGE`."""
+        """Replace the oldest crops by the given ones, as far as they have reached `MAX_AGE`."""
         rows = self.age.argsort(descending=True)[: len(images)]
         keep = self.age[rows] >= self.MAX_AGE
         rows = rows[keep]
@@ -181,7 +190,7 @@ class Pool:
 
 
 def save(model, ema: dict[str, torch.Tensor], crops: Crops, out: Path, record: dict) -> None:
-    """Write the averaged weights as a diffusers folder, `scaling_factor` measured on fresh crops."""
+    """Write the averaged weights as a diffusers folder, with the `scaling_factor` measured on fresh crops."""
     from diffusers import AutoencoderKL
 
     averaged = AutoencoderKL.from_config(model.config)
@@ -193,7 +202,7 @@ def save(model, ema: dict[str, torch.Tensor], crops: Crops, out: Path, record: d
     temporary = out.with_name(out.name + ".partial")
     averaged.half().save_pretrained(temporary)
     config = json.loads((temporary / "config.json").read_text())
-    config.pop("_name_or_path", None)  # where this machine kept the stage before
+    config.pop("_name_or_path", None)  # It would name this machine's folder of the previous stage.
     (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (temporary / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     out.mkdir(parents=True, exist_ok=True)
@@ -251,10 +260,10 @@ def main() -> None:
     while (progress := (time.time() - start) / (60 * arguments.minutes)) < 1.0:
         for group in optimizer.param_groups:
             group["lr"] = arguments.lr * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
-        # the last fifth sees pictures at the size they are used at
+        # The last fifth of the training uses images of the size at which the model is used.
         encoded, refined, size = (4, 8, 128) if progress < 0.8 else (1, 2, 256)
         if frozen:
-            encoded = 1  # feeds the pool; its own error is only reported
+            encoded = 1  # It only feeds the pool; its own error is reported, but not trained on.
         if (frozen or step >= 300) and (pool is None or pool.images.shape[-1] != size):
             pool = new_pool(8 * refined, size)
         images = fresh(encoded, size)

@@ -1,8 +1,8 @@
 """GroupNorm with frozen weights, whose gradient with respect to the input is computed in fp32.
 
-On CPU torch's own backward pass has no vectors of 16-bit values where a group's channels do not fill one: at 256×256
-pixels in bf16 it takes 2 to 6 times as long as two copies to fp32, its fp32 form, and one copy back (AMD EPYC, torch
-2.15; benchmarks/bench_kernels.py). Statistics are fp32, too.
+On CPU, torch's own backward pass of 16-bit tensors is not vectorised where the channels of a group do not fill a
+vector: at 256×256 pixels in bf16 it takes 2 to 6 times as long as a copy of both inputs to fp32, the fp32 backward
+pass, and a copy back (AMD EPYC, torch 2.15; benchmarks/bench_kernels.py). The statistics are computed in fp32, too.
 """
 
 from typing import Any
@@ -12,10 +12,12 @@ import torch.nn.functional as F
 
 from .library import channels_last
 
-VECTOR = 32  # 16-bit values
+VECTOR = 32  # Number of 16-bit values in a SIMD vector.
 
 
 class _EagerGroupNorm(torch.autograd.Function):
+    """GroupNorm whose backward pass runs in fp32 and returns the gradient of the input only."""
+
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float
@@ -41,7 +43,10 @@ class _EagerGroupNorm(torch.autograd.Function):
 def frozen_norm(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float = 1e-5
 ) -> torch.Tensor:
-    """group_norm on any device; differentiable in x alone. x: (B, C, …). weight, bias: (C,), frozen: `ValueError` if not."""
+    """Return group_norm(x), on any device; differentiable in x alone.
+
+    x: (B, C, …). weight, bias: (C,), frozen; raises `ValueError` if they require gradients.
+    """
     if weight.requires_grad or bias.requires_grad:
         raise ValueError("frozen_norm: weight and bias must be frozen; use requires_grad_(False) on the module")
     slow = x.device.type == "cpu" and x.element_size() == 2 and x.shape[1] // groups % VECTOR

@@ -1,23 +1,23 @@
-"""GroupNorm followed by SiLU, channels-last, with the gradient with respect to the input only.
+"""GroupNorm followed by SiLU in the channels-last memory format, with the gradient with respect to the input only.
 
     s = x (+ residual)    u = (s − μ_g)/√(σ²_g + ε) · w + b    y = u · sigmoid(u)
     ∂s = r·(a − mean_g(a) − ŝ·mean_g(a·ŝ))        a = w · ∂y · (σ(u) + u·σ(u)(1 − σ(u))),  r = 1/√(σ²_g + ε)
 
-Wu & He, "Group Normalization", 2018. The weights are frozen, so their gradients are never made; the backward pass keeps
-s, μ and r and computes everything else again. Mean and variance of a group come from tiles merged by Chan's formula
-(Chan, Golub, LeVeque, 1983): no cancellation, and always in the same order.
+Wu & He, "Group Normalization", 2018. The weights are frozen, so no gradients are computed for them; the backward pass
+saves s, μ and r and recomputes everything else. The mean and variance of a group are merged from those of its tiles by
+Chan's formula (Chan, Golub, LeVeque, 1983), without cancellation and always in the same order.
 
-Forward moves two reads of s and one write of y (and with a residual one read and one write more); backward two reads
-each of s and ∂y and one write. ATen uses one block per (image, group); here blocks split the pixels too, so that one
-image fills the processor.
+The forward pass reads s twice and writes y once (with a residual, one more read and one more write); the backward pass
+reads s and ∂y twice each and writes once. ATen launches one block per (image, group); here the pixels are split into
+blocks too, so that a single image fills the GPU.
 """
 
 import torch
 
 from .library import blocks, jit, kernel_op, launch, require, require_device, require_like, tl
 
-ELEMENTS = 4096  # values per tile: 32 a thread
-CHANNELS = 64  # channels per tile, where the groups allow it: 128 bytes of bf16 in a row
+ELEMENTS = 4096  # Values per tile: 32 per thread.
+CHANNELS = 64  # Channels per tile, where the groups allow it: 128 contiguous bytes in bf16.
 
 
 @jit
@@ -25,7 +25,7 @@ def _tile(
     chunk, slab, image, pixels, channels, GROUP: tl.constexpr, GROUP_P2: tl.constexpr, GROUPS: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Offsets (ROWS, GROUPS, GROUP_P2) of a tile, which of them exist, and the channel of each."""
+    """Return the offsets (ROWS, GROUPS, GROUP_P2) of a tile, the mask of those that exist, and the channel of each."""
     row = chunk * ROWS + tl.arange(0, ROWS)
     lane = tl.arange(0, GROUP_P2)
     channel = (slab * GROUPS + tl.arange(0, GROUPS))[:, None] * GROUP + lane[None, :]
@@ -76,7 +76,9 @@ def _backward_kernel(
     s, grad, mean, rstd, weight, bias, partial_a, partial_b, sum_a, sum_b, out, pixels, channels, groups,
     GROUP: tl.constexpr, GROUP_P2: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, WRITE: tl.constexpr,
 ):  # fmt: skip
-    """Without WRITE the tile's sums of a and a·ŝ per group, with it ∂s from the sums over the whole group."""
+    """Without WRITE, store the tile's sums of a and of a·ŝ per group; with WRITE, store ∂s, given the sums over the
+    whole group.
+    """
     chunk, slab, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     offsets, inside, channel = _tile(chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS)
     which = slab * GROUPS + tl.arange(0, GROUPS)
@@ -101,7 +103,7 @@ def _backward_kernel(
 
 
 def _tiling(x: torch.Tensor, groups: int) -> tuple[tuple[int, int, int], dict[str, int]]:
-    """Grid (chunks of pixels, slabs of groups, images) and the tile's constants."""
+    """Return the grid (chunks of pixels, slabs of groups, images) and the constants of the tile."""
     count, channels, pixels = x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
     group = channels // groups
     wide = 1 << (group - 1).bit_length()
@@ -182,7 +184,7 @@ def _backward(ctx, grad, *rest):
     s, mean, rstd, weight, bias = ctx.saved_tensors
     grad = grad.contiguous(memory_format=torch.channels_last)
     grad_s = torch.ops.relatent.group_norm_silu_backward(grad, s, mean, rstd, weight, bias, ctx.groups)
-    if len(rest) == 2:  # no residual
+    if len(rest) == 2:  # without residual
         return grad_s, None, None, None, None
     grad_s = grad_s + rest[0]
     return grad_s, grad_s.clone(), None, None, None, None
@@ -200,10 +202,12 @@ def group_norm_silu(
     eps: float = 1e-6,
     residual: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """-> y = silu(group_norm(s)) and s = x + residual (x itself where there is none), both like x.
+    """Return y = silu(group_norm(s)) and s = x + residual (x itself without a residual), both like x.
 
-    x, residual: (B, C, H, W) channels-last, fp32, bf16 or fp16. weight, bias: (C,), frozen: no gradient reaches them.
-    groups divides C. Differentiable in x and residual. Raises `ValueError` for anything else.
+    x, residual: (B, C, H, W), channels-last, fp32, bf16 or fp16; the result is differentiable in both.
+    weight, bias: (C,), frozen; no gradient is computed for them.
+    groups: divides C.
+    Raises `ValueError` for anything else.
     """
     require_device(x, "group_norm_silu")
     require(

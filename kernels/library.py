@@ -1,7 +1,8 @@
-"""How a kernel becomes an operation that torch.compile, autograd and `opcheck` see.
+"""Registration of kernels as operators that torch.compile, autograd and `opcheck` understand.
 
-On a GPU an operation is a `torch.library.triton_op`: the compiler looks inside it. Under Triton's interpreter
-(TRITON_INTERPRET=1), which runs kernels on CPU tensors for tests, it is an opaque `custom_op` of the same name and body.
+On a GPU an operator is a `torch.library.triton_op`, into which the compiler can look. Under Triton's interpreter
+(TRITON_INTERPRET=1), which runs kernels on CPU tensors for tests, it is an opaque `custom_op` of the same name and
+body.
 """
 
 import os
@@ -18,7 +19,8 @@ try:
     import triton.language as tl
 
     jit = triton.jit
-except ImportError:  # torch for macOS and Windows comes without Triton: the reference lines are then the only path
+# torch for macOS and Windows comes without Triton; then only the PyTorch reference implementations are available.
+except ImportError:
     triton = None
     tl = SimpleNamespace(constexpr=None)
 
@@ -32,7 +34,10 @@ _tracing: ContextVar[bool] = ContextVar("tracing", default=False)
 
 
 def kernel_op(name: str, mutates_args: Iterable[str] = ()) -> Callable[[Callable[..., Any]], Any]:
-    """Register a function that allocates its outputs and launches kernels with `launch` as `relatent::name`."""
+    """Return a decorator that registers a function as the operator `relatent::name`.
+
+    The function allocates its outputs and launches kernels with `launch`.
+    """
 
     def register(function: Callable[..., Any]) -> Any:
         qualified = f"relatent::{name}"
@@ -54,7 +59,7 @@ def kernel_op(name: str, mutates_args: Iterable[str] = ()) -> Callable[[Callable
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
-    """Run `kernel` over `grid`; when only shapes are asked for, do nothing."""
+    """Run `kernel` over `grid`; do nothing while only shapes are traced."""
     if not INTERPRETED:
         wrap_triton(kernel)[grid](*arguments, **constants)
     elif not _tracing.get():
@@ -62,7 +67,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
 
 
 def runs_on(device: torch.device) -> bool:
-    """Whether the Triton kernels can run on tensors of `device`."""
+    """Return whether the Triton kernels can run on tensors of `device`."""
     return triton is not None and (device.type == "cuda" or (INTERPRETED and device.type == "cpu"))
 
 
@@ -79,7 +84,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_device(tensor: torch.Tensor, operation: str) -> None:
-    """Raise `ValueError` where Triton cannot run."""
+    """Raise `ValueError` where Triton cannot run on the tensor's device."""
     require(
         runs_on(tensor.device),
         f"{operation}: needs a CUDA tensor, found one on {tensor.device}; use {operation}_reference there",
@@ -95,5 +100,5 @@ def require_like(operation: str, like: torch.Tensor, **tensors: torch.Tensor) ->
 
 
 def blocks(count: int, size: int) -> int:
-    """How many blocks of `size` cover `count`."""
+    """Return the number of blocks of `size` that cover `count` elements."""
     return -(-count // size)

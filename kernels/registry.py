@@ -1,4 +1,4 @@
-"""The Triton kernels by name, with an example of each launch: what the resource report goes through."""
+"""The Triton kernels by name, each with an example signature, for the resource report in `resources.py`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +7,15 @@ from typing import Any
 from . import fused_adam, fused_loss, group_norm_silu
 
 _LOSS = dict(KIND=0, CLAMP=False, BYTES=False, WEIGHTED=False, LAST=True, BLOCK=fused_loss.BLOCK)
-_TILE = dict(GROUP=4, GROUP_P2=4, GROUPS=16, ROWS=64)  # 128 channels in 32 groups, the decoder's largest layers
+# 128 channels in 32 groups, as in the largest layers of the decoder.
+_TILE = dict(GROUP=4, GROUP_P2=4, GROUPS=16, ROWS=64)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One compilation: pointer types by Triton's names in the kernel's order, integers and floats after them."""
+    """One compilation of a kernel: Triton type names of the pointers, in the order of the kernel's arguments, then of
+    the integers and floats; and the values of its constants.
+    """
 
     kernel: Callable[..., Any]
     types: tuple[str, ...]

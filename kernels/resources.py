@@ -1,4 +1,4 @@
-"""What each Triton kernel takes of a multiprocessor, compiled here, no GPU needed.
+"""Resource report of the Triton kernels: registers, shared memory and spills, compiled on this machine without a GPU.
 
 python -m relatent.kernels.resources [--json] [sm_80 sm_90 ...]
 """
@@ -18,14 +18,16 @@ ARCHITECTURES = ("sm_80", "sm_90")
 
 
 def compile_variant(variant: Variant, architecture: str) -> dict[str, Any]:
-    """-> registers, shared (bytes), spills (bytes stored and loaded), widest global load and store (bits), warps."""
+    """Compile one variant and return its resources: registers per thread, shared memory (bytes), spills (bytes stored
+    and loaded), stack (bytes), widest global load (bits), and number of warps.
+    """
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     names: list[str] = variant.kernel.arg_names  # type: ignore[attr-defined]
     signature = dict(zip(names, variant.types, strict=False))
     signature |= dict.fromkeys(variant.constants, "constexpr")
-    # as torch's allocations give them: pointers on 16 bytes, and sizes that are multiples of 16
+    # Alignment as with torch's allocations: pointers are multiples of 16 bytes, and sizes are multiples of 16.
     aligned = {
         (index,): [["tt.divisibility", 16]]
         for index, name in enumerate(names)
@@ -66,14 +68,14 @@ def _number(pattern: str, text: str) -> int:
 
 
 def _ptxas(architecture: int) -> str:
-    """The assembler that Triton itself uses for it."""
+    """Return the path of the assembler that Triton itself uses for this architecture."""
     from triton.backends.nvidia.compiler import get_ptxas
 
     return str(get_ptxas(architecture).path)
 
 
 def report(architectures: tuple[str, ...] = ARCHITECTURES) -> dict[str, dict[str, dict[str, Any]]]:
-    """architecture -> kernel -> resources. Raises `ValueError` where Triton is absent or interprets."""
+    """Return architecture -> kernel -> resources. Raises `ValueError` where Triton is absent or in interpreter mode."""
     require(triton is not None, "resources: Triton is not installed; it comes with torch for Linux")
     require(not INTERPRETED, "resources: TRITON_INTERPRET=1 is set, so nothing is compiled; unset it")
     return {
@@ -83,7 +85,7 @@ def report(architectures: tuple[str, ...] = ARCHITECTURES) -> dict[str, dict[str
 
 
 def main(arguments: list[str]) -> int:
-    """Print the table, or with --json the figures."""
+    """Print the resources as a table, or with --json as JSON."""
     architectures = tuple(word for word in arguments if word.startswith("sm_")) or ARCHITECTURES
     found = report(architectures)
     if "--json" in arguments:

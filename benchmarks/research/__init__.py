@@ -1,1 +1,1 @@
-"""Searches that were compared and trials; not in the wheel, run from a clone of the repository."""
+"""Research benchmarks that compare search methods; not part of the wheel, to be run from a clone of the repository."""

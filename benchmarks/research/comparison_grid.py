@@ -1,19 +1,19 @@
-"""A strip of pictures: methods below each other, cycles side by side, one enlarged detail of each."""
+"""A grid of image details: one row per method, one column per cycle."""
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ...exporters.summaries.figures import FAINT, INK, MARGIN, PAPER, STRIP, caption_font
 
-PANEL = 224  # pixels of a panel's side, about
-PART = 4  # a detail is so much smaller than the picture
+PANEL = 224  # Approximate side of a panel in pixels.
+DETAIL_RATIO = 4  # Ratio of the image's shorter side to the side of the detail.
 
-Row = tuple[str, list[np.ndarray], list[float]]  # method; picture after each cycle, uint8 (H, W, 3); its PSNR in dB
+Row = tuple[str, list[np.ndarray], list[float]]  # Method; image after each cycle, uint8 (H, W, 3); its PSNR in dB.
 
 
 def comparison_grid(original: np.ndarray, rows: list[Row], cycles: list[int]) -> Image.Image:
-    """original: uint8 (H, W, 3). cycles: the numbers shown, from 1."""
-    window = busiest(original, min(original.shape[:2]) // PART)
+    """Return the grid. original: uint8 (H, W, 3). cycles: the numbers of the cycles shown, from 1."""
+    window = most_detailed_square(original, min(original.shape[:2]) // DETAIL_RATIO)
     zoom = max(1, round(PANEL / (window[0].stop - window[0].start)))
     panel = zoom * (window[0].stop - window[0].start)
     canvas = Image.new(
@@ -35,8 +35,10 @@ def comparison_grid(original: np.ndarray, rows: list[Row], cycles: list[int]) ->
     return canvas
 
 
-def busiest(picture: np.ndarray, side: int) -> tuple[slice, slice]:
-    """The square of `side` pixels with the most detail, by the energy of its differences, on a grid of a quarter side."""
+def most_detailed_square(picture: np.ndarray, side: int) -> tuple[slice, slice]:
+    """Return rows and columns of the square of `side` pixels with the most detail: the largest sum of squared
+    differences between neighbours, among positions a quarter side apart.
+    """
     grey = picture.astype(np.float64).mean(2)
     energy = np.zeros_like(grey)
     energy[:, 1:] += np.diff(grey, axis=1) ** 2

@@ -1,6 +1,6 @@
-"""Searches without a gradient: the encoder's correction E(D(z)) − E(x), and what speeds its iteration up.
+"""Gradient-free searches: iterations of the encoder's correction E(D(z)) − E(x), and ways to accelerate them.
 
-Gradient-free decoder inversion: Hong et al., NeurIPS 2024, arXiv 2409.18442. Interface as in `methods.py`.
+Gradient-free decoder inversion: Hong et al., NeurIPS 2024, arXiv 2409.18442. The interface is that of `methods.py`.
 """
 
 import math
@@ -10,29 +10,29 @@ import torch
 
 from .evaluation_counter import EvaluationCounter
 
-RHO = 0.6  # of the steps before another method takes over
+RHO = 0.6  # Step size of the encoder steps that precede another method.
 
 
 def correction(counter: EvaluationCounter, latents: torch.Tensor) -> torch.Tensor:
-    """E(D(z)) − E(x), by which the encoder finds the latents wrong."""
+    """Return E(D(z)) − E(x), the encoder's estimate of the error of the latents."""
     with torch.no_grad():
         return counter.encode(counter.decode(latents)) - counter.start
 
 
 def encoder_steps(counter: EvaluationCounter, latents: torch.Tensor, count: int, rho: float = RHO) -> torch.Tensor:
-    """`count` times z ← z − ρ(E(D(z)) − E(x)), or as often as the budget allows."""
+    """Apply z ← z − ρ(E(D(z)) − E(x)) `count` times, or as often as the budget allows."""
     for _ in range(min(count, counter.iterations(counter.costs.encoder_step))):
         latents = latents - rho * correction(counter, latents)
     return latents
 
 
 def encoder_iteration(counter: EvaluationCounter, rho: float) -> torch.Tensor:
-    """That step, to the end of the budget."""
+    """Apply encoder steps until the budget is spent."""
     return encoder_steps(counter, counter.start, counter.iterations(counter.costs.encoder_step), rho)
 
 
 def encoder_adam(counter: EvaluationCounter, rate: float, warm_up: float = 0.1) -> torch.Tensor:
-    """Its experiments' schedule: Adam on the correction, a linear warm-up, then cosine down to 0."""
+    """Run Adam on the correction, with a linear warm-up and a cosine schedule down to 0, as in the paper's experiments."""
     latents = counter.start.clone()
     optimizer = torch.optim.Adam([latents], lr=rate * counter.sigma)
     steps = counter.iterations(counter.costs.encoder_step)
@@ -48,7 +48,7 @@ def encoder_adam(counter: EvaluationCounter, rate: float, warm_up: float = 0.1) 
 
 
 def encoder_nesterov(counter: EvaluationCounter, rho: float, momentum: float) -> torch.Tensor:
-    """The correction taken where the momentum leads (Nesterov, 1983)."""
+    """Apply encoder steps with Nesterov's momentum (1983): the correction is evaluated at the extrapolated point."""
     latents, velocity = counter.start, torch.zeros_like(counter.start)
     while counter.affords(counter.costs.encoder_step):
         ahead = latents + momentum * velocity
@@ -58,7 +58,7 @@ def encoder_nesterov(counter: EvaluationCounter, rho: float, momentum: float) ->
 
 
 def encoder_anderson(counter: EvaluationCounter, rho: float, memory: int) -> torch.Tensor:
-    """Anderson's acceleration (Walker & Ni, 2011) of the fixed point z = z − ρ(E(D(z)) − E(x))."""
+    """Apply Anderson acceleration (Walker & Ni, 2011) to the fixed point z = z − ρ(E(D(z)) − E(x))."""
     latents = counter.start
     points: list[torch.Tensor] = []
     residuals: list[torch.Tensor] = []
@@ -77,8 +77,11 @@ def encoder_anderson(counter: EvaluationCounter, rho: float, memory: int) -> tor
 
 
 def encoder_line_search(counter: EvaluationCounter) -> torch.Tensor:
-    """ρ from a second decoding: with residual r and change δ = D(z + d) − D(z), −⟨r, δ⟩ / ⟨δ, δ⟩, the best if D were
-    linear between."""
+    """Apply encoder steps whose ρ comes from a line search with a second decoding.
+
+    With the residual r and the change δ = D(z + d) − D(z), ρ is −⟨r, δ⟩ / ⟨δ, δ⟩, the optimum if D were linear in
+    between.
+    """
     latents = counter.start
     with torch.no_grad():
         while counter.affords(counter.costs.encoder_step + counter.costs.decode):

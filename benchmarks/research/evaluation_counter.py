@@ -1,7 +1,7 @@
-"""Work, seconds and quality of a search on one photograph, whatever the method: it decodes and encodes through a counter.
+"""Work, time and quality of a search on one photograph: every method calls the autoencoder through a counter.
 
-The unit of work is one gradient iteration, the decoder forward and backward to the latents, in floating-point
-operations. A decoder or an encoder forward alone counts by its own.
+The unit of work is one gradient iteration, that is the floating-point operations of one decoder forward pass and its
+backward pass to the latents. A forward pass of the decoder or the encoder alone counts by its own operations.
 """
 
 import math
@@ -21,49 +21,51 @@ from ...engine.losses.metrics import psnr
 from ..timing import now
 from .learned import Learned
 
-POINTS = (1, 2, 2.5, 3, 5, 6.25, 8, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150)  # work at which gains are listed
+# Amounts of work at which gains are listed.
+POINTS = (1, 2, 2.5, 3, 5, 6.25, 8, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Operations of one picture's evaluations, by torch's counter, of the decoder as published."""
+    """Floating-point operations for one image, counted by torch's FlopCounterMode on the decoder as published."""
 
-    iteration_flops: int  # decoder forward, and backward to the latents
+    iteration_flops: int  # Decoder forward pass, and backward pass to the latents.
     decode_flops: int
     encode_flops: int
 
     @property
     def decode(self) -> float:
-        """Work of a decoder forward."""
+        """Work of a decoder forward pass."""
         return self.decode_flops / self.iteration_flops
 
     @property
     def encode(self) -> float:
-        """Work of an encoder forward."""
+        """Work of an encoder forward pass."""
         return self.encode_flops / self.iteration_flops
 
     @property
     def encoder_step(self) -> float:
-        """Work of z ← z − ρ(E(D(z)) − E(x))."""
+        """Work of an encoder step, z ← z − ρ(E(D(z)) − E(x))."""
         return self.decode + self.encode
 
 
 def count_costs(autoencoder: Autoencoder, target: torch.Tensor) -> Costs:
-    """target: (1, 3, H, W)."""
+    """Return the costs for a target (1, 3, H, W)."""
     with FlopCounterMode(display=False) as encoding:
         latents = autoencoder.encode(target)
     with FlopCounterMode(display=False) as decoding, torch.no_grad():
         autoencoder.decode(latents)
     latents.requires_grad_(True)
     with FlopCounterMode(display=False) as iterating:
-        autoencoder.decode(latents).sum().backward()  # inside the counter autograd.grad fails
+        autoencoder.decode(latents).sum().backward()  # autograd.grad fails inside FlopCounterMode.
     return Costs(iterating.get_total_flops(), decoding.get_total_flops(), encoding.get_total_flops())
 
 
 def low_rank_iteration(autoencoder: Autoencoder, costs: Costs, target: torch.Tensor, error: float) -> float:
-    """Work of an iteration whose gradient may be off by `error`: of the decoder as published, its backward pass low_rank.
+    """Return the work of an iteration of the published decoder with a low-rank approximate backward pass.
 
-    The engine's own iteration is cheaper still, for it folds the upsampling into the convolutions after it.
+    error: the allowed relative error of the gradient. The engine's own iteration is cheaper still, since it merges each
+    upsampling with the convolution after it.
     """
     latents = autoencoder.encode(target)
     low_rank = low_rank_backward(autoencoder, tuple(latents.shape[1:]), error)
@@ -71,7 +73,9 @@ def low_rank_iteration(autoencoder: Autoencoder, costs: Costs, target: torch.Ten
         return 1.0
     assert isinstance(autoencoder.decoder, nn.Module)
     names = dict(autoencoder.decoder.named_modules())
-    published = {  # the rewritten decoder's names: an upsampling block is its convolution, the first one is in a module
+    # Map the names of the rewritten decoder to the published ones: an upsampling block becomes its convolution, and the
+    # first convolution lies inside a module.
+    published = {
         next(
             each for each in (name, f"{name}.conv", name.removesuffix(".conv")) if _convolves(names.get(each))
         ): factors
@@ -90,55 +94,68 @@ def _convolves(module: nn.Module | None) -> bool:
 
 @dataclass(frozen=True)
 class Run:
-    """What a method made of one photograph."""
+    """The trajectory of a method on one photograph."""
 
-    rows: list[tuple[float, float, float]]  # of each iterate: work and seconds by which it was there, its MSE unclamped
-    gain_db: float  # of the best iterate, in PSNR of the clamped picture in fp32
+    # For each iterate: work and seconds spent until then, and its MSE without clamping.
+    rows: list[tuple[float, float, float]]
+    gain_db: float  # Gain of the best iterate: PSNR of the clamped image, decoded in fp32.
 
     @property
     def work(self) -> float:
+        """Work of the whole run."""
         return self.rows[-1][0]
 
     @property
     def seconds(self) -> float:
+        """Seconds of the whole run."""
         return self.rows[-1][1]
 
     def gains(self, points: Sequence[float]) -> list[float]:
-        """dB by each of the points of work, 10·log10(MSE of the start / least MSE so far); a run that is over stays."""
+        """Return the gain in dB at each amount of work: 10·log10(MSE of the start / least MSE so far).
+
+        A run that has ended keeps its last gain.
+        """
         best, so_far = self.rows[0][2], []
         for _, _, loss in self.rows:
             best = min(best, loss) if math.isfinite(loss) else best
             so_far.append(10.0 * math.log10(self.rows[0][2] / best))
-        return [so_far[index] for index in self._places(points)]
+        return [so_far[index] for index in self._indices(points)]
 
     def seconds_at(self, points: Sequence[float]) -> list[float]:
-        """When the last iterate within each of the points of work was there."""
-        return [self.rows[index][1] for index in self._places(points)]
+        """Return the seconds after which the last iterate within each amount of work was available."""
+        return [self.rows[index][1] for index in self._indices(points)]
 
-    def _places(self, points: Sequence[float]) -> list[int]:
+    def _indices(self, points: Sequence[float]) -> list[int]:
         works = [row[0] for row in self.rows]
         return [max(0, bisect_right(works, point + 1e-6) - 1) for point in points]
 
 
 def mean_gains(runs: Sequence[Run], points: Sequence[float]) -> list[float]:
-    """dB at each of the points of work, mean over photographs."""
+    """Return the mean gain over photographs in dB at each amount of work."""
     return means([run.gains(points) for run in runs])
 
 
 def means(rows: Sequence[Sequence[float]]) -> list[float]:
-    """Of each column."""
+    """Return the mean of each column."""
     return [statistics.mean(each) for each in zip(*rows, strict=True)]
 
 
 class EvaluationCounter:
-    """A method's only way to the autoencoder. Its clock runs from its making to `finish`, but not while it records."""
+    """A method's only access to the autoencoder, which counts work and time.
+
+    The clock runs from construction to `finish`, but is stopped while results are recorded.
+    """
 
     def __init__(
         self, autoencoder: Autoencoder, target: torch.Tensor, costs: Costs, budget: float,
         learned: Learned | None = None,
     ):  # fmt: skip
-        """target: (1, 3, H, W) in [-1, 1]. budget: the work a method may spend. learned: what it may know of the
-        decoder from other photographs. The encoder's own latents, where every method starts, cost nothing."""
+        """Start counting.
+
+        target: (1, 3, H, W) in [-1, 1].
+        budget: the work that the method may spend. The encoder's own latents, where every method starts, cost nothing.
+        learned: properties of the decoder, measured on other photographs, that the method may use.
+        """
         self.autoencoder, self.target, self.costs, self.budget = autoencoder, target, costs, budget
         self._learned = learned
         self.start = autoencoder.encode(target)  # (1, C, h, w)
@@ -146,29 +163,32 @@ class EvaluationCounter:
         self.work = 0.0
         self.best, self._best_loss = self.start, math.inf
         self._rows: list[tuple[float, float, float]] = []
-        self._begun = self._now()
+        self._begin = self._now()
 
     @property
     def learned(self) -> Learned:
+        """Properties of the decoder learned from other photographs. Raises `ValueError` where there are none."""
         if self._learned is None:
             raise ValueError("this method needs photographs to learn from; give the counter a Learned")
         return self._learned
 
     @property
     def seconds(self) -> float:
-        """So far, without those spent on recording."""
-        return self._now() - self._begun
+        """Seconds so far, without those spent on recording."""
+        return self._now() - self._begin
 
     def affords(self, work: float = 1.0) -> bool:
-        """Whether so much more work is within the budget."""
+        """Return whether the budget still allows so much work."""
         return self.work + work <= self.budget + 1e-6
 
     def iterations(self, work: float = 1.0) -> int:
-        """How many steps of so much work are left."""
+        """Return how many steps of so much work the budget still allows."""
         return int((self.budget - self.work + 1e-6) / work)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """(1, C, h, w) -> (1, 3, H, W). Where the picture carries a graph, its backward is counted too."""
+        """Decode (1, C, h, w) to (1, 3, H, W). If the image carries an autograd graph, its backward pass is counted
+        too.
+        """
         work, seconds = self.work, self.seconds
         picture = self.autoencoder.decode(latents)
         self.work += 1.0 if picture.requires_grad else self.costs.decode
@@ -176,24 +196,24 @@ class EvaluationCounter:
         return picture
 
     def gradient(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """-> the gradient of ½‖D(z) − x‖² with respect to the latents (1, C, h, w), and D(z)."""
+        """Return the gradient of ½‖D(z) − x‖² with respect to the latents (1, C, h, w), and D(z)."""
         latents = latents.detach().requires_grad_(True)
         picture = self.decode(latents)
         (gradient,) = torch.autograd.grad(picture, latents, picture.detach() - self.target)
         return gradient, picture.detach()
 
     def encode(self, picture: torch.Tensor) -> torch.Tensor:
-        """(1, 3, H, W) -> (1, C, h, w)."""
+        """Encode (1, 3, H, W) to (1, C, h, w)."""
         self.work += self.costs.encode
         return self.autoencoder.encode(picture)
 
     def spend(self, flops: float) -> None:
-        """Count operations made outside the autoencoder."""
+        """Count floating-point operations made outside the autoencoder."""
         self.work += flops / self.costs.iteration_flops
 
     @torch.no_grad()
     def finish(self, latents: torch.Tensor) -> Run:
-        """Stop the clock, and look at the last iterate and at the best."""
+        """Stop the clock, and evaluate the last iterate and the best one."""
         work, seconds = self.work, self.seconds
         self._record(work, seconds, latents, self.autoencoder.decode(latents))
         start, best = (psnr(self.autoencoder.decode(each), self.target).item() for each in (self.start, self.best))
@@ -206,7 +226,7 @@ class EvaluationCounter:
         if loss < self._best_loss:
             self.best, self._best_loss = latents.detach().clone(), loss
         self._rows.append((work, seconds, loss))
-        self._begun += self._now() - paused
+        self._begin += self._now() - paused
 
     def _now(self) -> float:
         return now(self.target.device)

@@ -1,4 +1,4 @@
-"""What a method may know of a decoder beforehand, gathered once from photographs that are not measured."""
+"""Properties of a decoder that a method may know beforehand, measured once on photographs of another split."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -9,14 +9,15 @@ import torch.nn.functional as F
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.calibration.preconditioner import curvature, power_filter, whiten
 
-Filter = Callable[[torch.Tensor], torch.Tensor]  # (1, C, h, w) -> the same, linear and symmetric
+Filter = Callable[[torch.Tensor], torch.Tensor]  # (1, C, h, w) -> the same shape; linear and symmetric.
 
-PROBES = 8  # random pictures pulled back through the decoder, per photograph
-NOISE = 0.1  # in σ, what a surrogate's training latents are moved by, so that it learns the decoder's response
+PROBES = 8  # Random images per photograph whose vector–Jacobian products with the decoder are computed.
+# In σ: perturbation of the latents that the surrogate is fitted on, so that it learns the decoder's response.
+NOISE = 0.1
 
 
 class Learned:
-    """Of one decoder, from (1, 3, H, W) targets; each property is computed when first asked for."""
+    """Properties of one decoder, measured on targets (1, 3, H, W); each is computed when it is first used."""
 
     def __init__(self, autoencoder: Autoencoder, targets: Sequence[torch.Tensor]):
         self.autoencoder = autoencoder
@@ -24,11 +25,14 @@ class Learned:
 
     @cached_property
     def latents(self) -> list[torch.Tensor]:
+        """The encoder's latents of the targets, (1, C, h, w) each."""
         return [self.autoencoder.encode(target) for target in self.targets]
 
     @cached_property
     def channel_rates(self) -> torch.Tensor:
-        """(1, C, 1, 1), of root mean square 1: one over the root mean square of the loss's gradient in each channel."""
+        """Learning rate per channel, (1, C, 1, 1), of root mean square 1: the reciprocal root mean square of the loss's
+        gradient in each channel.
+        """
         moments = []
         for latents, target in zip(self.latents, self.targets, strict=True):
             latents = latents.clone().requires_grad_(True)
@@ -40,15 +44,19 @@ class Learned:
 
     @cached_property
     def curvature(self) -> torch.Tensor:
-        """(h, w, C, C) complex: the decoder's JᵀJ as if it were the same everywhere, for each frequency."""
+        """Gauss-Newton curvature JᵀJ of the decoder as a block-circulant matrix, (h, w, C, C), complex: one block per
+        frequency.
+        """
         return curvature(self.autoencoder, self.latents, PROBES, torch.Generator().manual_seed(0))
 
     def whitener(self, damping: float, side: int = 11) -> Filter:
-        """(JᵀJ / mean + damping)^(-1/2), which keeps the root mean square of white noise, as a convolution."""
+        """Return (JᵀJ / mean + damping)^(-1/2) as a convolution, scaled to preserve the root mean square of white
+        noise.
+        """
         return self._convolution(whiten(self.curvature, damping, side))
 
     def inverse(self, damping: float, side: int = 11) -> Filter:
-        """(JᵀJ + damping · mean)^(-1), as a convolution."""
+        """Return (JᵀJ + damping · mean)^(-1) as a convolution."""
         mean = self.curvature.diagonal(dim1=-2, dim2=-1).real.mean()
         return self._convolution(power_filter(self.curvature, -1.0, damping, side) / mean)
 
@@ -58,7 +66,10 @@ class Learned:
 
     @cached_property
     def surrogate(self) -> torch.Tensor:
-        """(3f², C, 3, 3): 3×3 cells of latents to one cell's f×f pixels, by least squares on decoded photographs."""
+        """Linear surrogate of the decoder, (3f², C, 3, 3), from 3×3 latent cells to the f×f pixels of the central cell.
+
+        It is fitted by least squares on decoded photographs.
+        """
         generator = torch.Generator().manual_seed(0)
         left, right = [], []
         for latents in self.latents:
@@ -68,7 +79,8 @@ class Learned:
                     picture = self.autoencoder.decode(moved)
                 cell = picture.shape[-1] // moved.shape[-1]
                 patches = F.unfold(moved, 3, padding=1)[0].T  # (cells, 9C)
-                left.append(torch.cat([patches, torch.ones_like(patches[:, :1])], 1))  # a constant, not kept
+                # The constant term is fitted, but not kept.
+                left.append(torch.cat([patches, torch.ones_like(patches[:, :1])], 1))
                 right.append(F.pixel_unshuffle(picture, cell)[0].flatten(1).T)
         equations, pixels = torch.cat(left).double(), torch.cat(right).double()
         normal = equations.T @ equations

@@ -1,11 +1,12 @@
-"""A trial: what is gained where a small network, trained for one decoder, adds to Adam's first steps.
+"""Experiment: gain from a small network, trained for one decoder, that adds a correction to Adam's first steps.
 
     python -m relatent.benchmarks.research.learned_step --bsds500 FOLDER [--taef2 FOLDER] [--updates 1800] [--limit 4]
 
-The network sees, at each cell of the latents, the gradient and its memory, Adam's step, the latents, the picture and its
-error, and is trained on crops of the train split so that the error after each step is least. What it gains is reported
-on val, beside the engine's own Adam with and without its encoder step, all in fp32. Writes
-benchmarks/results/learned_step-*.json and the table in docs/quality.md. The engine does not use it.
+The inputs of the network at each latent cell are the gradient at two scales, Adam's step, the previous step, the
+displacement from the start, the latents, and the image with its error. It is trained on crops of the train split to
+minimise the error after each step. The gain is reported on val, together with the engine's own Adam with and without its
+encoder step, all in fp32. Writes benchmarks/results/learned_step-*.json and the table in docs/quality.md. The engine
+does not use this network.
 """
 
 import argparse
@@ -32,20 +33,27 @@ from ..bench_loop import load_decoders, load_targets
 from ..results import FOLDER, command_line, replace_table, write_result
 from ..timing import now
 from .evaluation_counter import EvaluationCounter, Run, count_costs, mean_gains
-from .quality import PAGE, preset_rows
+from .quality import PAGE, run_preset
 
-POINTS = (1.1, 2.1, 3.1, 6.25, 10, 15, 25)  # work at which gains are listed
+POINTS = (1.1, 2.1, 3.1, 6.25, 10, 15, 25)  # Amounts of work at which gains are listed.
 ITERATIONS = 25
-SOURCE, CROP, BATCH = 320, 128, 8  # sides of a training photograph and of a crop in pixels, crops at once
-SIGNALS = 6  # maps of C channels that the network sees
-REACH = 0.1  # in σ, the unit of what it adds
+SOURCE, CROP, BATCH = 320, 128, 8  # In pixels: sides of a training photograph and of a crop; and crops per batch.
+SIGNALS = 6  # Number of input maps of C channels each.
+OUTPUT_UNIT = 0.1  # In σ: the unit of the network's output.
 
 
 class LearnedStep(nn.Module):
-    """Cells of the latents and of the picture -> what to add to Adam's step, in units of `REACH` σ; at first nothing."""
+    """Network that maps latent cells and pixels to a correction of Adam's step, in units of `OUTPUT_UNIT` σ.
+
+    The last layer is initialised to zero, so that an untrained network changes nothing.
+    """
 
     def __init__(self, channels: int, cell: int, steps: int, hidden: int = 48, blocks: int = 3):
-        """cell: pixels of a latent cell. steps: iterations it is for, told apart by a vector each."""
+        """Build the network.
+
+        cell: pixels per latent cell.
+        steps: number of iterations that it corrects, each with a learned embedding.
+        """
         super().__init__()
         self.cell, self.steps = cell, steps
         self.signals = nn.Conv2d(SIGNALS * channels, hidden, 3, padding=1)
@@ -62,7 +70,10 @@ class LearnedStep(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, signals: torch.Tensor, pixels: torch.Tensor, step: int) -> torch.Tensor:
-        """(B, 6C, h, w), (B, 6, H, W), the iteration from 0 -> (B, C, h, w)."""
+        """Return the correction (B, C, h, w).
+
+        signals: (B, 6C, h, w). pixels: (B, 6, H, W). step: the iteration, from 0.
+        """
         hidden = self.signals(signals) + self.pixels(F.pixel_unshuffle(pixels, self.cell))
         hidden = hidden + self.step.weight[step].view(1, -1, 1, 1)
         for block in self.blocks:
@@ -71,7 +82,7 @@ class LearnedStep(nn.Module):
 
 
 class Search:
-    """The engine's Adam in whitened coordinates w, z = start + P·w, a batch at a time, with a network's help or without."""
+    """The engine's Adam on a batch in whitened coordinates w, z = start + P·w, with or without a network."""
 
     def __init__(self, autoencoder: Autoencoder, start: torch.Tensor, targets: torch.Tensor):
         self.config = OptimizationConfig()
@@ -83,12 +94,15 @@ class Search:
 
     @property
     def latents(self) -> torch.Tensor:
+        """The current latents z, (B, C, h, w)."""
         return self.slots.to_latents(self.slots.latents)
 
     def change(
         self, gradient: torch.Tensor, pictures: torch.Tensor, network: LearnedStep | None = None
     ) -> torch.Tensor:
-        """From the coordinates' gradient and D(z) to their next step; for those of a network, with a graph."""
+        """Return the next step in the coordinates, from their gradient and D(z); in a network's steps it carries an
+        autograd graph.
+        """
         config, rate = self.config, _per_image(self.slots.learning_rate)
         beta = config.betas[0] - (config.betas[0] - config.initial_beta) * max(0.0, 1.0 - self.step / config.beta_rise)
         self.mean = torch.lerp(gradient, self.mean, beta)
@@ -105,10 +119,11 @@ class Search:
             error = pictures - targets
             error = error / _per_image(error.flatten(1).square().mean(1).sqrt())
             pixels = torch.cat([error, targets], 1)
-            change = change + REACH * sigma * network(torch.cat(signals, 1), pixels, self.step)
+            change = change + OUTPUT_UNIT * sigma * network(torch.cat(signals, 1), pixels, self.step)
         return change
 
     def advance(self, change: torch.Tensor) -> None:
+        """Apply a step to the coordinates."""
         self.moved = change.detach()
         self.slots.latents.add_(self.moved)
         self.step += 1
@@ -117,9 +132,10 @@ class Search:
 def train(
     autoencoder: Autoencoder, photographs: Sequence[torch.Tensor], updates: int, steps: int, seed: int = 0
 ) -> LearnedStep:
-    """A network for the first `steps` iterations, from (1, 3, H, W) photographs; one update after each iteration.
+    """Return a network for the first `steps` iterations, trained on photographs (1, 3, H, W).
 
-    Each step is judged by the logarithm of the error after it, whose gradient the next iteration brings anyway.
+    There is one update after each iteration. The training loss of a step is the logarithm of the error after it, whose
+    gradient the next iteration computes anyway.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -131,7 +147,7 @@ def train(
     )
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
-    begun, search = now(autoencoder.device), None
+    begin, search = now(autoencoder.device), None
     for update in range(1, updates + 1):
         if search is None or search.step == steps:
             targets = crops(photographs, generator)
@@ -149,14 +165,16 @@ def train(
         average.update_parameters(network)
         if update % 300 == 0:
             gain = 10.0 * (first / error).log10().mean().item()
-            seconds = now(autoencoder.device) - begun
+            seconds = now(autoencoder.device) - begin
             print(f"update {update}  {seconds:.0f} s  {gain:+.2f} dB by iteration {search.step}", file=sys.stderr)
     network.load_state_dict(average.module.state_dict())
     return network.eval().requires_grad_(False)
 
 
 def crops(photographs: Sequence[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
-    """(B, 3, 128, 128): squares of 128 pixels and more, turned, mirrored, their colours exchanged."""
+    """Return random crops (B, 3, 128, 128): squares of at least 128 pixels, resized, rotated, mirrored, with permuted
+    colour channels.
+    """
     found = []
     for _ in range(BATCH):
         photograph = photographs[int(torch.randint(len(photographs), (), generator=generator))]
@@ -175,7 +193,9 @@ def crops(photographs: Sequence[torch.Tensor], generator: torch.Generator) -> to
 def _evaluate(
     autoencoder: Autoencoder, search: Search, precision: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """-> the coordinates' gradient of ½‖D(z) − x‖² (B, C, h, w), D(z), and the squared error summed (B,)."""
+    """Return the gradient of ½‖D(z) − x‖² with respect to the coordinates (B, C, h, w), D(z), and the sum of squared
+    errors (B,).
+    """
     decoder = autoencoder.loop_decoder(precision)
     latents = search.latents.to(decoder.dtype).requires_grad_(True)
     pictures = decoder(latents)
@@ -188,8 +208,8 @@ def _per_image(values: torch.Tensor) -> torch.Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def helped(counter: EvaluationCounter, network: LearnedStep) -> torch.Tensor:
-    """The search with a network's help, on one photograph; its operations are counted."""
+def adam_with_network(counter: EvaluationCounter, network: LearnedStep) -> torch.Tensor:
+    """Run Adam with a network on one photograph and return the latents; the network's operations are counted."""
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         channels, (height, width) = counter.start.shape[1], counter.start.shape[2:]
         network(counter.start.new_zeros(1, SIGNALS * channels, height, width), counter.target.repeat(1, 2, 1, 1), 0)
@@ -206,7 +226,7 @@ def helped(counter: EvaluationCounter, network: LearnedStep) -> torch.Tensor:
 def measure(
     autoencoder: Autoencoder, targets: Sequence[torch.Tensor], networks: Sequence[LearnedStep]
 ) -> list[dict[str, Any]]:
-    """A row per search: mean gain in dB at `POINTS` of work."""
+    """Return one row per search: mean gain in dB at `POINTS` of work."""
     costs = count_costs(autoencoder, targets[0])
     plain = preset(
         None, precision="fp32", iterations=ITERATIONS, convergence_threshold=0.0, warm_start=0, schedule="constant",
@@ -216,11 +236,11 @@ def measure(
     runs: dict[str, list[Run]] = {}
     for target in targets:
         for name, config in (("Adam", plain), ("Adam after an encoder step", warm)):
-            runs.setdefault(name, []).append(preset_rows(autoencoder, costs, config, target))
+            runs.setdefault(name, []).append(run_preset(autoencoder, costs, config, target))
         for network in networks:
             counter = EvaluationCounter(autoencoder, target, costs, ITERATIONS)
             runs.setdefault(f"a network's help in {network.steps} steps", []).append(
-                counter.finish(helped(counter, network))
+                counter.finish(adam_with_network(counter, network))
             )
     return [
         {
@@ -234,7 +254,7 @@ def measure(
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown."""
+    """Return the rows as a Markdown table."""
     lines = [
         f"| decoder | search | gain by work {' | '.join(f'{point:g}' for point in POINTS)} |",
         "| --- " * (len(POINTS) + 2) + "|",

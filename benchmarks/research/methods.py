@@ -1,8 +1,9 @@
-"""Ways to search for better latents, rivals of the engine's own: `METHODS`, a line each.
+"""Search methods that the engine is compared with: `METHODS`, one entry each.
 
-A method takes a counter and its settings, decodes and encodes through the counter only, starts at `counter.start`, stays
-within the counter's budget, and returns its last iterate (1, C, h, w). Rates are in σ, the spread of the start. The best
-iterate it decoded is what is measured in the end. Those of the encoder alone are in `encoder_methods.py`.
+A method takes a counter and its settings, decodes and encodes only through the counter, starts at `counter.start`,
+stays within the counter's budget, and returns its last iterate (1, C, h, w). Learning rates are in σ, the standard
+deviation of the start. In the end the best iterate that it decoded is measured. Methods that use the encoder alone are
+in `encoder_methods.py`.
 """
 
 import contextlib
@@ -31,22 +32,22 @@ from .learned import Filter, Learned
 
 @dataclass(frozen=True)
 class Method:
-    """A search, its settings, and the settings that tuning tries."""
+    """A search, its settings, and the grid of settings that tuning tries."""
 
     search: Callable[..., torch.Tensor]  # (counter, **settings) -> latents
-    budget: float  # work
+    budget: float  # In gradient iterations.
     settings: dict[str, Any] = field(default_factory=dict)
     grid: dict[str, Sequence[Any]] = field(default_factory=dict)
 
 
-def rival_rows(autoencoder: Autoencoder, costs: Costs, learned: Learned, method: Method, target: torch.Tensor) -> Run:
-    """A rival on one photograph."""
+def run_method(autoencoder: Autoencoder, costs: Costs, learned: Learned, method: Method, target: torch.Tensor) -> Run:
+    """Run a method on one photograph."""
     counter = EvaluationCounter(autoencoder, target, costs, method.budget, learned)
     return counter.finish(method.search(counter, **method.settings))
 
 
 def original(counter: EvaluationCounter, rate: float) -> torch.Tensor:
-    """Generative Latent Optimization's loop; see `peers`."""
+    """Run Generative Latent Optimization's loop; see `peers`."""
     iterations = counter.iterations()
     return original_loop(counter.decode, counter.start, counter.target, rate * counter.sigma, iterations)
 
@@ -55,7 +56,7 @@ def adam(
     counter: EvaluationCounter, rate: float, betas: tuple[float, float], warm: int = 0, cosine: bool = False,
     filtered: Callable[[EvaluationCounter], Filter] | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """Adam (Kingma & Ba, 2015) after `warm` encoder steps. With a filter P it moves u of z = z₀ + P·u."""
+    """Run Adam (Kingma & Ba, 2015) after `warm` encoder steps. With a filter P it optimises u, where z = z₀ + P·u."""
     start = encoder_steps(counter, counter.start, warm)
     change = torch.zeros_like(start, requires_grad=True)
     apply = filtered(counter) if filtered is not None else torch.Tensor.clone
@@ -72,25 +73,26 @@ def adam(
 
 
 def channel_adam(counter: EvaluationCounter, rate: float, betas: tuple[float, float]) -> torch.Tensor:
-    """Adam with a rate per channel, from the gradient's second moments over other photographs."""
+    """Run Adam with a learning rate per channel, from the gradient's second moments over other photographs."""
     return adam(counter, rate, betas, filtered=lambda counter: lambda latents: latents * counter.learned.channel_rates)
 
 
 def whitened_adam(
     counter: EvaluationCounter, rate: float, betas: tuple[float, float], damping: float, warm: int = 0
 ) -> torch.Tensor:
-    """Adam in latents in which the decoder's mean curvature over other photographs is flat."""
+    """Run Adam in whitened coordinates, in which the decoder's mean curvature over other photographs is constant."""
     return adam(counter, rate, betas, warm, filtered=lambda counter: counter.learned.whitener(damping))
 
 
-class _SpentError(Exception):
+class _BudgetSpentError(Exception):
     """The budget is used up in the middle of a line search."""
 
 
 def lbfgs(counter: EvaluationCounter, first: float, history: int = 10) -> torch.Tensor:
-    """L-BFGS with a strong Wolfe line search (Nocedal & Wright, algorithms 7.5 and 3.5), torch's.
+    """Run torch's L-BFGS with a strong Wolfe line search (Nocedal & Wright, algorithms 7.5 and 3.5).
 
-    first: mean length of the first step tried, in σ; torch makes it 1 in the sum, so the variables are scaled for it.
+    first: mean length of the first step tried, in σ. In torch its absolute values sum to 1, so the variables are
+    scaled.
     """
     unit = first * counter.sigma * counter.start.numel()
     scaled = (counter.start / unit).requires_grad_(True)
@@ -101,21 +103,22 @@ def lbfgs(counter: EvaluationCounter, first: float, history: int = 10) -> torch.
 
     def closure() -> torch.Tensor:
         if not counter.affords():
-            raise _SpentError
+            raise _BudgetSpentError
         optimizer.zero_grad()
         loss = (counter.decode(scaled * unit) - counter.target).square().sum()
         loss.backward()
         return loss
 
-    with contextlib.suppress(_SpentError):
+    with contextlib.suppress(_BudgetSpentError):
         optimizer.step(closure)
     return counter.best
 
 
 def subspace(counter: EvaluationCounter, rate: float) -> torch.Tensor:
-    """Steps in the plane of the encoder's correction and the gradient.
+    """Take steps in the plane spanned by the encoder's correction and the gradient.
 
-    Both directions are decoded, and their coefficients are those of least squares on what they changed.
+    Both directions are decoded, and their coefficients are the least-squares fit of the resulting changes to the
+    residual.
     """
     latents = counter.start
     while counter.affords(1.0 + counter.costs.encode + 2 * counter.costs.decode):
@@ -131,32 +134,33 @@ def subspace(counter: EvaluationCounter, rate: float) -> torch.Tensor:
 
 @torch.no_grad()
 def surrogate(counter: EvaluationCounter, rate: float, inner: int, damping: float) -> torch.Tensor:
-    """Defect correction with a linear surrogate S: z ← z + rate · argmin over d of ‖S·d + D(z) − x‖² + damping‖d‖².
+    """Run defect correction with a linear surrogate S: z ← z + rate · argmin over d of ‖S·d + D(z) − x‖² + damping‖d‖².
 
-    The minimum by `inner` steps of conjugate gradients, relative damping. No backward pass through the decoder.
+    The minimum is approximated by `inner` steps of conjugate gradients; the damping is relative. There is no backward
+    pass through the decoder.
     """
     weight = counter.learned.surrogate
     cell = counter.target.shape[-1] // counter.start.shape[-1]
-    flops = 2.0 * weight.numel() * counter.start[0, 0].numel()  # of S, and of its transpose
+    flops = 2.0 * weight.numel() * counter.start[0, 0].numel()  # Operations of S, and of its transpose.
 
-    def pull(picture: torch.Tensor) -> torch.Tensor:
+    def transposed(picture: torch.Tensor) -> torch.Tensor:
         counter.spend(flops)
         return F.conv_transpose2d(F.pixel_unshuffle(picture, cell), weight, padding=1)
 
-    ridge = damping * weight.square().sum().item() / weight.shape[1]  # the mean of SᵀS's diagonal
+    ridge = damping * weight.square().sum().item() / weight.shape[1]  # Relative to the mean of the diagonal of SᵀS.
 
     def curvature(latents: torch.Tensor) -> torch.Tensor:
         counter.spend(flops)
-        return pull(F.pixel_shuffle(F.conv2d(latents, weight, padding=1), cell)) + ridge * latents
+        return transposed(F.pixel_shuffle(F.conv2d(latents, weight, padding=1), cell)) + ridge * latents
 
     latents = counter.start
     while counter.affords(counter.costs.decode + 2 * (inner + 1) * flops / counter.costs.iteration_flops):
-        residual = pull(counter.target - counter.decode(latents))
+        residual = transposed(counter.target - counter.decode(latents))
         step, direction, length = torch.zeros_like(latents), residual, residual.square().sum()
         for _ in range(inner):
-            bent = curvature(direction)
-            size = length / (direction * bent).sum()
-            step, residual = step + size * direction, residual - size * bent
+            product = curvature(direction)
+            size = length / (direction * product).sum()
+            step, residual = step + size * direction, residual - size * product
             length, before = residual.square().sum(), length
             direction = residual + (length / before) * direction
         latents = latents + rate * step
@@ -166,14 +170,15 @@ def surrogate(counter: EvaluationCounter, rate: float, inner: int, damping: floa
 def gradient_anderson(
     counter: EvaluationCounter, rate: float, damping: float, memory: int, window: int | None
 ) -> torch.Tensor:
-    """Anderson's acceleration of preconditioned gradient steps, z ← z − rate · (JᵀJ)⁻¹∇ with the mean curvature.
+    """Apply Anderson acceleration to preconditioned gradient steps, z ← z − rate · (JᵀJ)⁻¹∇ with the mean curvature.
 
-    Past differences are combined so that what they changed in the picture comes nearest to the residual: one
-    combination for the picture, or, with a window, one for each cell of the latents from the cells that far around.
+    Past differences are combined so that the resulting changes of the image are closest to the residual: one
+    combination for the whole image or, with a window, one for each latent cell, fitted to the cells within that
+    distance.
     """
     inverse = counter.learned.inverse(damping)
     latents, past = counter.start, None
-    history: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []  # differences of latents, gradients, pictures
+    history: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []  # Differences of latents, gradients and images.
     while counter.affords():
         gradient, picture = counter.gradient(latents)
         now = (latents, gradient, picture)
@@ -191,7 +196,9 @@ def gradient_anderson(
 def _combination(
     residual: torch.Tensor, changes: list[torch.Tensor], latents: torch.Tensor, window: int | None
 ) -> torch.Tensor:
-    """(K, 1, h, w): coefficients of the (1, 3, H, W) changes that come nearest to −residual around each cell."""
+    """Return the coefficients, (K, 1, h, w), with which the (1, 3, H, W) changes are closest to −residual around each
+    cell.
+    """
     height, width = latents.shape[2:]
 
     def inner(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -210,7 +217,7 @@ def _combination(
     return solved.clamp(-2.0, 2.0).permute(2, 0, 1).unsqueeze(1)
 
 
-SLOW, QUICK = (0.8, 0.95), (0.7, 0.9)  # Adam's memory; the slower one was the engine's
+LONG_MEMORY, SHORT_MEMORY = (0.8, 0.95), (0.7, 0.9)  # Adam's betas; the first pair is an earlier default of the engine.
 RATES = (0.03, 0.045, 0.06, 0.073, 0.09, 0.12)
 
 METHODS: dict[str, Method] = {
@@ -224,17 +231,17 @@ METHODS: dict[str, Method] = {
         encoder_anderson, 15, {"rho": 0.6, "memory": 3}, {"rho": (0.4, 0.6, 1.0), "memory": (1, 3, 5)}
     ),
     "encoder iteration, line search": Method(encoder_line_search, 15),
-    "Adam (0.8, 0.95)": Method(adam, 50, {"rate": 0.073, "betas": SLOW}, {"rate": RATES}),
-    "Adam (0.7, 0.9)": Method(adam, 50, {"rate": 0.06, "betas": QUICK}, {"rate": RATES}),
+    "Adam (0.8, 0.95)": Method(adam, 50, {"rate": 0.073, "betas": LONG_MEMORY}, {"rate": RATES}),
+    "Adam (0.7, 0.9)": Method(adam, 50, {"rate": 0.06, "betas": SHORT_MEMORY}, {"rate": RATES}),
     "Adam (0.7, 0.9), cosine": Method(
-        partial(adam, cosine=True), 50, {"rate": 0.09, "betas": QUICK}, {"rate": RATES}
+        partial(adam, cosine=True), 50, {"rate": 0.09, "betas": SHORT_MEMORY}, {"rate": RATES}
     ),
     "two encoder steps, Adam (0.7, 0.9)": Method(
-        partial(adam, warm=2), 50, {"rate": 0.06, "betas": QUICK}, {"rate": RATES}
+        partial(adam, warm=2), 50, {"rate": 0.06, "betas": SHORT_MEMORY}, {"rate": RATES}
     ),
-    "Adam, a rate per channel": Method(channel_adam, 50, {"rate": 0.06, "betas": QUICK}, {"rate": RATES}),
+    "Adam, a rate per channel": Method(channel_adam, 50, {"rate": 0.06, "betas": SHORT_MEMORY}, {"rate": RATES}),
     "Adam, whitened": Method(
-        whitened_adam, 50, {"rate": 0.09, "betas": QUICK, "damping": 1.0},
+        whitened_adam, 50, {"rate": 0.09, "betas": SHORT_MEMORY, "damping": 1.0},
         {"rate": (0.06, 0.09, 0.12), "damping": (0.3, 1.0)},
     ),
     "L-BFGS": Method(lbfgs, 50, {"first": 0.03}, {"first": (0.01, 0.03, 0.1)}),
@@ -249,5 +256,5 @@ METHODS: dict[str, Method] = {
     ),
 }  # fmt: skip
 
-# what a test run measures by default beside the presets; among the others is chosen on val
+# Measured by default in a test run, together with the presets; the other methods are compared on val.
 STANDARD = (*ORIGINAL, "encoder iteration", "two encoder steps, Adam (0.7, 0.9)")

@@ -1,13 +1,14 @@
-"""Which search gains most for its work: every method on the same photographs, decoder and machine, in one run.
+"""Gain per unit of work: every search method on the same photographs, decoder and machine, in one run.
 
     python -m relatent.benchmarks.research.quality --bsds500 FOLDER --split test [--size 256] [--limit 8] [--taef2 FOLDER]
         [--methods NAME ... | all] [--settings FILE] [--plot docs/images/quality.png]
     python -m relatent.benchmarks.research.quality --bsds500 FOLDER --split train --tune --limit 4 ...
 
-Work is counted in gradient iterations, see `counter.py`; rivals are in `methods.py`, the engine enters by its presets.
-Settings are tuned on train, chosen on val, and reported once on test: `--settings` takes the JSON file of the stage
-before. Writes benchmarks/results/quality-*.json (quality_val, quality_train), the README's tables from a test run, the
-table of docs/quality.md from a val run, and a plot. --out FOLDER is for trials: all of it goes there, no page changes.
+Work is counted in gradient iterations (see `evaluation_counter.py`); the other methods are in `methods.py`, and the
+engine takes part with its presets. Settings are tuned on train, chosen on val, and reported once on test: `--settings`
+takes the JSON file of the stage before. Writes benchmarks/results/quality-*.json (quality_val, quality_train), the
+README's tables from a test run, the table of docs/quality.md from a val run, and a plot. With --out FOLDER, for trials,
+all results go there and no page changes.
 """
 
 import argparse
@@ -35,16 +36,16 @@ from ..results import FOLDER, command_line, replace_table, write_result
 from ..timing import now
 from .evaluation_counter import POINTS, Costs, Run, count_costs, low_rank_iteration, mean_gains, means
 from .learned import Learned
-from .methods import METHODS, STANDARD, Method, rival_rows
+from .methods import METHODS, STANDARD, Method, run_method
 from .tuning import chosen_methods, ranking, tune
 
 PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
 
 PRESETS = ("fast", "balanced", "best")
-IN_FP32 = ("fast", "balanced")  # measured in fp32 too; `best` is in fp32 as it is
-CURVE_DENSITY = 12  # points of a drawn curve per factor of ten in work, about
-TEACHERS = 4  # photographs of the train split that methods may learn from, its last ones
-# the original's points that presets are measured by: claim -> method, iterations
+IN_FP32 = ("fast", "balanced")  # Measured in fp32 too; `best` runs in fp32 by default.
+CURVE_DENSITY = 12  # Approximate number of points of a plotted curve per factor of ten in work.
+LEARNING_PHOTOGRAPHS = 4  # The number of photographs, the last ones of the train split, from which methods may learn.
+# Results of the original that the presets are compared with: claim -> (method, iterations).
 GOALS = {
     "published, final": ("original, published", 50),
     "default, 15": ("original, default", 15),
@@ -53,18 +54,18 @@ GOALS = {
 }
 
 
-def preset_rows(
+def run_preset(
     autoencoder: Autoencoder, costs: Costs, config: OptimizationConfig, target: torch.Tensor, low_rank: float = 1.0
 ) -> Run:
-    """The engine on one photograph, through its public optimiser.
+    """Run the engine on one photograph by its public optimiser, counting its iterations and encoder steps as work.
 
-    low_rank: work of an iteration before the fp32 refinement. Work: its iterations and its encoder steps. The seconds, the final
-    comparison in fp32 among them, are spread evenly over the iterations.
+    low_rank: the work of an iteration with the low-rank approximate backward pass, before the fp32 refinement. The
+    seconds include the final comparison in fp32 and are spread evenly over the iterations.
     """
     start = autoencoder.encode(target)
-    begun = now(target.device)
+    begin = now(target.device)
     result = LatentOptimizer(config).optimize_batch(autoencoder, start, target, check_range=False)[0]
-    seconds = now(target.device) - begun
+    seconds = now(target.device) - begin
     warm, count = getattr(config, "warm_start", 0) * costs.encoder_step, len(result.losses)
     cheap = max(0, count - refinement_iterations(config, target.device)) if low_rank < 1.0 else 0
     work = [warm + min(index, cheap) * low_rank + max(0, index - cheap) for index in range(count + 1)]
@@ -80,7 +81,7 @@ def _error(picture: torch.Tensor, target: torch.Tensor) -> float:
 
 
 def preset_configs(device: torch.device) -> dict[str, OptimizationConfig]:
-    """Each preset, and in fp32 where the default precision is another."""
+    """Return each preset, and its fp32 variant where the default precision is another one."""
     found = {name: preset(name) for name in PRESETS}
     if resolve_precision("auto", device) != "fp32":
         found |= {f"{name}, fp32": preset(name, precision="fp32") for name in IN_FP32}
@@ -88,22 +89,23 @@ def preset_configs(device: torch.device) -> dict[str, OptimizationConfig]:
 
 
 def measure(
-    autoencoder: Autoencoder, targets: Sequence[torch.Tensor], teachers: Sequence[torch.Tensor],
+    autoencoder: Autoencoder, targets: Sequence[torch.Tensor], learning_targets: Sequence[torch.Tensor],
     methods: dict[str, Method], configs: dict[str, OptimizationConfig],
 ) -> dict[str, Any]:  # fmt: skip
-    """Costs, a row per method, claims; on each photograph all methods in turn. Raises where a preset loses quality."""
-    costs, learned = count_costs(autoencoder, targets[0]), Learned(autoencoder, teachers)
+    """Return costs, a row per method, and claims. On each photograph all methods run in turn; exits where a preset loses quality."""
+    costs, learned = count_costs(autoencoder, targets[0]), Learned(autoencoder, learning_targets)
     searches: dict[str, Callable[[torch.Tensor], Run]] = {}
     for name, method in methods.items():
-        searches[name] = partial(rival_rows, autoencoder, costs, learned, method)
-        brief = replace(method, budget=min(method.budget, 3.0))  # first calls choose algorithms, allocate and learn
-        rival_rows(autoencoder, costs, learned, brief, targets[0])
+        searches[name] = partial(run_method, autoencoder, costs, learned, method)
+        # The first calls select algorithms, allocate memory, and learn the decoder's properties.
+        short = replace(method, budget=min(method.budget, 3.0))
+        run_method(autoencoder, costs, learned, short, targets[0])
     low_rank = {
         name: low_rank_iteration(autoencoder, costs, targets[0], each.gradient_error) for name, each in configs.items()
     }
     for name, config in configs.items():
-        searches[name] = partial(preset_rows, autoencoder, costs, config, low_rank=low_rank[name])
-        preset_rows(autoencoder, costs, replace(config, iterations=2), targets[0])
+        searches[name] = partial(run_preset, autoencoder, costs, config, low_rank=low_rank[name])
+        run_preset(autoencoder, costs, replace(config, iterations=2), targets[0])
     runs: dict[str, list[Run]] = {name: [] for name in searches}
     for number, target in enumerate(targets, 1):
         for name, search in searches.items():
@@ -126,17 +128,18 @@ def measure(
 
 
 def describe(runs: Sequence[Run]) -> dict[str, Any]:
-    """Means over photographs. work, gain_db: at each of `POINTS` within the longest run, and at its end; curve: at the
-    iterates' own work, low_rank, with the seconds by which they were there.
+    """Return means over photographs.
 
-    final_db, least_db: mean and least gain at the end in PSNR of the clamped picture.
+    work, gain_db: at each of `POINTS` within the longest run, and at its end.
+    curve: at the work of the iterates themselves, thinned out to `CURVE_DENSITY`, with the seconds spent until then.
+    final_db, least_db: mean and least gain at the end, in PSNR of the clamped image.
     """
     works = sorted({round(row[0], 6) for run in runs for row in run.rows})
     points = [point for point in POINTS if point < works[-1]] + [works[-1]]
-    apart = 10.0 ** (1.0 / CURVE_DENSITY)
+    ratio = 10.0 ** (1.0 / CURVE_DENSITY)
     own = [works[-1]]
     for work in reversed(works[1:-1]):
-        if own[-1] >= min(work * apart, work + 5.0):
+        if own[-1] >= min(work * ratio, work + 5.0):
             own.append(work)
     own.reverse()
     return {
@@ -155,13 +158,13 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def first_work(runs: Sequence[Run], gain: float) -> float | None:
-    """The least work by which the mean gain is so high; None where it never is."""
+    """Return the least work at which the mean gain reaches `gain`; None where it never does."""
     works = sorted({row[0] for run in runs for row in run.rows})
     return next((work for work, found in zip(works, mean_gains(runs, works), strict=True) if found >= gain), None)
 
 
 def claims(runs: dict[str, list[Run]], presets: Sequence[str]) -> list[dict[str, Any]]:
-    """For each goal and preset: the work by which the preset's mean gain is the goal's, and how many times less."""
+    """Return the work at which each preset's mean gain reaches each goal, and the ratio to the goal's own work."""
     found = []
     for claim, (method, iterations) in GOALS.items():
         if method not in runs or max(run.work for run in runs[method]) < iterations - 1e-6:
@@ -183,7 +186,7 @@ def claims(runs: dict[str, list[Run]], presets: Sequence[str]) -> list[dict[str,
 
 
 def preset_table(results: dict[str, Any]) -> str:
-    """Markdown: the presets at their default precision, below the original's settings."""
+    """Return a Markdown table of the original's settings and the presets at their default precision."""
     lines = ["| decoder | method | iterations | encoder steps | work | gain | least | s / image |", "| --- " * 8 + "|"]
     for decoder, result in results.items():
         for row in result["rows"]:
@@ -199,7 +202,7 @@ def preset_table(results: dict[str, Any]) -> str:
 
 
 def claim_table(results: dict[str, Any]) -> str:
-    """Markdown: the work a preset needs for the original's gains, how many times less; in fp32 too where measured."""
+    """Return a Markdown table of the work that each preset needs for the original's gains; in fp32 too where measured."""
     measured = {row["preset"] for result in results.values() for row in result["claims"]}
     names = [name for name in (*PRESETS, *(f"{name}, fp32" for name in IN_FP32)) if name in measured]
     heads = " | ".join(f"`{name}`" for name in names)
@@ -220,7 +223,7 @@ def _reached(claim: dict[str, Any] | None) -> str:
 
 
 def rival_table(results: dict[str, Any], points: Sequence[float] = (2.5, 5, 10, 20, 50)) -> str:
-    """Markdown: every method's mean gain at equal work, the best at 10 first."""
+    """Return a Markdown table of every method's mean gain at equal work, the best at 10 first."""
     heads = " | ".join(f"{point:g}" for point in points)
     lines = [
         f"| decoder | method | gain by work {heads} | end | least | s / image |",
@@ -273,14 +276,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     decoders = load_decoders(options.taef2, options.device)
     device = decoders["tiny"].device
     targets = load_targets(folder / options.split, options.size, options.limit, device)
-    teachers = load_targets(folder / "train", options.size, 10**6, device)[-TEACHERS:]
+    learning_targets = load_targets(folder / "train", options.size, 10**6, device)[-LEARNING_PHOTOGRAPHS:]
     methods = chosen_methods(options.methods, options.budget, options.settings, options.split)
     content: dict[str, Any] = {"split": options.split, "size": options.size, "images": len(targets)}
     if options.tune:
-        content |= {"ranked": tune(decoders, targets, teachers, methods)}
+        content |= {"ranked": tune(decoders, targets, learning_targets, methods)}
     else:
         configs = {name: config for name, config in preset_configs(device).items() if name in options.methods}
-        results = {name: measure(each, targets, teachers, methods, configs) for name, each in decoders.items()}
+        results = {name: measure(each, targets, learning_targets, methods, configs) for name, each in decoders.items()}
         content |= {"ranked": ranking(results, methods), "results": results}
         print(rival_table(results))
     command = command_line("research.quality", arguments)
@@ -292,7 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def publish(options: argparse.Namespace, results: dict[str, Any]) -> None:
-    """The plot, and unless it is a trial the tables."""
+    """Draw the plot and, unless --out is given, update the tables of the pages."""
     if options.plot:
         from .quality_plot import quality_plot
 

@@ -1,16 +1,17 @@
-"""The picture of a quality run: gain against work and against seconds, a row of panels per decoder."""
+"""Plot of a quality run: gain over work and over seconds, one row of panels per decoder."""
 
 import statistics
 from pathlib import Path
 from typing import Any
 
-OURS = ("#d62728", "#2ca02c", "#1f77b4")  # from the longest run to the shortest, which lies on top
-REFERENCE = ("#000000", "#8a8a8a")  # the original's settings
-OTHERS = ("#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")  # so many rivals, more would be clutter
+PRESET_COLOURS = ("#d62728", "#2ca02c", "#1f77b4")  # From the longest run to the shortest, which is drawn on top.
+ORIGINAL_COLOURS = ("#000000", "#8a8a8a")  # The original's settings.
+# At most this many other methods are drawn, to keep the plot readable.
+METHOD_COLOURS = ("#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")
 
 
 def quality_plot(results: dict[str, Any], path: Path) -> None:
-    """results: decoder -> `rows` as `quality.measure` gives them."""
+    """Draw the plot to `path`. results: decoder -> dictionary with `rows`, as returned by `quality.measure`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -40,21 +41,23 @@ def quality_plot(results: dict[str, Any], path: Path) -> None:
 
 
 def line_styles(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What is drawn, in order: the best rivals, the original's settings, the presets at their default precision."""
+    """Return what is drawn, in order: the best other methods, the original's settings, the presets at their default
+    precision.
+    """
     rows: dict[str, list[dict[str, Any]]] = {}
     for result in results.values():
         for row in result["rows"]:
             rows.setdefault(row["method"], []).append(row)
-    ours = [name for name, each in rows.items() if each[0]["preset"] and not name.endswith(", fp32")]
-    ours.sort(key=lambda name: -max(row["final_work"] for row in rows[name]))
+    presets = [name for name, each in rows.items() if each[0]["preset"] and not name.endswith(", fp32")]
+    presets.sort(key=lambda name: -max(row["final_work"] for row in rows[name]))
     reference = [name for name in rows if name.startswith("original")]
-    rivals = [name for name, each in rows.items() if not each[0]["preset"] and name not in reference]
-    rivals.sort(key=lambda name: -statistics.mean(max(row["gain_db"]) for row in rows[name]))
+    methods = [name for name, each in rows.items() if not each[0]["preset"] and name not in reference]
+    methods.sort(key=lambda name: -statistics.mean(max(row["gain_db"]) for row in rows[name]))
     found: dict[str, dict[str, Any]] = {}
     for names, colours, style in (
-        (rivals, OTHERS, {"linewidth": 1.1}),
-        (reference, REFERENCE, {"linewidth": 1.4}),
-        (ours, OURS, {"linewidth": 2.8, "zorder": 3}),
+        (methods, METHOD_COLOURS, {"linewidth": 1.1}),
+        (reference, ORIGINAL_COLOURS, {"linewidth": 1.4}),
+        (presets, PRESET_COLOURS, {"linewidth": 2.8, "zorder": 3}),
     ):
         found |= {name: {"color": colour, **style} for name, colour in zip(names, colours, strict=False)}
     return found

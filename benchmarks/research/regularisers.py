@@ -1,9 +1,9 @@
-"""What each regulariser costs in decibels and what it holds: distance from the start, spread, roughness of the latent.
+"""Cost of each regulariser in dB, and its effect on the latent: distance from the start, standard deviation, roughness.
 
     python -m relatent.benchmarks.research.regularisers [--size 128] [--limit 2] [--iterations 50]
 
-The bundled autoencoder on scikit-image's photographs, which it has seen in training: the differences between rows count.
-Writes benchmarks/results/regularisers-*.json and the table of docs/objective.md.
+It uses the bundled autoencoder on scikit-image's photographs, which that was trained on: only the differences between
+rows are meaningful. Writes benchmarks/results/regularisers-*.json and the table of docs/objective.md.
 """
 
 import argparse
@@ -31,7 +31,7 @@ EXPRESSIONS = (
 
 
 def measure(autoencoder: Autoencoder, targets: list[torch.Tensor], iterations: int) -> list[dict[str, Any]]:
-    """One row per expression: means over the photographs."""
+    """Return one row per expression: means over the photographs."""
     rows = []
     for expression in EXPRESSIONS:
         config = OptimizationConfig(
@@ -48,8 +48,14 @@ def measure(autoencoder: Autoencoder, targets: list[torch.Tensor], iterations: i
 
 
 def describe(result: OptimizationResult) -> dict[str, float]:
-    """gain_db; distance: root mean square of (z − z₀) / σ; spread_ratio: mean over channels of s / s₀; mean_shift: mean
-    over channels of |μ − μ₀| / σ; roughness_ratio: total variation over the start's."""
+    """Return the figures of one result.
+
+    gain_db: gain in PSNR.
+    distance: root mean square of (z − z₀) / σ.
+    spread_ratio: mean over channels of s / s₀.
+    mean_shift: mean over channels of |μ − μ₀| / σ.
+    roughness_ratio: total variation divided by that of the start.
+    """
     start, end = result.initial_latents, result.optimized_latents
     sigma = latent_std(start).item()
     stds, means = ([f(x.flatten(2)) for x in (end, start)] for f in (lambda x: x.std(2), lambda x: x.mean(2)))
@@ -63,7 +69,7 @@ def describe(result: OptimizationResult) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Return the rows as a Markdown table."""
     lines = ["| regularisers | gain | ‖z − z₀‖ / σ | s / s₀ | \\|μ − μ₀\\| / σ | TV / TV₀ |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for row in rows:

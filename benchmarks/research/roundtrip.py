@@ -1,11 +1,12 @@
-"""What an editing pipeline loses: PSNR after 1 to 10 passes through an autoencoder, with and without optimised latents.
+"""Loss of quality in an editing pipeline: PSNR after 1 to 10 passes through an autoencoder, with and without
+optimisation.
 
     python -m relatent.benchmarks.research.roundtrip --images FOLDER [--size 256] [--limit 4] [--cycles 10] [--taef2 FOLDER]
         [--presets fast balanced best] [--picture docs/images/roundtrip.png]
 
-A cycle encodes the picture, optimises the latent (or not), decodes, and rounds to 8 bits; the next one starts from that.
-Each cycle's target is its own input, all that a pipeline has; PSNR is against the original picture.
-Writes benchmarks/results/roundtrip-*.json, the README's table and, on request, a strip of pictures.
+A cycle encodes the image, optimises the latent (or not), decodes, and rounds to 8 bits; the next cycle starts from that
+image. The target of each cycle is its own input, since a pipeline has nothing else; PSNR is against the original image.
+Writes benchmarks/results/roundtrip-*.json, the README's table and, on request, a grid of image details.
 """
 
 import argparse
@@ -28,32 +29,33 @@ from ..bench_loop import load_decoders, load_targets
 from ..results import command_line, replace_table, write_result
 from .comparison_grid import Row, comparison_grid
 
-Pass = Callable[[torch.Tensor], torch.Tensor]  # (1, 3, H, W) in [-1, 1] -> the same, through the autoencoder
+# (1, 3, H, W) in [-1, 1] -> the same, after one pass through the autoencoder.
+Pass = Callable[[torch.Tensor], torch.Tensor]
 
 ENCODER = "encoder alone"
-SHOWN = (1, 2, 5, 10)  # cycles in the table and in the strip, and the last one
+SHOWN = (1, 2, 5, 10)  # Cycles shown in the table and in the grid, together with the last one.
 
 
 def passes(autoencoder: Autoencoder, presets: Sequence[str]) -> dict[str, Pass]:
-    """method -> one pass."""
-    found: dict[str, Pass] = {ENCODER: partial(_plain, autoencoder)}
+    """Return method -> function for one pass."""
+    found: dict[str, Pass] = {ENCODER: partial(_encode_decode, autoencoder)}
     for name in presets:
-        found[name] = partial(_optimised, autoencoder, LatentOptimizer(preset(name)))
+        found[name] = partial(_optimise_decode, autoencoder, LatentOptimizer(preset(name)))
     return found
 
 
 @torch.no_grad()
-def _plain(autoencoder: Autoencoder, picture: torch.Tensor) -> torch.Tensor:
+def _encode_decode(autoencoder: Autoencoder, picture: torch.Tensor) -> torch.Tensor:
     return autoencoder.decode(autoencoder.encode(picture))
 
 
-def _optimised(autoencoder: Autoencoder, optimizer: LatentOptimizer, picture: torch.Tensor) -> torch.Tensor:
+def _optimise_decode(autoencoder: Autoencoder, optimizer: LatentOptimizer, picture: torch.Tensor) -> torch.Tensor:
     start = autoencoder.encode(picture)
     return optimizer.optimize_batch(autoencoder, start, picture, check_range=False)[0].optimized_image
 
 
 def cycle(once: Pass, target: torch.Tensor, cycles: int) -> tuple[list[torch.Tensor], list[float]]:
-    """The picture after each cycle, (1, 3, H, W) uint8, and each cycle's seconds."""
+    """Return the image after each cycle, (1, 3, H, W) uint8, and the seconds of each cycle."""
     pictures, seconds, current = [], [], target
     for _ in range(cycles):
         begin = time.perf_counter()
@@ -66,19 +68,19 @@ def cycle(once: Pass, target: torch.Tensor, cycles: int) -> tuple[list[torch.Ten
 def measure(
     autoencoder: Autoencoder, targets: list[torch.Tensor], cycles: int, presets: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[Row]]:
-    """One row per method, and the first photograph's pictures for `strip`.
+    """Return one row per method, and the first photograph's images for `comparison_grid`.
 
-    psnr_db: the mean over photographs after each cycle; lost_db: from the first to the last; seconds_per_cycle: median.
-    Raises where optimising is worse than the encoder alone.
+    psnr_db: mean over photographs after each cycle. lost_db: from the first cycle to the last. seconds_per_cycle:
+    median. Exits with an error where optimising is worse than the encoder alone.
     """
     rows: list[dict[str, Any]] = []
     shown: list[Row] = []
     for name, once in passes(autoencoder, presets).items():
         quality, seconds = [], []
         for target in targets:
-            pictures, laps = cycle(once, target, cycles)
+            pictures, cycle_seconds = cycle(once, target, cycles)
             quality.append([psnr(from_uint8(picture), target.cpu()).item() for picture in pictures])
-            seconds += laps
+            seconds += cycle_seconds
             if target is targets[0]:
                 shown.append((name, [_pixels(picture) for picture in pictures], quality[0]))
         means = np.mean(quality, 0)
@@ -90,7 +92,7 @@ def measure(
                 "seconds_per_cycle": round(statistics.median(seconds), 3),
             }
         )
-        if any(ours < plain - 0.05 for ours, plain in zip(means, rows[0]["psnr_db"], strict=True)):
+        if any(optimised < plain - 0.05 for optimised, plain in zip(means, rows[0]["psnr_db"], strict=True)):
             raise SystemExit(f"{name} is worse than the encoder alone: {rows[-1]['psnr_db']}, {rows[0]['psnr_db']}")
     return rows, shown
 
@@ -100,12 +102,12 @@ def _pixels(picture: torch.Tensor) -> np.ndarray:
 
 
 def shown_cycles(cycles: int) -> list[int]:
-    """Those of `SHOWN` that were run, and the last."""
+    """Return the cycles of `SHOWN` that were run, and the last one."""
     return sorted({number for number in SHOWN if number < cycles} | {cycles})
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """The rows as Markdown."""
+    """Return the rows as a Markdown table."""
     cycles = len(next(iter(results.values()))[0]["psnr_db"])
     numbers = shown_cycles(cycles)
     heads = " | ".join(f"cycle {number}" if number == numbers[0] else str(number) for number in numbers)

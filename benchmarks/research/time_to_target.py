@@ -1,12 +1,13 @@
-"""Seconds per picture until a gain is reached: the original's loop beside the engine, on the same photographs.
+"""Time to target: seconds per image until a gain is reached, in the original's loop and in the engine.
 
     python -m relatent.benchmarks.research.time_to_target --bsds500 FOLDER [--split test] [--size 256] [--limit 8] [--taef2 FOLDER]
         [--target-gain 4.29]
 
-4.29 dB is what the original reports of its default setting. Its loop ends at nothing but its number of iterations; here
-it is given a perfect stop: its own loss, which it reads in every iteration anyway, shows the gain. All in turn on each
-photograph; what was reached is measured in fp32, in PSNR of the clamped picture. With --taef2 only on that decoder: few
-pictures gain so much on the bundled one. Writes benchmarks/results/time_to_target-*.json and the README's table.
+4.29 dB is what the original reports for its default setting. Its loop has no stopping criterion except the number of
+iterations; here it stops, at no cost, as soon as its own loss, which it reads in every iteration anyway, shows the
+gain. All methods run in turn on each photograph; the gain reached is measured in fp32, in PSNR of the clamped image.
+With --taef2 only that decoder is measured: few images gain so much on the bundled one. Writes
+benchmarks/results/time_to_target-*.json and the README's table.
 """
 
 import argparse
@@ -29,38 +30,43 @@ from ..peers import ORIGINAL, original_loop
 from ..results import FOLDER, command_line, replace_table, write_result
 from ..timing import now
 
-LIMIT = 200  # iterations, for all alike
-SHORT = 0.1  # dB below the target that still count as reached: the original's loss is of the picture unclamped
+ITERATION_LIMIT = 200  # Limit on the iterations of every method.
+# In dB: a gain this far below the target still counts as reached, since the original's loss is of the unclamped image.
+TOLERANCE = 0.1
 
-Racer = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # start, target -> latents
+Method = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (start, target) -> latents
 
 
-def racers(autoencoder: Autoencoder, gain: float) -> dict[str, Racer]:
-    """name -> method."""
-    found: dict[str, Racer] = {
-        name: partial(_original, autoencoder, rate, gain) for name, (rate, _) in reversed(ORIGINAL.items())
+def compared_methods(autoencoder: Autoencoder, gain: float) -> dict[str, Method]:
+    """Return name -> method."""
+    found: dict[str, Method] = {
+        name: partial(_run_original, autoencoder, rate, gain) for name, (rate, _) in reversed(ORIGINAL.items())
     }
-    optimizer = LatentOptimizer(OptimizationConfig(target_gain=gain, iterations=LIMIT))
-    return found | {"relatent": partial(_ours, autoencoder, optimizer)}
+    optimizer = LatentOptimizer(OptimizationConfig(target_gain=gain, iterations=ITERATION_LIMIT))
+    return found | {"relatent": partial(_run_engine, autoencoder, optimizer)}
 
 
-def _original(
+def _run_original(
     autoencoder: Autoencoder, relative: float, gain: float, start: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
     rate = relative * start.std().item()
-    return original_loop(autoencoder.decode, start, target, rate, LIMIT, gain=gain)
+    return original_loop(autoencoder.decode, start, target, rate, ITERATION_LIMIT, gain=gain)
 
 
-def _ours(
+def _run_engine(
     autoencoder: Autoencoder, optimizer: LatentOptimizer, start: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
     return optimizer.optimize_batch(autoencoder, start, target, check_range=False)[0].optimized_latents
 
 
 def measure(autoencoder: Autoencoder, targets: Sequence[torch.Tensor], gain: float) -> list[dict[str, Any]]:
-    """One row per method: mean, median and longest seconds, how many pictures reached the gain, mean and least gain."""
-    methods = racers(autoencoder, gain)
-    for method in racers(autoencoder, 1e-3).values():  # first calls choose algorithms and allocate
+    """Return one row per method: mean, median and longest seconds, number of images that reached the gain, mean and
+    least gain.
+    """
+    methods = compared_methods(autoencoder, gain)
+    for method in compared_methods(
+        autoencoder, 1e-3
+    ).values():  # The first calls select algorithms and allocate memory.
         method(autoencoder.encode(targets[0]), targets[0])
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     gains: dict[str, list[float]] = {name: [] for name in methods}
@@ -68,14 +74,14 @@ def measure(autoencoder: Autoencoder, targets: Sequence[torch.Tensor], gain: flo
         start = autoencoder.encode(target)
         before = decoded_psnr(autoencoder, start, target)
         for name, method in methods.items():
-            begun = now(target.device)
+            begin = now(target.device)
             latents = method(start, target)
-            seconds[name].append(now(target.device) - begun)
+            seconds[name].append(now(target.device) - begin)
             gains[name].append(decoded_psnr(autoencoder, latents, target) - before)
     return [
         {
             "method": name,
-            "reached": sum(each >= gain - SHORT for each in gains[name]),
+            "reached": sum(each >= gain - TOLERANCE for each in gains[name]),
             "images": len(targets),
             "mean_seconds": round(statistics.mean(seconds[name]), 3),
             "median_seconds": round(statistics.median(seconds[name]), 3),
@@ -88,12 +94,12 @@ def measure(autoencoder: Autoencoder, targets: Sequence[torch.Tensor], gain: flo
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """The rows as Markdown, times less beside the engine's mean."""
+    """Return the rows as a Markdown table, with the ratio of each method's mean seconds to the engine's."""
     lines = ["| decoder | method | reached | gain, least | s / image, mean | relatent is faster |", "| --- " * 6 + "|"]
     for decoder, rows in results.items():
-        ours = next(row for row in rows if row["method"] == "relatent")["mean_seconds"]
+        engine_seconds = next(row for row in rows if row["method"] == "relatent")["mean_seconds"]
         for row in rows:
-            faster = "" if row["method"] == "relatent" else f"{row['mean_seconds'] / ours:.1f} ×"
+            faster = "" if row["method"] == "relatent" else f"{row['mean_seconds'] / engine_seconds:.1f} ×"
             lines.append(
                 f"| {decoder} | {row['method']} | {row['reached']} of {row['images']} | {row['gain_db']:+.2f} dB, "
                 f"{row['least_db']:+.2f} dB | {row['mean_seconds']:.2f} | {faster} |"
@@ -118,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = command_line("research.time_to_target", arguments)
     content = {
         "split": options.split, "size": options.size, "images": len(targets), "target_gain": options.target_gain,
-        "iteration_limit": LIMIT, "results": results,
+        "iteration_limit": ITERATION_LIMIT, "results": results,
     }  # fmt: skip
     print(write_result("time_to_target", autoencoder.device, command, content, options.out or FOLDER), file=sys.stderr)
     if options.out is None:

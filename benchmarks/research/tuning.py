@@ -1,4 +1,6 @@
-"""Settings of the rivals: every point of their grids on train, the best few on val, the chosen ones on test."""
+"""Hyperparameter search for the other methods: whole grids on train, the best few settings on val, the chosen ones on
+test.
+"""
 
 import itertools
 import json
@@ -14,31 +16,35 @@ import torch
 from ...engine.autoencoders.autoencoder import Autoencoder
 from .evaluation_counter import POINTS, Run, count_costs, mean_gains
 from .learned import Learned
-from .methods import METHODS, Method, rival_rows
+from .methods import METHODS, Method, run_method
 
-CANDIDATES = 3  # settings of each method that a tuning hands on
+CANDIDATES = 3  # Settings of each method that a tuning passes on to val.
 
 
 def variants(method: Method) -> list[Method]:
-    """The method at every point of its grid."""
+    """Return the method with the settings of every point of its grid."""
     combinations = itertools.product(*method.grid.values())
     settings = (method.settings | dict(zip(method.grid, values, strict=True)) for values in combinations)
     return [replace(method, settings=each) for each in settings]
 
 
 def score(runs: Sequence[Run], budget: float) -> float:
-    """What tuning maximises: the gain averaged over the points of work within the budget, which are denser below."""
+    """Return the score that tuning maximises: the mean gain in dB over the points of work within the budget.
+
+    The points are denser at small amounts of work.
+    """
     points = [point for point in POINTS if point <= budget]
     return statistics.mean(mean_gains(runs, points or [budget]))
 
 
 def tune(
-    decoders: dict[str, Autoencoder], targets: Sequence[torch.Tensor], teachers: Sequence[torch.Tensor],
+    decoders: dict[str, Autoencoder], targets: Sequence[torch.Tensor], learning_targets: Sequence[torch.Tensor],
     methods: dict[str, Method],
 ) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
-    """method -> its grid's points, best first: settings, score (dB), the mean over decoders, and on each. Methods without a
-    grid are passed over."""
-    tools = {name: (count_costs(each, targets[0]), Learned(each, teachers)) for name, each in decoders.items()}
+    """Return method -> points of its grid, best first, each with its settings and its score (dB), as the mean over
+    decoders and for each decoder. Methods without a grid are skipped.
+    """
+    tools = {name: (count_costs(each, targets[0]), Learned(each, learning_targets)) for name, each in decoders.items()}
     found: dict[str, list[dict[str, Any]]] = {}
     for name, method in methods.items():
         if not method.grid:
@@ -47,7 +53,7 @@ def tune(
         for variant in variants(method):
             scores = {
                 decoder: score(
-                    [rival_rows(autoencoder, *tools[decoder], variant, target) for target in targets], method.budget
+                    [run_method(autoencoder, *tools[decoder], variant, target) for target in targets], method.budget
                 )
                 for decoder, autoencoder in decoders.items()
             }
@@ -60,7 +66,9 @@ def tune(
 
 
 def chosen_methods(names: Sequence[str], budget: float | None, settings: Path | None, split: str) -> dict[str, Method]:
-    """The methods asked for: on val each with the best settings of a tuning, numbered; on test with val's best."""
+    """Return the requested methods: on val each with the best settings of a tuning, numbered; on test with the best of
+    val.
+    """
     methods = {name: METHODS[name] for name in names if name in METHODS}
     if budget is not None:
         methods = {name: replace(method, budget=min(budget, method.budget)) for name, method in methods.items()}
@@ -76,7 +84,7 @@ def chosen_methods(names: Sequence[str], budget: float | None, settings: Path | 
 
 
 def ranking(results: dict[str, Any], methods: dict[str, Method]) -> dict[str, list[dict[str, Any]]]:
-    """method -> its candidates in a run, best first, by the gains at `POINTS`, on average over decoders."""
+    """Return method -> its candidates in a run, best first, by the gain averaged over `POINTS` and decoders."""
     scores: dict[str, list[float]] = {name: [] for name in methods}
     for result in results.values():
         for row in result["rows"]:

@@ -1,4 +1,4 @@
-"""Pictures in: any file Pillow reads, to 8-bit RGB of one square size, with every conversion recorded."""
+"""Image loading: any file that Pillow reads becomes 8-bit RGB of one square size, and every conversion is recorded."""
 
 import hashlib
 import io
@@ -15,27 +15,29 @@ from ..errors import ImageError, UsageError
 from ..losses.metrics import from_uint8
 
 FITS = ("crop", "pad", "none")
-BACKGROUND = "white"  # behind transparent pixels and beside padded pictures
+BACKGROUND = "white"  # Colour behind transparent pixels and around padded images.
 MAX_PIXELS = (
-    89_478_485  # a quarter of a gibibyte of RGB, Pillow's own warning limit; beyond it a file is taken for a bomb
+    # A quarter of a gibibyte of RGB, which is Pillow's own warning limit; a larger file is treated as a decompression
+    # bomb.
+    89_478_485
 )
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """One picture, ready to be a target."""
+    """One image, converted and fitted, ready to be an optimisation target."""
 
     pixels: np.ndarray  # uint8 (H, W, 3), sRGB
-    original_size: tuple[int, int]  # height, width, upright, before fitting
-    conversions: tuple[str, ...]  # what was done to it, in order; empty for an 8-bit RGB file of the right size
-    mask: np.ndarray | None = None  # uint8 (H, W), how much each pixel counts, see `masks`
+    original_size: tuple[int, int]  # Height and width after the EXIF orientation was applied, before fitting.
+    conversions: tuple[str, ...]  # The conversions applied, in order; empty for an 8-bit RGB file of the right size.
+    mask: np.ndarray | None = None  # uint8 (H, W), the weight of each pixel; see `masks`.
 
     def tensor(self) -> torch.Tensor:
-        """(1, 3, H, W) fp32 in [-1, 1]."""
+        """Return the pixels as (1, 3, H, W), fp32 in [-1, 1]."""
         return from_uint8(torch.from_numpy(self.pixels)).permute(2, 0, 1).unsqueeze(0)
 
     def weight(self) -> torch.Tensor:
-        """(1, 1, H, W) fp32 of mean 1: the mask, or all alike without one."""
+        """Return the weight map, (1, 1, H, W), fp32 of mean 1: the mask, or ones without one."""
         mask = np.ones(self.pixels.shape[:2]) if self.mask is None else self.mask
         return mean_one(torch.from_numpy(mask)[None, None])
 
@@ -58,12 +60,12 @@ def load_image(
     cell: int = 8,
     sha256: str | None = None,
 ) -> LoadedImage:
-    """Read, convert to 8-bit RGB, turn upright, and fit to `size` × `size` pixels.
+    """Read an image, apply its EXIF orientation, convert it to 8-bit RGB, and fit it to `size` × `size` pixels.
 
-    fit: `crop` scales the shorter side to `size` and cuts the middle, `pad` scales the longer side and fills with
-    `background`, `none` demands the exact size. cell: pixels of one latent cell, the least a side may have.
-    sha256: of the file as it must be still.
-    Raises `ImageError`, which names the file's fault.
+    fit: `crop` scales the shorter side to `size` and crops the centre, `pad` scales the longer side and fills with
+    `background`, `none` demands the exact size. cell: the number of pixels per latent cell, the smallest side allowed.
+    sha256: the expected digest of the file, where it must not have changed.
+    Raises `ImageError`, which names what is wrong with the file.
     """
     conversions: list[str] = []
     image = _open(Path(path), sha256)
@@ -81,10 +83,11 @@ def load_image(
 
 
 def load_grey(path: Path, original_size: tuple[int, int], size: int, fit: str, sha256: str | None = None) -> np.ndarray:
-    """A mask, uint8 (size, size): turned upright, greyscale, transparency as black, fitted as its picture of
-    `original_size` (height, width), so that a pixel's weight is that of what it was made of; padding is black.
+    """Read a mask as uint8 (size, size).
 
-    sha256: see `load_image`. Raises `ImageError`, which names the file's fault.
+    The EXIF orientation is applied, transparency becomes black, and the mask is fitted like its image of
+    `original_size` (height, width), so that a pixel's weight is that of the pixels it was resampled from; padding is
+    black. sha256: see `load_image`. Raises `ImageError`, which names what is wrong with the file.
     """
     conversions: list[str] = []
     image = _open(path, sha256)
@@ -106,7 +109,8 @@ def _open(path: Path, sha256: str | None = None) -> Image.Image:
         if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
             raise ImageError("changed since the run was planned")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below, against the same limit
+            # The size is checked below, against the same limit.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content))
         if image.width * image.height > MAX_PIXELS:
             raise ImageError(f"too large: {image.width}×{image.height} pixels, over the limit of {MAX_PIXELS}")
@@ -150,7 +154,7 @@ def _to_rgb(image: Image.Image, background: str, conversions: list[str]) -> Imag
 
 
 def _grey_to_8_bit(image: Image.Image) -> np.ndarray:
-    """Pillow's own conversion saturates above 255 instead of scaling."""
+    """Return a greyscale image of any depth as 8 bits: Pillow's own conversion saturates above 255 instead of scaling."""
     values = np.asarray(image, np.float64)
     if image.mode == "F":
         if not np.isfinite(values).all() or values.min() < 0.0 or values.max() > 1.0:
@@ -158,11 +162,13 @@ def _grey_to_8_bit(image: Image.Image) -> np.ndarray:
         return np.round(values * 255.0).astype(np.uint8)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(f"an integer picture from {values.min():g} to {values.max():g}: expected 16 bits, 0 to 65535")
-    return np.round(values / 257.0).astype(np.uint8)  # 65535 / 255
+    return np.round(values / 257.0).astype(np.uint8)  # 257 = 65535 / 255
 
 
 def _managed(image: Image.Image, conversions: list[str]) -> Image.Image:
-    """CMYK through its embedded profile where there is one, else Pillow's plain inversion; Lab through littleCMS."""
+    """Convert CMYK through its embedded profile where there is one, else by Pillow's plain inversion, and Lab through
+    littleCMS.
+    """
     profile = image.info.get("icc_profile")
     if image.mode == "LAB":
         conversions.append("LAB to sRGB")
@@ -186,8 +192,9 @@ def _fit(image: Image.Image, size: int, fit: str, background: str, conversions: 
     if fit == "pad":
         conversions.append(f"{found} padded to {size}×{size}, bilinear")
         return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR, color=background)
-    # vae-toolkit's processor to the pixel: torchvision's Resize of the shorter side, bilinear with antialiasing, and
-    # its CenterCrop. A sharper filter is not neutral: with Lanczos the same photographs reconstruct 2 dB worse.
+    # Equal to vae-toolkit's processor to the pixel: torchvision's Resize of the shorter side, bilinear with
+    # antialiasing, and its CenterCrop. The choice of filter matters: with Lanczos the same photographs reconstruct 2 dB
+    # worse.
     conversions.append(f"{found} cropped to {size}×{size}, bilinear")
     short = min(image.size)
     width, height = (size if side == short else int(size * side / short) for side in image.size)

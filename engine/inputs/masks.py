@@ -1,4 +1,4 @@
-"""Masks and weight maps beside the pictures: one greyscale image each, fitted as its picture was."""
+"""Masks and weight maps: one greyscale image for each image, fitted in the same way."""
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -11,10 +11,10 @@ from .sources import SUFFIXES, Source
 
 
 class Masks:
-    """A folder of masks. A picture's mask has its relative path, whatever the ending: a/b.jpg has a/b.png."""
+    """A folder of masks. The mask of an image has its relative path, with any suffix: a/b.png is the mask of a/b.jpg."""
 
     def __init__(self, folder: str | Path):
-        """Raises `UsageError` where it is no folder or holds no image."""
+        """Index the folder. Raise `UsageError` where it is not a folder or holds no image."""
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise UsageError(f"masks {folder}: no such folder; expected one image per picture, under the same path")
@@ -27,8 +27,9 @@ class Masks:
             raise UsageError(f"masks {folder}: holds no image; expected one per picture, under the same path")
 
     def find(self, source: Source) -> Path:
-        """A picture's mask. Raises `ImageError` where it is missing or ambiguous."""
-        # a list's entry may lead out of its folder; what is left of such a path is looked for inside this one
+        """Return the path of an image's mask. Raise `ImageError` where it is missing or ambiguous."""
+        # An entry of a list may point outside the list's folder; ".." is dropped, and the rest is looked up in this
+        # folder.
         parts = [part for part in PurePosixPath(source.relative).parts if part not in ("..", "/")]
         stem = PurePosixPath(*parts).with_suffix("").as_posix()
         found = self._files.get(stem, [])
@@ -39,10 +40,11 @@ class Masks:
         return found[0]
 
     def apply(self, source: Source, image: LoadedImage, size: int, fit: str) -> LoadedImage:
-        """`image` with its mask: white counts, black is ignored, grey counts in part.
+        """Return `image` with its mask attached: white pixels count fully, black ones not at all, grey ones in
+        proportion.
 
-        Raises `ImageError` for a mask that is missing, ambiguous, unreadable, of another size than the picture, or
-        black everywhere.
+        Raises `ImageError` for a mask that is missing, ambiguous, unreadable, of another size than the image, or black
+        everywhere.
         """
         file = self.find(source)
         try:

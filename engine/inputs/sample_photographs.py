@@ -1,4 +1,4 @@
-"""Photographs that are on every machine: those in scikit-image's wheel."""
+"""Sample photographs that need no download: those of scikit-image's wheel."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ NAMES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
 
 def photographs() -> list[Path]:
-    """Files of `NAMES`."""
+    """Return the paths of the photographs in `NAMES`."""
     import skimage
 
     return [Path(skimage.__file__).parent / "data" / name for name in NAMES]

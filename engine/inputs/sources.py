@@ -1,4 +1,4 @@
-"""Which pictures a run has: paths found in a stable order, with unique safe names and splits."""
+"""Discovery of the images of a run: paths in a stable order, with their splits and with unique, safe names."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import UsageError
 
 SPLITS = ("train", "val", "test")
-DEFAULT_SPLIT = "all"  # of pictures outside folders called train, val or test
+DEFAULT_SPLIT = "all"  # The split of images outside folders called train, val or test.
 SUFFIXES = frozenset(
     [
         ".avif",
@@ -35,26 +35,28 @@ SUFFIXES = frozenset(
         ".webp",
     ]
 )
-MAX_NAME_BYTES = 160  # leaves room for suffixes under the 255 bytes of file systems
+MAX_NAME_BYTES = 160  # Leaves room for suffixes below the 255 bytes that file systems allow.
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One picture of the plan."""
+    """One image of the plan."""
 
-    path: str  # to open
-    relative: str  # to record: relative to the input, "/" between parts
-    name: str  # unique in the run, safe as a file name
+    path: str  # The path to open.
+    relative: str  # The path to record: relative to the input, with "/" between its parts.
+    name: str  # Unique in the run, and safe as a file name.
     split: str
-    sha256: str | None = None  # of the file when the run was planned; None: not known
-    mask_sha256: str | None = None  # likewise, of its mask's
+    sha256: str | None = None  # The digest of the file when the run was planned; None where it is unknown.
+    mask_sha256: str | None = None  # The digest of its mask, likewise.
 
 
 def discover(given: str | Path, limit: int | None = None, exclude: Sequence[Path] = ()) -> list[Source]:
-    """Pictures of `given`: one image, a folder (subfolders too; train/, val/, test/ are splits), or a text file of paths.
+    """Return the images of `given`: one image, a folder with its subfolders (train/, val/, test/ are splits), or a text
+    file with one path per line.
 
-    limit: at most so many per split, in order. exclude: folders that are passed over, such as the output.
-    Raises `UsageError` where there is nothing to find.
+    limit: the largest number of images per split, taken in order. exclude: folders that are skipped, such as the
+    output.
+    Raises `UsageError` where there is no image.
     """
     root = Path(given)
     if root.is_dir():
@@ -75,7 +77,7 @@ def discover(given: str | Path, limit: int | None = None, exclude: Sequence[Path
 
 
 def _walk(root: Path, exclude: set[Path]) -> list[tuple[str, str, str]]:
-    found = []  # of text, not of Paths: a million of those are a gigabyte
+    found = []  # Plain strings: a million Path objects would take a gigabyte.
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = sorted(
             name for name in subfolders if not name.startswith(".") and Path(folder, name).resolve() not in exclude
@@ -83,9 +85,10 @@ def _walk(root: Path, exclude: set[Path]) -> list[tuple[str, str, str]]:
         here = Path(folder).relative_to(root)
         split, prefix = _split(here), "" if here == Path() else f"{here.as_posix()}/"
         for file in sorted(files):
-            if Path(file).suffix.lower() in SUFFIXES and not file.startswith("._"):  # "._": macOS's shadows
+            # "._" starts the name of a macOS metadata (AppleDouble) file.
+            if Path(file).suffix.lower() in SUFFIXES and not file.startswith("._"):
                 found.append((os.path.join(folder, file), _text(prefix + file), split))
-    # by split, then by path: a run's order does not depend on the file system's
+    # Sorted by split, then by path, so that the order of a run does not depend on the file system.
     order = {name: rank for rank, name in enumerate((*SPLITS, DEFAULT_SPLIT))}
     return sorted(found, key=lambda item: (order[item[2]], item[1]))
 
@@ -121,14 +124,16 @@ def _limit(found: list[tuple[str, str, str]], limit: int) -> list[tuple[str, str
 
 
 def _unique_names(relatives: list[str]) -> list[str]:
-    """Stems where they are unique (whatever the case), else with eight hex digits of the path's hash behind."""
+    """Return the stems where they are unique (ignoring case), else with eight hexadecimal digits of the path's hash
+    appended.
+    """
     stems = [safe_name(Path(relative).stem) for relative in relatives]
     counts = Counter(stem.casefold() for stem in stems)
     names = [
         stem if counts[stem.casefold()] == 1 else f"{stem}-{_digest(relative)}"
         for stem, relative in zip(stems, relatives, strict=True)
     ]
-    # the same path listed twice, or a stem that happens to end in another's hash
+    # A name may still occur twice: the same path was listed twice, or a stem happens to end in another one's hash.
     seen: Counter[str] = Counter()
     for index, name in enumerate(names):
         seen[name.casefold()] += 1
@@ -138,7 +143,7 @@ def _unique_names(relatives: list[str]) -> list[str]:
 
 
 def safe_name(stem: str) -> str:
-    """A file name of at most `MAX_NAME_BYTES` bytes that stays in its folder on any system; unicode is kept."""
+    """Return a file name of at most `MAX_NAME_BYTES` bytes that stays in its folder on any system; Unicode is kept."""
     text = unicodedata.normalize("NFC", _text(stem))
     text = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", text).strip(" ").lstrip(".-").rstrip(". ")
     text = text or "image"
@@ -149,7 +154,7 @@ def safe_name(stem: str) -> str:
 
 
 def _text(name: str) -> str:
-    """File names need not be UTF-8; those bytes are written as escapes."""
+    """Return a file name as text: bytes that are not UTF-8, which file systems allow, are written as escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -158,7 +163,7 @@ def _digest(text: str) -> str:
 
 
 def bsds500_folder(given: str | Path | None = None) -> Path:
-    """The folder with BSDS500's train/, val/ and test/, from `given` or $BSDS500_PATH. Raises `UsageError`."""
+    """Return the folder with BSDS500's train/, val/ and test/, found in `given` or $BSDS500_PATH. Raises `UsageError`."""
     value = given or os.environ.get("BSDS500_PATH")
     if not value:
         raise UsageError("BSDS500_PATH is not set: point it at the folder of BSDS500 with train/, val/ and test/ in it")

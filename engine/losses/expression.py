@@ -1,4 +1,4 @@
-"""Weighted sums of named functions, as text: "mse + 0.1*ssim(window=7, sigma=1.0)"."""
+"""Parser for weighted sums of named functions, such as "mse + 0.1*ssim(window=7, sigma=1.0)"."""
 
 import inspect
 import math
@@ -20,7 +20,7 @@ class Term:
 
     weight: float
     name: str
-    parameters: dict[str, Any]  # those that were given, of the type of their defaults
+    parameters: dict[str, Any]  # Only the parameters that were given, converted to the types of their defaults.
 
 
 _TERM = re.compile(
@@ -30,10 +30,10 @@ _TERM = re.compile(
 
 
 def parse(expression: str, registry: Mapping[str, Callable[..., Any]], field: str) -> list[Term]:
-    """The terms of `expression`, names out of `registry`.
+    """Return the terms of `expression`, whose names are keys of `registry`.
 
-    A function's parameters are its keyword-only arguments; their defaults give the types. `field` is what messages
-    call the expression. Raises `UsageError` for anything that is no such sum.
+    The parameters of a function are its keyword-only arguments; their defaults determine the types. field: the name of
+    the configuration field, used in error messages. Raises `UsageError` for text that is not such a sum.
     """
     text, terms, position = str(expression), [], 0
     while True:
@@ -54,7 +54,7 @@ def parse(expression: str, registry: Mapping[str, Callable[..., Any]], field: st
 
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The parameters an expression may give `function`, with their defaults."""
+    """Return the parameters that an expression may set on `function`, with their default values."""
     found = inspect.signature(function).parameters.values()
     return {each.name: each.default for each in found if each.kind is each.KEYWORD_ONLY}
 

@@ -1,9 +1,9 @@
-"""Quality of a reconstruction, per image, in fp32: PSNR for any value range, SSIM for pictures in [-1, 1]."""
+"""Reconstruction quality per image, in fp32: PSNR for any value range, SSIM for images in [-1, 1]."""
 
 import torch
 import torch.nn.functional as F
 
-PSNR_CEILING = 100.0  # dB, reported for identical pictures: infinity is not JSON
+PSNR_CEILING = 100.0  # In dB, reported for identical images, since JSON has no infinity.
 SSIM_WINDOW, SSIM_SIGMA = (
     11,
     1.5,
@@ -16,9 +16,10 @@ def mean_squared_error(
     weight: torch.Tensor | None = None,
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> torch.Tensor:
-    """(B, C, *spatial) twice -> (B,): mean squared error after clamping `image` to `value_range`.
+    """Return the mean squared error after clamping `image` to `value_range`, (B,).
 
-    weight: (B, 1, *spatial) of mean 1 per image; the mean is then Σ w·e² / Σ w.
+
+    image, target: (B, C, *spatial). weight: (B, 1, *spatial) of mean 1 per image; the mean is then Σ w·e² / Σ w.
     """
     error = (image.float().clamp(*value_range) - target.float()).square()
     return (error if weight is None else weight * error).flatten(1).mean(1)
@@ -30,8 +31,10 @@ def psnr(
     weight: torch.Tensor | None = None,
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> torch.Tensor:
-    """(B, C, *spatial) twice -> (B,) dB, each image on its own, `image` clamped to `value_range` first; at most
-    `PSNR_CEILING`. The peak is the width of the range."""
+    """Return the PSNR of each image, (B,) in dB, at most `PSNR_CEILING`; `image` is clamped to `value_range` first.
+
+    image, target: (B, C, *spatial). weight: (B, 1, *spatial) of mean 1 per image. The peak is the width of the range.
+    """
     peak = (value_range[1] - value_range[0]) ** 2
     return (10.0 * torch.log10(peak / mean_squared_error(image, target, weight, value_range))).clamp_max(PSNR_CEILING)
 
@@ -40,13 +43,14 @@ def ssim(
     image: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None,
     *, window: int = SSIM_WINDOW, sigma: float = SSIM_SIGMA,
 ) -> torch.Tensor:  # fmt: skip
-    """(B, C, H, W) in [-1, 1] -> (B,): structural similarity, differentiable, not clamped.
+    """Return the structural similarity of each image, (B,); differentiable, without clamping.
 
-    Of the intensities (x + 1) / 2, SSIM being defined from black upwards. Population covariance, the border without a
-    full window left out, channels averaged: scikit-image's `structural_similarity(gaussian_weights=True,
-    use_sample_covariance=False)`. A picture smaller than the window is measured with the largest odd one that fits.
-    weight: (B, 1, H, W) ≥ 0. Pixels of weight 0 are made equal to the target's; then each place of the window counts
-    as much as the weight under it, averaged by the window: Σ w·s / Σ w.
+    image, target: (B, C, H, W) in [-1, 1]; SSIM is computed on the intensities (x + 1) / 2, since it is defined for
+    values that are 0 at black. It uses population covariance, omits the border where the window does not fit, and
+    averages over channels, like scikit-image's `structural_similarity(gaussian_weights=True,
+    use_sample_covariance=False)`. An image smaller than the window is measured with the largest odd window that fits.
+    weight: (B, 1, H, W), at least 0. Pixels of weight 0 are set to the target; then each window position counts by the
+    window average of the weight: Σ w·s / Σ w.
     """
     if weight is not None:
         image = torch.where(weight > 0, image, target)
@@ -59,14 +63,14 @@ def ssim(
 
 
 def intensity(image: torch.Tensor) -> torch.Tensor:
-    """[-1, 1] -> [0, 1], 0 being black."""
+    """Map [-1, 1] to the intensity range [0, 1], where 0 is black."""
     return 0.5 * image + 0.5
 
 
 def similarity_maps(
     image: torch.Tensor, target: torch.Tensor, window: int, sigma: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """SSIM's two factors at each place of the window: luminance, and contrast with structure; pictures in [0, 1]."""
+    """Return the two factors of SSIM at each window position, luminance and contrast-structure; images are in [0, 1]."""
     mean_x, mean_y = _blur(image, window, sigma), _blur(target, window, sigma)
     variance_x = _blur(image * image, window, sigma) - mean_x.square()
     variance_y = _blur(target * target, window, sigma) - mean_y.square()
@@ -77,7 +81,7 @@ def similarity_maps(
 
 
 def _blur(x: torch.Tensor, window: int, sigma: float) -> torch.Tensor:
-    """(B, C, H, W), each channel by a Gaussian of `window` × `window` pixels, only where it fits."""
+    """Convolve each channel of (B, C, H, W) with a Gaussian of `window` × `window` pixels, without padding."""
     channels, height, width = x.shape[1:]
     size = min(window, height - 1 + height % 2, width - 1 + width % 2)
     offsets = torch.arange(size, dtype=torch.float32, device=x.device) - (size - 1) / 2
@@ -88,19 +92,19 @@ def _blur(x: torch.Tensor, window: int, sigma: float) -> torch.Tensor:
 
 
 def to_uint8(image: torch.Tensor) -> torch.Tensor:
-    """[-1, 1] -> uint8 [0, 255], clamped and rounded to the nearest level (torch's half-to-even)."""
+    """Convert [-1, 1] to uint8 [0, 255], clamped and rounded to the nearest level (torch rounds half to even)."""
     return ((image.float().clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8)
 
 
 def from_uint8(image: torch.Tensor) -> torch.Tensor:
-    """uint8 [0, 255] -> fp32 [-1, 1]: x / 127.5 − 1, the convention of diffusers and vae-toolkit."""
+    """Convert uint8 [0, 255] to fp32 [-1, 1]: x / 127.5 − 1, the convention of diffusers and vae-toolkit."""
     return image.to(torch.float32) / 127.5 - 1.0
 
 
 def quality(image: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-    """`psnr`, `ssim` and, of the picture rounded to 8 bits, `psnr_8bit`, `ssim_8bit`; each (B,) fp32.
+    """Return `psnr` (dB), `ssim` and, for the image rounded to 8 bits, `psnr_8bit` and `ssim_8bit`; each (B,), fp32.
 
-    With a weight map, (B, 1, H, W) of mean 1 per image, of what counts.
+    weight: (B, 1, H, W) of mean 1 per image; the metrics are then weighted by it.
     """
     clamped, rounded = image.float().clamp(-1, 1), from_uint8(to_uint8(image))
     return {

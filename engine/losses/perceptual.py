@@ -1,4 +1,4 @@
-"""LPIPS: distance in the features of a network trained to recognise objects, calibrated on human judgements."""
+"""LPIPS: distance between the features of an image-classification network, calibrated on human judgements."""
 
 import warnings
 from collections.abc import Callable
@@ -11,18 +11,20 @@ from torch import nn
 from ..errors import UsageError, WeightsUnavailableError
 from .weighting import blend
 
-LEAST_SIDE = {"alex": 31, "vgg": 16}  # below it a network's last pooling has nothing left
-_EPS = 1e-10  # of the published normalisation
+# Smallest side in pixels; on smaller images the last pooling layer of the backbone has an empty output.
+LEAST_SIDE = {"alex": 31, "vgg": 16}
+_EPS = 1e-10  # ε of the normalisation, as published.
 
-_networks: dict[tuple[str, str], nn.Module] = {}  # by network and device: built once, frozen, fp32
+_networks: dict[tuple[str, str], nn.Module] = {}  # Networks by backbone and device: loaded once, frozen, in fp32.
 
 
 def lpips(
     decoded: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None, *, net: str = "alex"
 ) -> torch.Tensor:
-    """LPIPS 0.1 (Zhang et al., "The Unreasonable Effectiveness of Deep Features", 2018), (B, 3, H, W).
+    """Return LPIPS 0.1, (B,), of images (B, 3, H, W) in [-1, 1].
 
-    net: the backbone, alex or vgg. A weight map enters by `blend`. `require_network` loads the network before.
+    Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018. net: the backbone,
+    alex or vgg. A weight map is applied by `blend`. Call `require_network` first to load the network before the loop.
     """
     key = (net, str(decoded.device))
     if key not in _networks:
@@ -31,7 +33,9 @@ def lpips(
 
 
 def distance(network: nn.Module, decoded: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """(B,): what the package's own forward gives, in the network's type, with a gradient where features vanish."""
+    """Return the distance, (B,): equal to the forward pass of the package lpips, in the dtype of the network, but with
+    a finite gradient where features vanish.
+    """
     with torch.no_grad():
         wanted = [_normalise(x) for x in network.net(network.scaling_layer(target))]  # type: ignore[operator]
     found = [_normalise(x) for x in network.net(network.scaling_layer(decoded))]  # type: ignore[operator]
@@ -40,15 +44,18 @@ def distance(network: nn.Module, decoded: torch.Tensor, target: torch.Tensor) ->
 
 
 def _normalise(features: torch.Tensor) -> torch.Tensor:
-    """To length 1 over channels. Under the root ε² more than published: its derivative at 0 would be infinite."""
+    """Normalise features to length 1 over channels.
+
+    Unlike the published form, ε² is added under the square root, whose derivative at 0 would be infinite.
+    """
     return features / ((features.square().sum(1, keepdim=True) + _EPS**2).sqrt() + _EPS)
 
 
 def require_network(size: tuple[int, ...], device: torch.device, *, net: str = "alex", **_: object) -> None:
     """Load the network to `device`, once. Nothing is downloaded.
 
-    Raises `UsageError` for the package that is not installed or a picture too small, `WeightsUnavailableError` where
-    torch hub's folder does not hold the backbone's weights.
+    Raises `UsageError` where the package lpips is not installed or the image is too small, and
+    `WeightsUnavailableError` where torch hub's folder does not hold the backbone's weights.
     """
     if net not in LEAST_SIDE:
         raise UsageError(f"loss_function: lpips(net={net}): expected one of {', '.join(LEAST_SIDE)}")
@@ -78,9 +85,9 @@ def _build(net: str) -> nn.Module:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of the way in which the package asks torchvision
+            warnings.simplefilter("ignore", UserWarning)  # lpips calls torchvision through deprecated arguments.
             network: nn.Module = package.LPIPS(net=net, verbose=False)
-    except Exception as error:  # torch.load's kinds are many
+    except Exception as error:  # torch.load raises errors of many types.
         raise WeightsUnavailableError(
             f"loss_function: the weights of {net} in {file} do not load ({type(error).__name__}); fetch them again: {url}"
         ) from error

@@ -1,4 +1,4 @@
-"""Differences of spectra."""
+"""Losses on the difference of Fourier spectra."""
 
 import torch
 
@@ -6,13 +6,14 @@ from .weighting import blend
 
 
 def fft(decoded: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean |F(x) − F(t)| over the whole orthonormal spectrum of each channel.
+    """Return the mean |F(x) − F(t)| over the whole orthonormal spectrum of all channels, (B,).
 
-    The absolute difference, as in Cho et al., "Rethinking Coarse-to-Fine Approach in Single Image Deblurring", 2021:
-    the squared one is the MSE again (Parseval). The few low frequencies, where pictures and their errors have most of
-    their energy, weigh less than in the MSE. A weight map enters by `blend`.
+    The difference is absolute, as in Cho et al., "Rethinking Coarse-to-Fine Approach in Single Image Deblurring", 2021:
+    the squared one would equal the MSE (Parseval). The few low frequencies, where images and their errors have most of
+    their energy, weigh less than in the MSE. A weight map is applied by `blend`.
     """
     difference = blend(decoded, target, weight) - target
     spectrum = torch.fft.fftn(difference, dim=tuple(range(2, difference.ndim)), norm="ortho")
-    # the norm of the two parts has a gradient at 0, which the root of their squares has not
+    # `vector_norm` of real and imaginary part has a gradient at 0; the square root of the sum of their squares has
+    # none.
     return torch.linalg.vector_norm(torch.view_as_real(spectrum), dim=-1).flatten(1).mean(1)

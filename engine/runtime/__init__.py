@@ -1,1 +1,3 @@
-"""What the engine asks of the machine: devices, memory, and the process that started it."""
+"""The runtime environment of the engine: device and precision, memory, diagnostics, and a watchdog on the parent
+process.
+"""

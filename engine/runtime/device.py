@@ -1,4 +1,4 @@
-"""Where and how precisely a run computes."""
+"""Choice of device, precision and number of threads."""
 
 import os
 from typing import Any
@@ -11,7 +11,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
-    """`auto` is the first of CUDA, MPS, CPU that is there. Raises `UsageError` for one that is not."""
+    """Return the device of that name; `auto` is the first of CUDA, MPS and CPU that is available.
+
+    Raises `UsageError` for a device that is unknown or not available.
+    """
     if str(name) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _mps() else "cpu")
     try:
@@ -30,14 +33,14 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bf16 on a device that computes in it, fp32 everywhere else. -> fp32, bf16 or fp16."""
+    """Return fp32, bf16 or fp16; `auto` is bf16 on a device that computes bf16 in hardware, fp32 everywhere else."""
     if precision != "auto":
         return precision
     return "bf16" if computes_in_bf16(device) else "fp32"
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 in hardware; where it only emulates it, fp32 is faster."""
+    """Return whether the device multiplies bf16 in hardware; where it only emulates bf16, fp32 is faster."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -46,7 +49,9 @@ def computes_in_bf16(device: torch.device) -> bool:
 
 
 def usable_processors() -> int:
-    """What this process may use: its affinity, and its control group's quota, which torch does not look at."""
+    """Return how many processors this process may use: the lower of its CPU affinity and its cgroup quota, which torch
+    ignores.
+    """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
@@ -54,18 +59,20 @@ def usable_processors() -> int:
         if quota != "max":
             count = min(count, -(-int(quota) // int(period)))
     except (OSError, ValueError):
-        pass  # no control group, or one of the older kind
+        pass  # no cgroup, or cgroup v1
     return max(1, count)
 
 
 def limit_threads() -> None:
-    """For a process of our own: no more threads than it may use, since waiting ones cost more than they bring."""
+    """Limit torch to the processors that this process may use, unless OMP_NUM_THREADS is set: threads in excess only
+    wait and slow the others down. To be called in processes that the package starts itself.
+    """
     if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > usable_processors():
         torch.set_num_threads(usable_processors())
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
-    """Name, memory and threads, for a run's record."""
+    """Return the device, the machine and the number of threads, and on CUDA also the memory (GiB), for `run.json`."""
     import platform
 
     record: dict[str, Any] = {"device": str(device), "machine": platform.machine(), "threads": torch.get_num_threads()}

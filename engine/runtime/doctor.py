@@ -1,4 +1,4 @@
-"""What this machine can do, and why a fast path is off."""
+"""Diagnostics for `relatent doctor`: what this machine supports, and why a fast path is off."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "torchvision", "triton", "diffusers", "vae-toolkit", "h5py"
 
 
 def examine() -> dict[str, Any]:
-    """`facts`: name -> text; `paths`: name -> {on, why}. JSON-ready."""
+    """Return the diagnosis as JSON-compatible values: `facts`, name -> text, and `paths`, name -> {on, why}."""
     device = resolve_device("auto")
     described = describe_device(device)
     facts = {"python": platform.python_version(), "device": f"{described['device']}, {described['name']}"}

@@ -1,4 +1,4 @@
-"""Peak memory, and how many images at once are worth their memory."""
+"""Peak memory, available memory, and the choice of a batch size."""
 
 import os
 import sys
@@ -6,31 +6,33 @@ from collections.abc import Callable
 
 import torch
 
-MIN_SPEEDUP = 0.97  # a doubled batch must bring the time per image under this fraction of what it was
+MIN_SPEEDUP = 0.97  # Doubling the batch must reduce the time per image below this fraction of the previous one.
 MAX_BATCH = 64
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: on CUDA what torch had allocated at most since the process began, else the process's largest size."""
+    """Return the peak memory in bytes: on CUDA torch's allocator peak since the process began, else the peak resident
+    set size.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         import resource
-    except ImportError:  # Windows
+    except ImportError:  # The module does not exist on Windows.
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def available_memory() -> int | None:
-    """Bytes of main memory that programs can still have; None where the system does not say."""
+    """Return the available main memory in bytes; None where the system does not report it."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) * 1024
     except OSError:
-        pass  # no Linux
+        pass  # not on Linux
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -38,9 +40,11 @@ def available_memory() -> int | None:
 
 
 def fastest_batch_size(seconds: Callable[[int], float], count: int) -> int:
-    """The batch size, a power of two and no larger than `count` needs, after which doubling brings no more speed.
+    """Return the batch size beyond which doubling brings no more speed: a power of two, or `count` where that is
+    smaller, and at least 1.
 
-    seconds: of one iteration of a batch; raises `torch.OutOfMemoryError` where it does not fit. At least 1.
+    seconds: measures one iteration of a batch of the given size, in seconds; it raises `torch.OutOfMemoryError` where
+    the batch does not fit.
     """
     best, per_image = 1, None
     size = 1

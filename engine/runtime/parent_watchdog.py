@@ -1,4 +1,4 @@
-"""A process of ours ends with the one that started it, by whatever that ends."""
+"""Watchdog that ends a child process when its parent process ends for any reason."""
 
 import multiprocessing
 import os
@@ -8,15 +8,18 @@ WATCH_SECONDS = 0.5
 
 
 def end_with_parent() -> None:
-    """To be called in a process that `multiprocessing` started; watches from a thread. Left alone it would wait forever."""
+    """Start the watchdog thread. To be called in a process that `multiprocessing` started, which without its parent
+    would otherwise wait forever.
+    """
     threading.Thread(target=_watch, daemon=True).start()
 
 
 def _watch() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    # The pipe that joins them tells at once, unless a process forked from the parent holds it open too. The number is the
-    # one that the parent gave: getppid() alone may already name whoever takes orphans in.
+    # The sentinel pipe of the parent reports its end at once, unless another process forked from the parent holds the
+    # pipe open too. The process id is the one that the parent passed on: getppid() alone may already be that of the
+    # process that adopts orphans.
     while parent.is_alive() and (os.name == "nt" or os.getppid() == parent.pid):
         parent.join(WATCH_SECONDS)
     os._exit(1)

@@ -1,1 +1,1 @@
-"""Figures that describe latents: moments, spectra, and the report made of them."""
+"""Statistics that describe latents: moments, power spectra, and the report that combines them."""

@@ -1,9 +1,10 @@
-"""Is an optimised latent still a good latent to train on? The encoder's and the optimised ones of a run, side by side.
+"""The latent report of a run: statistics of the encoder's latents and of the optimised ones, side by side.
 
-What makes a latent hard for a diffusion model beside its decibels: strong high frequencies (Skorokhodov et al.,
-"Improving the Diffusability of Autoencoders", 2025, arXiv 2502.14831), outliers, and a decoder that magnifies small
-errors. All of it is collected picture by picture, so a run of any length costs the same memory, and reports of parts of
-a run merge into the whole's.
+The report answers whether an optimised latent is still a good training target. Beside the reconstruction error, three
+properties make a latent hard for a diffusion model: strong high frequencies (Skorokhodov et al., "Improving the
+Diffusability of Autoencoders", 2025, arXiv 2502.14831), outliers, and a decoder that amplifies small errors. All
+statistics are accumulated image by image, so that memory does not grow with the length of a run, and the reports of the
+parts of a run merge into the report of the whole run.
 """
 
 import logging
@@ -24,15 +25,16 @@ from .spectrum import Spectrum
 
 logger = logging.getLogger(__name__)
 
-SAMPLE = 4  # pictures at the most, the first of the run, that are decoded again with rounded and with noisy latents
-ONE_IN = 8  # and no more than this share of them: the report stays cheap beside the shortest run
-NOISE = (0.01, 0.03, 0.1)  # standard deviations, relative to σ
-SEED = 0  # of that noise: the same for every run, and for both latents of a picture
-OUTLIER = 4.0  # σ: beyond it are 6e-5 of a normal distribution's values
-MIN_STD = 1e-3  # of a flat latent, as in the loop
+# The largest number of images (the first of the run) that are decoded again with rounded and with noisy latents.
+SAMPLE = 4
+ONE_IN = 8  # At most one image in this many is decoded again, so that the report costs little even in the shortest run.
+NOISE = (0.01, 0.03, 0.1)  # Standard deviations of the added noise, relative to σ.
+SEED = 0  # Seed of that noise: the same for every run, and for both latents of an image.
+OUTLIER = 4.0  # Threshold in σ; 6e-5 of the values of a normal distribution lie beyond it.
+MIN_STD = 1e-3  # Lower bound of the standard deviation for a constant latent, as in the optimisation loop.
 
-SUMS = ("count", "sigmas", "distances")  # the numbers of a report that add up over parts of a run
-# the numbers of a side, and how those of two parts become the whole's
+SUMS = ("count", "sigmas", "distances")  # The fields of a report that are summed over the parts of a run.
+# The fields of a `_Side`, grouped by how two parts are merged: minimum, maximum, sum.
 LEAST, MOST, COUNTS = ("least", "least_sigma"), ("most", "most_sigma"), ("outliers", "values")
 
 ROUNDINGS = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -40,6 +42,8 @@ ROUNDINGS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass
 class _Sample:
+    """One image that is decoded again, with both of its latents and the standard deviation of its initial latent."""
+
     initial: np.ndarray  # (C, h, w)
     optimized: np.ndarray
     picture: np.ndarray  # uint8 (H, W, 3)
@@ -47,7 +51,7 @@ class _Sample:
 
 
 class _Side:
-    """The encoder's latents of the run, or the optimised ones."""
+    """Accumulated statistics of one kind of latents: the encoder's or the optimised ones."""
 
     def __init__(self) -> None:
         self.moments: Moments | None = None
@@ -57,7 +61,11 @@ class _Side:
         self.outliers = self.values = 0
 
     def add(self, latents: np.ndarray, middle: np.ndarray, sigma: np.ndarray) -> None:
-        """(B, C, *spatial) fp64, and the mean and spread of those pictures' initial latents, (B, 1, …)."""
+        """Add a batch of latents.
+
+        latents: (B, C, *spatial), fp64. middle, sigma: (B, 1, …), mean and standard deviation of the initial latents of
+        those images.
+        """
         channels = latents.shape[1]
         moments = Moments.of(np.moveaxis(latents, 1, 0).reshape(channels, -1))
         self.moments = moments if self.moments is None else self.moments.merge(moments)
@@ -70,11 +78,13 @@ class _Side:
         self.values += latents.size
 
     def state(self) -> dict[str, Any]:
+        """Return the statistics as JSON-compatible values, for `merge`."""
         moments = None if self.moments is None else self.moments.state()
         numbers = {name: getattr(self, name) for name in (*LEAST, *MOST, *COUNTS)} if moments else {}
         return {"moments": moments, "spectrum": self.spectrum.state(), **numbers}
 
     def merge(self, state: dict[str, Any]) -> None:
+        """Add the statistics of another part of the run, given by its `state`."""
         if state["moments"] is None:
             return
         moments = Moments.from_state(state["moments"])
@@ -85,6 +95,7 @@ class _Side:
                 setattr(self, name, join(getattr(self, name), state[name]))
 
     def summary(self) -> dict[str, Any]:
+        """Return the figures that `LatentReport.summary` holds for this kind of latents; empty before the first batch."""
         if self.moments is None:
             return {}
         pooled = self.moments.pooled()
@@ -106,20 +117,23 @@ class _Side:
 
 
 class LatentReport:
-    """Takes records as they come, then decodes a sample once, then gives its figures, or its state for another report
-    to merge. It never raises: what went wrong is logged and in the figures, under `error`."""
+    """Statistics of the latents of a run, accumulated from its records.
+
+    Call `add` for every batch of records, `decode` once at the end, then `summary` for the figures or `state` for
+    another report to merge. No method raises: an error is logged and recorded in the figures under `error`.
+    """
 
     def __init__(self) -> None:
         self.initial, self.optimized, self.change = _Side(), _Side(), Spectrum()
         self.count, self.sigmas = 0, 0.0
         self.distances, self.farthest = 0.0, 0.0
         self.sample: list[_Sample] = []
-        self.sampled = 0  # of these, as many as were decoded
+        self.sampled = 0  # The number of images of the sample that were decoded.
         self.psnr: dict[str, dict[str, Any]] = {}
         self.error: str | None = None
 
     def add(self, records: Sequence[Record]) -> None:
-        """Finished pictures, of one shape. Latents are kept only of those that belong to the sample."""
+        """Add finished images, all of one shape. Only the latents of the sample are kept."""
         try:
             if records:
                 self._add(records)
@@ -147,7 +161,7 @@ class LatentReport:
                 self.sample.append(_Sample(record.initial_latents, record.optimized_latents, picture, spread))
 
     def decode(self, autoencoder: Autoencoder) -> None:
-        """Measure what rounding and noise cost the sample: a dozen decodings in fp32 for each picture."""
+        """Measure the PSNR that rounding and noise cost on the sample: a dozen fp32 decodings per image."""
         try:
             decode = autoencoder.loop_decoder("fp32")
             del self.sample[-(-self.count // ONE_IN) :]
@@ -160,14 +174,14 @@ class LatentReport:
             self._fail(error)
 
     def state(self) -> dict[str, Any]:
-        """As plain numbers; those without a finite value are null."""
+        """Return the report as JSON-compatible values, for `merge`; values that are not finite become null."""
         sums = {name: getattr(self, name) for name in SUMS}
         sides = {name: getattr(self, name).state() for name in ("initial", "optimized", "change")}
         return {**sums, **sides, "farthest": self.farthest, "sampled": self.sampled,
                 "psnr": _plain(self.psnr), "error": self.error}  # fmt: skip
 
     def merge(self, state: dict[str, Any]) -> None:
-        """Add another part of the run. The decoded sample is that of the first part that has one."""
+        """Add the `state` of another part of the run. The decoded sample of the first part that has one is kept."""
         for name in SUMS:
             setattr(self, name, getattr(self, name) + state[name])
         for name in ("initial", "optimized", "change"):
@@ -178,8 +192,10 @@ class LatentReport:
             self.psnr, self.sampled = state["psnr"], state["sampled"]
 
     def summary(self) -> dict[str, Any]:
-        """What `run.json` holds under `latents` (docs/files.md), in plain numbers; null where there is nothing to
-        measure. Empty before the first record."""
+        """Return what `run.json` holds under `latents` (docs/files.md), as JSON-compatible values.
+
+        Null stands for what could not be measured. Empty before the first record.
+        """
         if not self.count:
             return {} if self.error is None else {"error": self.error}
         found: dict[str, Any] = {"images": self.count, "sigma": self.sigmas / self.count}
@@ -203,7 +219,7 @@ class LatentReport:
 
 @torch.no_grad()
 def _losses(decode: Transform, sample: _Sample, latents: np.ndarray, device: torch.device) -> dict[str, float]:
-    """PSNR against the picture that is lost (dB) to each rounding and each noise; NaN where a latent overflows."""
+    """Return the PSNR (dB, against the image) lost to each rounding and each noise level; NaN where a latent overflows."""
     z = torch.from_numpy(latents).float().unsqueeze(0).to(device)
     target = from_uint8(torch.from_numpy(sample.picture)).permute(2, 0, 1).unsqueeze(0).to(device)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED)).to(device) * sample.sigma
@@ -217,12 +233,12 @@ def _losses(decode: Transform, sample: _Sample, latents: np.ndarray, device: tor
 
 
 def _inner(latents: np.ndarray, first: int) -> tuple[int, ...]:
-    """All axes from `first` on."""
+    """Return all axes from `first` on."""
     return tuple(range(first, latents.ndim))
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and arrays as JSON has them: six significant digits, null for what is no finite number."""
+    """Return numbers and arrays as JSON values: six significant digits, null for values that are not finite."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

@@ -1,7 +1,7 @@
-"""Mean, spread and kurtosis of values that come in parts, without keeping them.
+"""Mean, standard deviation and kurtosis of values that arrive in parts, without keeping the values.
 
-Central moments of two parts merge exactly: Pébay, "Formulas for robust, one-pass parallel computation of covariances
-and arbitrary-order statistical moments", SAND2008-6212, 2008, equations 2.1 to 2.4.
+The central moments of two parts merge exactly: Pébay, "Formulas for robust, one-pass parallel computation of
+covariances and arbitrary-order statistical moments", SAND2008-6212, 2008, equations 2.1 to 2.4.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Moments:
-    """Of C channels: `count` values in each, their mean (C,) and sums of the deviations' 2nd, 3rd and 4th powers (C,)."""
+    """Moments of C channels: `count` values per channel, their mean (C,), and the sums of the 2nd, 3rd and 4th powers
+    of the deviations from it (C,), all in fp64.
+    """
 
     count: int
     mean: np.ndarray
@@ -22,7 +24,7 @@ class Moments:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Moments":
-        """(C, n) values, in fp64 whatever their type."""
+        """Return the moments of (C, n) values of any dtype, computed in fp64."""
         wide = values.astype(np.float64)
         mean = wide.mean(1)
         deviation = wide - mean[:, None]
@@ -30,16 +32,16 @@ class Moments:
         return cls(wide.shape[1], mean, squares.sum(1), (squares * deviation).sum(1), (squares**2).sum(1))
 
     def state(self) -> list[Any]:
-        """As plain numbers."""
+        """Return the moments as JSON-compatible values."""
         return [self.count, *(part.tolist() for part in (self.mean, self.m2, self.m3, self.m4))]
 
     @classmethod
     def from_state(cls, state: list[Any]) -> "Moments":
-        """The inverse of `state`."""
+        """Return the moments from what `state` returned."""
         return cls(state[0], *(np.array(part) for part in state[1:]))
 
     def merge(self, other: "Moments") -> "Moments":
-        """Of both parts together."""
+        """Return the moments of both parts together."""
         a, b, n = self.count, other.count, self.count + other.count
         d = other.mean - self.mean
         return Moments(
@@ -52,7 +54,7 @@ class Moments:
         )  # fmt: skip
 
     def pooled(self) -> "Moments":
-        """Of all channels' values together, as one channel."""
+        """Return the moments of the values of all channels together, as one channel."""
         first, *rest = (
             Moments(self.count, *(part[i : i + 1] for part in (self.mean, self.m2, self.m3, self.m4)))
             for i in range(len(self.mean))
@@ -63,11 +65,11 @@ class Moments:
 
     @property
     def std(self) -> np.ndarray:
-        """(C,) population standard deviation."""
+        """Population standard deviation, (C,)."""
         return np.sqrt(self.m2 / self.count)
 
     @property
     def kurtosis(self) -> np.ndarray:
-        """(C,) excess kurtosis, n·m4/m2² − 3: 0 for a normal distribution, NaN for values that are all equal."""
+        """Excess kurtosis n·m4/m2² − 3, (C,): 0 for a normal distribution, NaN for values that are all equal."""
         flat = self.m2 / self.count <= (np.finfo(np.float64).eps * self.mean) ** 2
         return np.where(flat, np.nan, self.count * self.m4 / np.where(flat, 1.0, self.m2) ** 2 - 3.0)

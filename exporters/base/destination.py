@@ -1,4 +1,4 @@
-"""Whose a folder is: an export of relatent may take the place of an older one, and of nothing else."""
+"""Protection of existing files: an export may replace an older export of relatent, and nothing else."""
 
 import json
 import os
@@ -13,9 +13,9 @@ PROVENANCE = "relatent.json"
 
 
 def check_replaceable(place: Path, name: str) -> None:
-    """Raise `UsageError` unless `place` is absent, an empty folder, or an export of relatent with nothing else in it.
+    """Raise `UsageError` unless `place` is absent, an empty folder, or an export of relatent with no other files in it.
 
-    name: of the format that is to be written there, for the message.
+    name: the format to be written there, for the error message.
     """
     remedy = "choose another DEST, or move it away"
     if place.is_symlink() or (place.exists() and not place.is_dir()):
@@ -29,9 +29,9 @@ def check_replaceable(place: Path, name: str) -> None:
 
 
 def foreign_files(folder: Path) -> list[str]:
-    """Relative names of files, links included, that are not in the folder's `SHA256SUMS` or no longer what they were.
+    """Return the relative names of files, links included, that `SHA256SUMS` does not list or that have changed since.
 
-    A file is read only where it is younger than the checksums, which are written last.
+    Only files that are younger than the checksums are read, since the checksums are written last.
     """
     try:
         listed = {name: digest for digest, name in read_sums(folder)}

@@ -1,4 +1,4 @@
-"""Class labels: a picture's class is the folder that holds it, classes are sorted, a label is the index among them."""
+"""Class labels: the class of an image is the name of its folder, and its label is the index in the sorted classes."""
 
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -9,11 +9,11 @@ from ...engine.records import Record
 from .exporter import Header, exporter_class
 from .names import safe_folder
 
-UNLABELLED = "unlabelled"  # the class of pictures that lie in no folder but a split's
+UNLABELLED = "unlabelled"  # The class of images that lie in no folder other than that of their split.
 
 
 def class_name(source_path: str, split: str) -> str:
-    """The last folder of a relative path, the split's own left out: that of "train/cat/1.png" is "cat"."""
+    """Return the last folder of a relative path, without the split's folder: "cat" for "train/cat/1.png"."""
     folders = list(PurePosixPath(source_path).parts[:-1])
     if split in SPLITS and split in folders:
         folders.remove(split)
@@ -21,12 +21,14 @@ def class_name(source_path: str, split: str) -> str:
 
 
 def class_of(record: Record) -> str:
-    """Of a finished picture."""
+    """Return the class of a finished image."""
     return class_name(record.source_path, record.split)
 
 
 def survey(folder: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Classes, sorted, and splits, in the run's order, of a `RunFolder`'s plan: those of pictures that fail count too."""
+    """Return the sorted classes, and the splits in the run's order, of a `RunFolder`'s plan, including images that
+    fail.
+    """
     classes: set[str] = set()
     splits: dict[str, None] = {}
     for row in folder.plan.all_rows():
@@ -36,7 +38,7 @@ def survey(folder: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def run_header(folder: Any, name: str) -> Header:
-    """A `RunFolder`'s header for one format, with classes and splits where that asks for them."""
+    """Return a `RunFolder`'s header for one format, with classes and splits where the format needs them."""
     header: Header = folder.header
     if not exporter_class(name).needs_classes:
         return header

@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, checksums, and the limit of open files."""
+"""Atomic file writes, checksums, and the limit on open files."""

@@ -1,4 +1,4 @@
-"""Nothing appears under its final name before it is whole and on the disk."""
+"""Atomic writes: a file appears under its final name only once it is complete and flushed to the disk."""
 
 import contextlib
 import hashlib
@@ -11,12 +11,14 @@ from typing import Any
 
 
 def temporary_name(final: Path) -> Path:
-    """BackgroundExporter the final name, so that the rename stays inside one file system; the suffix is kept."""
+    """Return a temporary name in the folder of `final`, so that the rename stays inside one file system; the suffix is
+    kept.
+    """
     return final.with_name(f".{final.stem}.partial-{os.getpid()}{final.suffix}")
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Flush `temporary`, a file or a folder, to the disk and rename it to `final`, which it replaces."""
+    """Flush `temporary`, a file or a folder, to the disk and rename it to `final`, replacing what is there."""
     for file in [temporary] if temporary.is_file() else temporary.rglob("*"):
         if file.is_file():
             _sync(file)
@@ -31,7 +33,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 
 def discard(temporary: Path) -> None:
-    """Remove what an abandoned write left."""
+    """Remove what an abandoned write left behind."""
     if temporary.is_dir():
         shutil.rmtree(temporary, ignore_errors=True)
     else:
@@ -40,7 +42,7 @@ def discard(temporary: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
-    """Yields the name to write a file under; publishes it when the block ends well, removes it otherwise."""
+    """Yield the name to write a file under; publish it when the block succeeds, remove it otherwise."""
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(final)
     try:
@@ -51,13 +53,13 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Strict JSON, whole or not at all."""
+    """Write strict JSON (no NaN or infinity) atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def file_sha256(path: Path) -> str:
-    """Of its contents, in hex."""
+    """Return the SHA-256 digest of the file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -67,6 +69,6 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError:
-        pass  # some network file systems refuse it for folders
+        pass  # Some network file systems refuse to flush folders.
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""`SHA256SUMS`, as `sha256sum -c` reads it."""
+"""Reader of `SHA256SUMS` files, in the format of `sha256sum -c`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ SUMS = "SHA256SUMS"
 
 
 def read_sums(folder: Path) -> Iterator[tuple[str, str]]:
-    """Digests and relative names. Raises `OSError` where the folder has no such file."""
+    """Yield digests and relative names. Raises `OSError` where the folder has no such file."""
     with (folder / SUMS).open(encoding="utf-8", newline="\n") as file:
         for line in file:
             digest, _, name = line.rstrip("\n").partition("  ")

@@ -1,4 +1,4 @@
-"""What people look at: side-by-side pictures with their figures, and the loss curves."""
+"""Figures for people: side-by-side images with captions, loss curves, and PSNR histograms."""
 
 import warnings
 from pathlib import Path
@@ -10,24 +10,24 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from ...engine.records import Record
 from .latents import ENCODER, OPTIMISED
 
-AMPLIFY = 5  # of absolute errors, so that they can be seen
-MARGIN, STRIP = 8, 26  # pixels between the panels, and above them for the captions
+AMPLIFY = 5  # Factor by which absolute errors are amplified to make them visible.
+MARGIN, STRIP = 8, 26  # In pixels: the gap between panels, and the height of the caption above them.
 INK, FAINT, PAPER = (30, 30, 30), (110, 110, 110), (255, 255, 255)
 
 
 def difference(original: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """|image − original| × `AMPLIFY`, uint8 (H, W, 3), black where they agree."""
+    """Return |image − original| × `AMPLIFY`, uint8 (H, W, 3), black where the images agree."""
     error = np.abs(image.astype(np.int16) - original.astype(np.int16))
     return np.minimum(error * AMPLIFY, 255).astype(np.uint8)
 
 
 def comparison(record: Record) -> Image.Image:
-    """One row of five panels: original, encoder, optimised, and the two errors."""
+    """Return one row of five panels: original, encoder's reconstruction, optimised reconstruction, and the two errors."""
     return _rows([record], panel=max(128, min(384, record.images["original"].shape[0])))
 
 
 def overview(records: list[Record]) -> Image.Image:
-    """A row of panels for each record."""
+    """Return one row of panels for each record."""
     return _rows(records, panel=192)
 
 
@@ -61,7 +61,7 @@ def _rows(records: list[Record], panel: int) -> Image.Image:
 
 
 def caption_font(size: int) -> ImageFont.FreeTypeFont:
-    """matplotlib's DejaVu: Pillow's own font lacks most of unicode, the × among it."""
+    """Return matplotlib's DejaVu: Pillow's own font lacks most of Unicode, including ×."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
@@ -76,7 +76,7 @@ def _shorten(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont,
 
 
 def loss_curves(curves: list[tuple[str, list[float]]], loss: str, path: Path) -> None:
-    """How far the loss of each picture has fallen since its start, over the iterations, as a PNG."""
+    """Save a PNG with the decrease of each image's loss since its start, over the iterations."""
     figure, axes = _figure(8, 5)
     falls, unit = _falls([np.array(losses) for _, losses in curves])
     for (name, _), fall in zip(curves, falls, strict=True):
@@ -86,12 +86,16 @@ def loss_curves(curves: list[tuple[str, list[float]]], loss: str, path: Path) ->
     if 1 < len(curves) <= 12:
         axes.legend(fontsize=8, frameon=False)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)  # names in any script
+        # Image names may be in any script.
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         figure.savefig(path, dpi=120)
 
 
 def fall_figure(losses: list[np.ndarray], loss: str, file: Path | BinaryIO) -> None:
-    """The same of many pictures, (T,) each, T its own: median and quantiles, as a PNG. One that has ended stays as it was."""
+    """Save a PNG with median and quantiles of the decrease of many images' losses, each (T,) with its own T.
+
+    A curve that has ended is continued with its last value.
+    """
     figure, axes = _figure(6.5, 4)
     falls, unit = _falls(losses)
     table = np.array([np.pad(fall, (0, max(map(len, falls)) - len(fall)), mode="edge") for fall in falls])
@@ -106,7 +110,7 @@ def fall_figure(losses: list[np.ndarray], loss: str, file: Path | BinaryIO) -> N
 
 
 def psnr_figure(initial: np.ndarray, final: np.ndarray, file: Path | BinaryIO) -> None:
-    """Histograms of PSNR (N,) with the encoder's latents and with the optimised ones, as a PNG."""
+    """Save a PNG with histograms of the PSNR (N,) of the encoder's latents and of the optimised ones."""
     figure, axes = _figure(6.5, 4)
     bins = np.histogram_bin_edges(np.concatenate([initial, final]), bins=min(40, max(8, len(initial) // 4)))
     for values, colour, label in ((initial, ENCODER, "encoder"), (final, OPTIMISED, "optimised")):
@@ -132,8 +136,10 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _falls(losses: list[np.ndarray]) -> tuple[list[np.ndarray], str]:
-    """Of each since its start, and their unit: decibels where the losses allow it. For mse that is the gain in PSNR, but
-    for the clamping."""
+    """Return the decrease of each loss curve since its start, and its unit: dB where all losses allow it.
+
+    For mse that is the gain in PSNR, apart from the clamping of the image.
+    """
     if all((values > 0).all() for values in losses):
         return [10 * np.log10(values[0] / values) for values in losses], " in dB"
     return [values[0] - values for values in losses], ""

@@ -1,4 +1,4 @@
-"""What people read of a run's report on its latents: a table in words, and a figure."""
+"""Presentation of the latent report of a run: a table and a figure."""
 
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -6,9 +6,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 ENCODER, OPTIMISED, CHANGE = "#9aa0a6", "#1f77b4", "#d62728"
-FLOOR = 1e-4  # dB, what a logarithmic axis shows of losses that are smaller or below zero
+FLOOR = 1e-4  # In dB: the lowest value of the logarithmic axis, shown for smaller and for negative losses.
 
-# label, keys of `initial` and `optimized`, factor, decimals
+# Label, keys of `initial` and `optimized`, factor, number of decimals.
 ROWS: tuple[tuple[str, tuple[str, ...], float, int], ...] = (
     ("standard deviation", ("std",), 1, 3),
     ("excess kurtosis", ("kurtosis",), 1, 2),
@@ -23,7 +23,10 @@ ROWS: tuple[tuple[str, tuple[str, ...], float, int], ...] = (
 
 
 def latent_rows(report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Label, the encoder's figure and the optimised latents'; "–" where there is none. Empty for an empty report."""
+    """Return rows of label, the encoder's value and the optimised latents' value; "–" where there is none.
+
+    Empty for an empty report.
+    """
     if "initial" not in report:
         return []
     before, after = report["initial"], report["optimized"]
@@ -34,7 +37,7 @@ def latent_rows(report: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def latent_distance(report: dict[str, Any]) -> str:
-    """How far the optimised latents are from the encoder's, as a sentence."""
+    """Return a sentence that states the distance between the optimised latents and the encoder's."""
     distance = report["distance"]
     return f"moved by {distance['mean']:.3f} σ on average, {distance['max']:.3f} σ at most"
 
@@ -43,11 +46,14 @@ def _cell(side: dict[str, Any], keys: tuple[str, ...], factor: float, digits: in
     value: Any = side
     for key in keys:
         value = value.get(key) if value is not None else None
-    return "–" if value is None else f"{round(value * factor, digits) + 0.0:.{digits}f}"  # no "-0.0"
+    return "–" if value is None else f"{round(value * factor, digits) + 0.0:.{digits}f}"  # Adding 0.0 avoids "-0.0".
 
 
 def latent_figure(report: dict[str, Any], file: Path | BinaryIO) -> None:
-    """Spread per channel, spectra, and what rounding and noise cost, as a PNG. The report must not be empty."""
+    """Save a PNG with the standard deviation per channel, the power spectra, and the PSNR lost to rounding and noise.
+
+    The report must not be empty.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -83,7 +89,8 @@ def _draw_spectra(axes: Any, report: dict[str, Any]) -> None:
         ("optimized", "optimised", OPTIMISED),
         ("change", "change", CHANGE),
     ):
-        power = np.array(report[key]["spectrum"], np.float64) / report["sigma"] ** 2  # null becomes NaN, a gap
+        # null becomes NaN, which leaves a gap
+        power = np.array(report[key]["spectrum"], np.float64) / report["sigma"] ** 2
         middles = (np.arange(len(power)) + 0.5) / (2 * len(power))
         shown = np.isfinite(power) & (power > 0)
         axes.plot(middles[shown], power[shown], marker="o", markersize=4, color=colour, label=label)

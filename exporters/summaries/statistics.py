@@ -1,4 +1,4 @@
-"""Summaries of per-image metrics."""
+"""Summary statistics of per-image metrics."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def metric_statistics(metrics: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """For each metric its `mean`, `std` (population), `min`, `max` and `median` over the images."""
+    """Return `mean`, `std` (population), `min`, `max` and `median` over the images for each metric."""
     return column_statistics({name: np.array([row[name] for row in metrics]) for name in metrics[0]} if metrics else {})
 
 
 def column_statistics(table: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """The same of columns (N,)."""
+    """Return the same statistics as `metric_statistics`, from columns (N,)."""
     return {
         name: {
             "mean": float(values.mean()),
@@ -24,7 +24,7 @@ def column_statistics(table: Mapping[str, np.ndarray]) -> dict[str, dict[str, fl
     }
 
 
-# label, metric, decimals
+# Label, metric, number of decimals.
 SHOWN = (
     ("PSNR before (dB)", "initial_psnr", 2),
     ("PSNR after (dB)", "final_psnr", 2),
@@ -37,7 +37,7 @@ SHOWN = (
 def statistic_rows(
     statistics: Mapping[str, Mapping[str, float]], columns: Sequence[str] = ("mean", "median", "min", "max")
 ) -> list[tuple[str, list[str]]]:
-    """What people read of them: label and figures, by `columns`. Empty for no statistics."""
+    """Return the rows of a table for people: label and formatted values of `columns`. Empty for empty statistics."""
     return [
         (label, [f"{statistics[name][column]:.{digits}f}" for column in columns])
         for label, name, digits in SHOWN

@@ -1,4 +1,4 @@
-"""The suite runs where only torch, Triton, numpy, h5py and pytest are, and its figures are whole."""
+"""The suite runs with only torch, Triton, numpy, h5py and pytest installed, and its results are complete."""
 
 import json
 import os
@@ -21,7 +21,7 @@ ABSENT = ("PIL", "diffusers", "vae_toolkit", "safetensors", "tqdm", "matplotlib"
 
 @pytest.mark.slow
 def test_suite_in_a_clone_with_nothing_installed(tmp_path):
-    # a module that is None in sys.modules cannot be imported
+    # A module that is None in sys.modules cannot be imported.
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n")
     command = [sys.executable, "-m", "benchmarks.gpu", "--small", "--device", "cpu", "--out", str(tmp_path / "results")]
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "TRITON_INTERPRET": "1"}

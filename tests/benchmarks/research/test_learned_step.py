@@ -1,4 +1,6 @@
-"""The trial of a network that helps Adam: the search without it is the engine's, and what it adds is learned and counted."""
+"""The experiment with a learned step: without a network the search equals the engine's; a network's correction is
+learned, and its operations are counted.
+"""
 
 import json
 from copy import copy
@@ -14,7 +16,7 @@ from relatent.engine.losses.metrics import from_uint8
 
 
 def photographs(size: int, *seeds: int) -> list[torch.Tensor]:
-    """(1, 3, size, size) each, in [-1, 1]."""
+    """Return one (1, 3, size, size) image in [-1, 1] per seed."""
     arrays = (torch.from_numpy(picture(size, size, seed)) for seed in seeds)
     return [from_uint8(array).permute(2, 0, 1).unsqueeze(0) for array in arrays]
 
@@ -52,13 +54,14 @@ def test_a_network_begins_as_no_help_and_learns_some(tiny):
     gradient, pictures, _ = learned_step._evaluate(tiny, search, "fp32")
 
     def change(network=None):
-        return copy(search).change(gradient, pictures, network)  # which keeps its moments, but not in place
+        # A copy keeps the moments, and `change` does not modify them in place.
+        return copy(search).change(gradient, pictures, network)
 
     torch.testing.assert_close(change(learned_step.LearnedStep(4, 8, steps=2)), change())
     trained = learned_step.train(tiny, photographs(160, 2, 3), updates=6, steps=2)
     assert not any(parameter.requires_grad for parameter in trained.parameters())
     assert not torch.equal(change(trained), change())
-    search.step = 2  # past what it was made for
+    search.step = 2  # Beyond the steps that the network was built for.
     torch.testing.assert_close(change(trained), change())
 
 
@@ -66,8 +69,8 @@ def test_its_operations_are_counted(tiny):
     target = photographs(64, 0)[0]
     costs = count_costs(tiny, target)
     counter = EvaluationCounter(tiny, target, costs, 3.5)
-    counter.finish(learned_step.helped(counter, learned_step.LearnedStep(4, 8, steps=2)))
-    assert 3.0 < counter.work < 3.2  # three iterations, in two of them the network's operations
+    counter.finish(learned_step.adam_with_network(counter, learned_step.LearnedStep(4, 8, steps=2)))
+    assert 3.0 < counter.work < 3.2  # Three iterations, and the network's operations in two of them.
 
 
 def test_the_command(tmp_path, capsys):

@@ -1,4 +1,6 @@
-"""The measured search: what the counter counts, what the methods spend, and both commands, whole and small."""
+"""The comparison of search methods: what the counter counts, what the methods spend, and both commands on a small
+scale.
+"""
 
 import json
 import math
@@ -18,12 +20,14 @@ from relatent.engine.losses.metrics import from_uint8
 
 
 def photograph(seed: int, size: int = 64) -> torch.Tensor:
-    """(1, 3, size, size) in [-1, 1]."""
+    """Return an image (1, 3, size, size) in [-1, 1]."""
     return from_uint8(torch.from_numpy(picture(size, size, seed))).permute(2, 0, 1).unsqueeze(0)
 
 
 class Counting(Autoencoder):
-    """Counts what is asked of it: decoder forwards, those of them with a graph, encoder forwards."""
+    """An autoencoder that counts its calls: decoder forward passes, those of them with an autograd graph, and encoder
+    passes.
+    """
 
     decoded = graphs = encoded = 0
 
@@ -54,11 +58,12 @@ def learned(tiny):
 
 
 def test_costs_are_shares_of_an_iteration(costs, tiny):
-    # a frozen convolution's gradient with respect to its input costs what its forward does; the rest counts little
+    # The gradient of a frozen convolution with respect to its input costs as much as its forward pass; the rest is
+    # small.
     assert 0.45 < costs.decode < 0.55
     assert costs.encoder_step == pytest.approx((costs.decode_flops + costs.encode_flops) / costs.iteration_flops)
     double = count_costs(tiny, photograph(0, 128))
-    # convolutions four times; attention over all cells more
+    # Convolutions cost four times as much, attention over all cells more.
     assert 4 <= double.iteration_flops / costs.iteration_flops < 4.2
 
 
@@ -84,7 +89,7 @@ def test_the_meter_counts_and_records(tiny, costs):
     assert [row[2] for row in run.rows] == pytest.approx(errors, rel=1e-5)
     assert [row[0] for row in run.rows] == pytest.approx([0.0, 1.0 + costs.encode, spent])
     assert run.rows[0][1] < run.rows[1][1] < run.seconds
-    assert errors[1] < errors[0]  # downhill, and that one is what counts in the end
+    assert errors[1] < errors[0]  # The step decreases the error, so the final gain is that of `moved`.
     assert run.gain_db > 0
     with pytest.raises(ValueError, match="Learned"):
         counter.learned  # noqa: B018
@@ -94,15 +99,15 @@ def test_recording_takes_none_of_the_time(tiny, costs, monkeypatch):
     counter = EvaluationCounter(tiny, photograph(0), costs, budget=10.0)
     now = 100.0
 
-    def clock() -> float:  # each look at the clock is a second later
+    def clock() -> float:  # Each reading of the clock is one second later.
         nonlocal now
         now += 1.0
         return now
 
     monkeypatch.setattr(counter, "_now", clock)
-    counter._begun = clock()
+    counter._begin = clock()
     with torch.no_grad():
-        counter.decode(counter.start)  # looks once for the row's time, twice around the recording
+        counter.decode(counter.start)  # The clock is read once for the row's time and twice around the recording.
     assert counter.seconds == 3.0
 
 
@@ -132,7 +137,7 @@ def test_claims_are_by_mean_gain():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_gains_and_counts_all_it_does(tiny, costs, learned, name):
-    learned.curvature, learned.surrogate, learned.channel_rates  # noqa: B018  # beforehand, on no method's account
+    learned.curvature, learned.surrogate, learned.channel_rates  # noqa: B018  # computed beforehand, charged to no method
     method = METHODS[name]
     counter = EvaluationCounter(tiny, photograph(3), costs, 5.0, learned)
     spent_elsewhere = []
@@ -161,7 +166,7 @@ def test_grids_are_around_the_settings():
 
 
 def test_what_is_learned_is_of_the_decoder(tiny):
-    # a decoder whose curvature is known: each channel scaled, then spread over 8×8 pixels
+    # A decoder of known curvature: each channel is scaled, then repeated over 8×8 pixels.
     scales = torch.tensor([1.0, 2.0, 4.0])
 
     def decode(latents):
@@ -206,20 +211,21 @@ def test_tuning_ranks_and_hands_on(tiny, tmp_path):
 
 
 def test_a_preset_is_measured_as_it_is_used(tiny, costs):
-    run = quality.preset_rows(tiny, costs, quality.preset("fast", precision="fp32"), photograph(0))
+    run = quality.run_preset(tiny, costs, quality.preset("fast", precision="fp32"), photograph(0))
     config = quality.preset("fast")
     warm = getattr(config, "warm_start", 0) * costs.encoder_step
     assert run.work == pytest.approx(config.iterations + warm)
     assert [row[0] for row in run.rows] == sorted(row[0] for row in run.rows)
     assert run.rows[0][:2] == (0.0, 0.0)
     if not warm:
-        assert run.rows[1][2] == pytest.approx(run.rows[0][2], rel=1e-4)  # the loop's first loss is the start's
-    assert run.gains([run.work])[0] == pytest.approx(run.gain_db, abs=0.3)  # but for the clamping
+        # The first loss of the loop is that of the start.
+        assert run.rows[1][2] == pytest.approx(run.rows[0][2], rel=1e-4)
+    assert run.gains([run.work])[0] == pytest.approx(run.gain_db, abs=0.3)  # They differ only by the clamping.
 
 
 @pytest.fixture
 def splits(tmp_path):
-    """A folder with one 64² picture in each of train/, val/ and test/."""
+    """Return a folder with one 64² image in each of train/, val/ and test/."""
     for seed, split in enumerate(("train", "val", "test")):
         (tmp_path / "photographs" / split).mkdir(parents=True)
         Image.fromarray(picture(64, 64, seed)).save(tmp_path / "photographs" / split / "one.png")

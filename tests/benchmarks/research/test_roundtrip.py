@@ -1,4 +1,4 @@
-"""The benchmark of repeated passes, whole and small."""
+"""The benchmark of repeated passes, run whole on a small scale."""
 
 import json
 from functools import partial
@@ -10,7 +10,7 @@ from PIL import Image
 from relatent import load_autoencoder
 from relatent.benchmarks.bench_loop import load_targets
 from relatent.benchmarks.research import roundtrip
-from relatent.benchmarks.research.comparison_grid import busiest
+from relatent.benchmarks.research.comparison_grid import most_detailed_square
 from relatent.benchmarks.results import replace_table, write_result
 
 
@@ -38,7 +38,7 @@ def test_optimised_passes_lose_less(tmp_path, monkeypatch, capsys):
     assert readme.read_text() == f"above\n<!-- roundtrip -->\n{table}\n<!-- /roundtrip -->\nbelow\n"
     assert f"| tiny | fast | {fast['psnr_db'][0]:.2f} dB |" in table
 
-    # the encoder's second cycle, by hand
+    # The encoder's second cycle, computed by hand.
     autoencoder = load_autoencoder("tiny", device="cpu")
     (target,) = load_targets(None, 64, 1, torch.device("cpu"))
     current = target
@@ -63,5 +63,5 @@ def test_shown_cycles_end_with_the_last():
 def test_the_detail_is_where_the_picture_is_busy():
     picture = np.full((64, 80, 3), 128, np.uint8)
     picture[40:56, 20:36] = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
-    rows, columns = busiest(picture, 16)
+    rows, columns = most_detailed_square(picture, 16)
     assert (rows.start, rows.stop, columns.start, columns.stop) == (40, 56, 20, 36)
