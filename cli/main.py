@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .exit_status import INTERRUPTED, SOME_FAILED, USAGE
 from .parser import build_parser
-from .text import what_is_kept
+from .text import stopped_line, what_is_kept
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except RunStoppedError as error:
-        return _fail(str(error), SOME_FAILED)
+        return _fail(stopped_line(str(error), out), SOME_FAILED)
     except RelatentError as error:
         return _fail(str(error), USAGE)
     except BrokenPipeError:

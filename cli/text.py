@@ -26,6 +26,12 @@ def what_is_kept(out: Path | None) -> str:
     return f"what was finished is kept{goes_on}"
 
 
+def stopped_line(message: str, out: Path | None) -> str:
+    """The message of a run that stopped, with how to go on where `out` holds a run and the message does not say it."""
+    told = "relatent resume" in message or not _holds_run(out)
+    return message if told else f"{message}; {what_is_kept(out)}"
+
+
 def _holds_run(out: Path | None) -> bool:
     return out is not None and (out / "run.json").exists()
 

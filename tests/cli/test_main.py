@@ -6,6 +6,7 @@ import sys
 import pytest
 from command_line import relatent_process
 from relatent.cli.main import main
+from relatent.cli.text import stopped_line
 
 
 def test_help_and_import_load_nothing_heavy():
@@ -66,3 +67,12 @@ def test_the_console_script_is_the_function():
 
     assert cli.main is main
     assert relatent_process("--version").stdout.startswith("relatent ")
+
+
+def test_a_stopped_run_says_once_how_to_go_on(tmp_path):
+    assert stopped_line("stopped", None) == "stopped"
+    assert stopped_line("stopped", tmp_path) == "stopped"
+    (tmp_path / "run.json").write_text("{}")
+    hint = f"`relatent resume {tmp_path}` goes on"
+    assert stopped_line("stopped", tmp_path) == f"stopped; what was finished is kept, and {hint}"
+    assert stopped_line(f"stopped; {hint}", tmp_path) == f"stopped; {hint}"

@@ -13,6 +13,7 @@ from command_line import relatent_process, strict
 from helpers import picture
 from PIL import Image
 from relatent.cli.main import main
+from runs import only_line
 
 
 def test_optimize_info_export(photographs, tmp_path, vae_folder):
@@ -124,3 +125,16 @@ def test_signals_end_a_run_with_130_and_keep_what_is_finished(tmp_path, vae_fold
     assert run["counts"]["done"] < 40
     if run["counts"]["done"]:
         assert main(["export", str(out), "--to", "pt"]) == 0
+
+
+def test_a_run_that_failures_stop_says_how_to_go_on(photographs, tmp_path, vae_folder, capfd):
+    (photographs / "bad.png").write_text("no image")
+    out = tmp_path / "out"
+    arguments = ["optimize", photographs, out, "--vae", vae_folder, "--size", "32", "--iterations", "1"]
+    expected = f"; what was finished is kept, and `relatent resume {out}` goes on"
+    for command in ([*arguments, "--max-failures", "0"], ["resume", out, "--retry-failed", "--max-failures", "0"]):
+        assert main([*map(str, command)]) == 1
+        line = only_line(capfd.readouterr().err)
+        assert line.startswith("relatent: 1 pictures failed, more than --max-failures 0")
+        assert line.endswith(expected)
+        assert line.count("relatent resume") == 1
