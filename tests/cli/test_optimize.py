@@ -1,6 +1,5 @@
-"""The command as a user runs it: a process, its exit status, its two streams."""
+"""demo, optimize and resume, from their options to what they print and leave."""
 
-import json
 import os
 import signal
 import subprocess
@@ -10,44 +9,11 @@ import time
 import pytest
 import relatent
 import torch
+from command_line import relatent_process, strict
 from helpers import picture
 from PIL import Image
 from relatent.cli.main import main
-
-
-def relatent_process(*arguments, **options):
-    command = [sys.executable, "-m", "relatent", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, **options)
-
-
-def strict(text):
-    """One JSON object, without NaN or infinity."""
-
-    def refuse(constant):
-        raise ValueError(constant)
-
-    return json.loads(text, parse_constant=refuse)
-
-
-def test_help_and_import_load_nothing_heavy():
-    code = (
-        "import sys, relatent; from relatent.cli.main import build_parser; build_parser().format_help(); "
-        "heavy = {'torch', 'numpy', 'diffusers', 'h5py', 'PIL', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    done = relatent_process("--help")
-    assert done.returncode == 0
-    for command in ("demo", "optimize", "info", "report", "verify", "export", "export-onnx", "models", "doctor"):
-        assert command in done.stdout
-    assert "--preset fast|balanced|best|original" in relatent_process("optimize", "--help").stdout
-
-
-def test_every_public_name_can_be_imported():
-    for name in relatent.__all__:
-        assert getattr(relatent, name) is not None
-    assert set(relatent.__all__) <= set(dir(relatent))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = relatent.nothing
+from runs import only_line
 
 
 def test_optimize_info_export(photographs, tmp_path, vae_folder):
@@ -79,46 +45,6 @@ def test_optimize_info_export(photographs, tmp_path, vae_folder):
     again = relatent_process("export", out, "--to", "pt", tmp_path / "elsewhere.pt", "--json")
     assert strict(again.stdout) == {"format": "pt", "path": str(tmp_path / "elsewhere.pt")}
     assert torch.load(tmp_path / "elsewhere.pt", weights_only=True)["metadata"]["total_samples"] == 4
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["optimize", "{in}", "{out}", "--vae", "nothing"], "unknown autoencoder 'nothing'"),
-        (["optimize", "{in}", "{out}", "--vae", "tiny", "--loss", "mse + x"], "cannot read 'x'"),
-        (["optimize", "{in}", "{out}", "--vae", "tiny", "--batch-size", "many"], "whole number or auto"),
-        (["optimize", "{in}", "{out}", "--vae", "tiny", "--iterations", "0"], "at least 1"),
-        (["optimize", "{in}", "{out}", "--vae", "tiny", "--device", "cuda:77"], "use auto or cpu"),
-        (["optimize", "{in}", "{out}", "--vae", "tiny", "--config", "absent.toml"], "cannot read the configuration"),
-        (["optimize", "{in}", "{out}", "--vae", "tiny", "--format", "zip"], "unknown format 'zip'"),
-        (["optimize", "absent", "{out}", "--vae", "tiny"], "no such image"),
-        (["optimize", "{in}", "{out}", "--vae", "tiny", "--preset", "slow"], "expected one of fast, balanced"),
-        (
-            ["optimize", "{in}", "{out}", "--vae", "tiny", "--target-psnr", "0"],
-            "target_psnr: expected a number above 0",
-        ),
-        (["demo", "{out}", "--iterations", "0"], "at least 1"),
-        (["demo", "{out}", "--preset", "slow"], "expected one of fast, balanced"),
-        (["info", "absent"], "holds no run"),
-        (["export", "absent", "--to", "pt"], "holds no run"),
-        (["export", "absent", "--to", "zip"], "unknown format 'zip'"),
-        (["export-onnx", "--vae", "tiny", "a.bin"], "ends in .onnx"),
-    ],
-)
-def test_usage_errors_are_one_line_and_status_2(photographs, tmp_path, capsys, arguments, words):
-    out = tmp_path / "out"
-    given = [argument.replace("{in}", str(photographs)).replace("{out}", str(out)) for argument in arguments]
-    assert main(given) == 2
-    streams = capsys.readouterr()
-    assert streams.out == ""
-    assert words in streams.err
-    assert streams.err.count("\n") == 1
-    assert not out.exists()
-
-
-def test_argparse_errors_are_status_2():
-    assert relatent_process("optimize").returncode == 2
-    assert relatent_process("nothing").returncode == 2
 
 
 def test_settings_from_a_file_and_options_that_win(photographs, tmp_path, vae_folder, capsys):
@@ -157,30 +83,6 @@ def test_flip_is_recorded_and_mentioned(photographs, tmp_path, vae_folder, capsy
     assert f"→ {after:.2f} dB" in next(line for line in summary.splitlines() if line.startswith("mirrored too"))
     assert main(["info", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.count("mirrored too") == 1
-
-
-def test_models_and_doctor(capsys):
-    assert main(["models"]) == 0
-    text = capsys.readouterr().out
-    assert "stable-diffusion-v1-5/stable-diffusion-v1-5" in text
-    assert main(["models", "--json"]) == 0
-    assert strict(capsys.readouterr().out)["taef2"]["latent_channels"] == 32
-    assert main(["doctor"]) == 0
-    text = capsys.readouterr().out
-    assert torch.__version__.split("+")[0] in text
-    assert main(["doctor", "--json"]) == 0
-    paths = strict(capsys.readouterr().out)["paths"]
-    assert paths["CUDA"]["on"] == torch.cuda.is_available()
-    assert paths["torchvision"] == {"on": True, "why": "matches torch"}
-
-
-def test_export_onnx(tmp_path, vae_folder, capsys):
-    pytest.importorskip("onnxruntime")
-    assert main(["export-onnx", "--vae", str(vae_folder), "--size", "32", str(tmp_path / "a.onnx")]) == 0
-    text = capsys.readouterr().out
-    assert "decoder: " in text
-    assert "encoder: " in text
-    assert (tmp_path / "a-encoder.onnx").exists()
 
 
 def test_demo(tmp_path):
@@ -225,17 +127,14 @@ def test_signals_end_a_run_with_130_and_keep_what_is_finished(tmp_path, vae_fold
         assert main(["export", str(out), "--to", "pt"]) == 0
 
 
-def test_bsds500_helpers(bsds500, tmp_path, monkeypatch):
-    monkeypatch.setenv("BSDS500_PATH", str(bsds500))
-    found = relatent.optimize_bsds500_test(
-        tmp_path / "trial", max_images=1, vae="tiny", size=64, iterations=3, preset="original"
-    )
-    assert json.loads((tmp_path / "trial" / "run.json").read_text())["config"]["betas"] == [0.9, 0.999]
-    assert set(found) == {"pytorch", "png"}
-    assert len(relatent.load_optimized_dataset(found["pytorch"])) == 3
-    assert len(list(found["png"].glob("*/*/metrics.json"))) == 3
-    found = relatent.optimize_bsds500_full(
-        tmp_path / "full", iterations=1, learning_rate=0.1, create_png=False, vae="tiny", size=32
-    )
-    assert set(found) == {"pytorch"}
-    assert len(relatent.load_optimized_dataset(found["pytorch"])) == 24
+def test_a_run_that_failures_stop_says_how_to_go_on(photographs, tmp_path, vae_folder, capfd):
+    (photographs / "bad.png").write_text("no image")
+    out = tmp_path / "out"
+    arguments = ["optimize", photographs, out, "--vae", vae_folder, "--size", "32", "--iterations", "1"]
+    expected = f"; what was finished is kept, and `relatent resume {out}` goes on"
+    for command in ([*arguments, "--max-failures", "0"], ["resume", out, "--retry-failed", "--max-failures", "0"]):
+        assert main([*map(str, command)]) == 1
+        line = only_line(capfd.readouterr().err)
+        assert line.startswith("relatent: 1 pictures failed, more than --max-failures 0")
+        assert line.endswith(expected)
+        assert line.count("relatent resume") == 1

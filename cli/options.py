@@ -1,0 +1,87 @@
+"""How a subcommand is declared, and the options that several subcommands share, each defined once."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..engine.optimization.presets import PRESETS  # knows no torch
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], about: str, **settings: Any
+) -> argparse.ArgumentParser:
+    """Declare the subcommand `name`, which calls `run` with the parsed options and ends with the status it returns.
+
+    `commands` is what `add_subparsers` returned, `about` the line of help, and `settings` go to `ArgumentParser`.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + ".", **settings
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def out_argument(parser: argparse.ArgumentParser, about: str | None = None) -> None:
+    """The folder of a run. `main` tells how to resume the run in it where the command is stopped."""
+    parser.add_argument("out", metavar="OUT", type=Path, help=about)
+
+
+def autoencoder_options(parser: argparse.ArgumentParser) -> None:
+    """Which autoencoder: --vae and --weights."""
+    parser.add_argument(
+        "--vae", default="sd15", metavar="NAME|PATH", help="`relatent models` lists the names (default: sd15)"
+    )
+    parser.add_argument("--weights", metavar="PATH", help="a folder with the named VAE's weights")
+
+
+def preset_options(parser: argparse.ArgumentParser) -> None:
+    """How much work per picture: --preset and --iterations."""
+    parser.add_argument(
+        "--preset", metavar="|".join(PRESETS), help="how much work to spend per picture; other settings win over it"
+    )
+    parser.add_argument("--iterations", type=int, metavar="N", help="gradient steps per picture")
+
+
+def device_option(parser: argparse.ArgumentParser, choices: str = "auto|cpu|cuda|cuda:1|mps") -> None:
+    """--device of a command that begins something."""
+    parser.add_argument("--device", default="auto", metavar=choices)
+
+
+def recorded_device_option(parser: argparse.ArgumentParser) -> None:
+    """--device of a command that goes on with a run, whose device is recorded."""
+    parser.add_argument("--device", metavar="auto|cpu|cuda|cuda:1|mps", help="default: as the run began")
+
+
+def execution_options(parser: argparse.ArgumentParser) -> None:
+    """Which processes make the shards, and when they give up."""
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read pictures ahead, for each device")
+    parser.add_argument("--devices", metavar="N|auto", help="one process per GPU over the same plan; on CPU, N of them")
+    parser.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS", help="on Ray: that cluster, or one on this machine"
+    )
+    parser.add_argument("--max-failures", type=int, metavar="N", help="stop when more pictures than that have failed")
+
+
+def execution_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What `execution_options` parsed, as keyword arguments of `optimize_directory` and `resume_directory`."""
+    devices = options.devices
+    if devices is not None and devices != "auto":
+        devices = whole_number("--devices", devices)
+    return {
+        "workers": options.workers,
+        "devices": devices,
+        "ray": options.ray,
+        "max_failures": options.max_failures,
+        "progress": True,
+    }
+
+
+def whole_number(option: str, text: str) -> int:
+    """The number that was given for an option which also takes `auto`. Raises `UsageError`."""
+    from ..engine.errors import UsageError
+
+    if not text.isdecimal():
+        raise UsageError(f"{option}: expected a whole number or auto, found {text!r}")
+    return int(text)

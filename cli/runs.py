@@ -1,0 +1,100 @@
+"""The subcommands that read a run's folder: info, report, verify, export."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..exporters.base.registry import FORMATS
+from .exit_status import DONE, SOME_FAILED
+from .options import add_command, out_argument, recorded_device_option
+from .text import print_result, summary, verdict
+
+if TYPE_CHECKING:
+    from ..factory.state.run_folder import RunFolder
+
+
+def add_commands(commands: Any) -> None:
+    """Declare info, report, verify and export."""
+    out_argument(add_command(commands, "info", _info, "what is in a run's folder"))
+
+    about = "a page to look at, OUT/report.html: figures, curves, telling pictures"
+    out_argument(add_command(commands, "report", _report, about))
+
+    verify = add_command(commands, "verify", _verify, "check every checksum of a run, and decode a sample of it")
+    out_argument(verify)
+    verify.add_argument("--repair", action="store_true", help="make broken shards and outputs again")
+    recorded_device_option(verify)
+
+    _add_export(commands)
+
+
+def _add_export(commands: Any) -> None:
+    export = add_command(
+        commands,
+        "export",
+        _export,
+        "another format from the same run, without optimising again",
+        usage="%(prog)s [-h] [--json] --to FORMAT [--single-file] OUT [DEST]",
+    )
+    out_argument(export)
+    export.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(FORMATS))
+    dest = export.add_argument("dest", metavar="DEST", type=Path, help="where (default: its usual place in OUT)")
+    # not nargs="?": with that, Python 3.11 takes DEST for absent where --to comes between OUT and DEST
+    dest.required = False
+    export.add_argument(
+        "--single-file", action="store_true", default=None, help="hdf5 with everything in it, without the shards"
+    )
+
+
+def _info(options: argparse.Namespace) -> int:
+    from ..factory.state.run_folder import RunFolder
+
+    folder = RunFolder.open(options.out)
+    print_result(folder.record, _run_and_pictures(folder), options.json)
+    return DONE
+
+
+def _run_and_pictures(folder: "RunFolder") -> Iterator[str]:
+    yield from summary(folder.record, folder.out)
+    for records in folder.records():
+        for record in records:
+            metrics = record.metrics
+            yield (
+                f"  {record.split}/{record.name}: {metrics['initial_psnr']:.2f} → {metrics['final_psnr']:.2f} dB "
+                f"({metrics['psnr_improvement']:+.2f}), {len(record.losses)} iterations, {record.stop_reason}"
+            )
+
+
+def _report(options: argparse.Namespace) -> int:
+    from ..factory.report import write_report
+
+    path = str(write_report(options.out))
+    print_result({"path": path}, [path], options.json)
+    return DONE
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from ..engine.runtime.device import limit_threads
+    from ..factory.verification.verify import verify_run
+
+    limit_threads()
+    found = verify_run(options.out, repair=options.repair, device=options.device)
+    print_result(found, verdict(found, options.out), options.json)
+    return SOME_FAILED if found["damage"] else DONE
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ..engine.errors import UsageError
+    from ..exporters.base.exporter import check_formats
+    from ..factory.export import export_lock, export_run
+    from ..factory.state.run_folder import RunFolder
+
+    check_formats([options.to])
+    if options.single_file and options.to != "hdf5":
+        raise UsageError(f"--single-file is for hdf5; {options.to} never points to the shards")
+    folder = RunFolder.open(options.out)
+    with export_lock(folder):
+        path = str(export_run(folder, options.to, options.dest, options.single_file))
+    print_result({"format": options.to, "path": path}, [path], options.json)
+    return DONE

@@ -1,0 +1,113 @@
+"""What people read of a result, and the JSON that programs read instead."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+def print_json(value: Any) -> None:
+    """Print one strict JSON object."""
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def print_result(value: Any, lines: Iterable[str], as_json: bool) -> None:
+    """Print `value` as JSON, or else the lines that say the same to people; nobody iterates over the lines for JSON."""
+    if as_json:
+        print_json(value)
+        return
+    for line in lines:
+        print(line)
+
+
+def what_is_kept(out: Path | None) -> str:
+    """What a command that was stopped leaves, and, where `out` holds a run, how to go on with it."""
+    goes_on = f", and `relatent resume {out}` goes on" if _holds_run(out) else ""
+    return f"what was finished is kept{goes_on}"
+
+
+def stopped_line(message: str, out: Path | None) -> str:
+    """The message of a run that stopped, with how to go on where `out` holds a run and the message does not say it."""
+    told = "relatent resume" in message or not _holds_run(out)
+    return message if told else f"{message}; {what_is_kept(out)}"
+
+
+def _holds_run(out: Path | None) -> bool:
+    return out is not None and (out / "run.json").exists()
+
+
+def summary(run: dict[str, Any], out: Path) -> Iterator[str]:
+    """The lines people see at the end of a run, of its run.json."""
+    counts = run["counts"]
+    yield f"{out}: {counts['done']} of {counts['total']} pictures, {run['status']}, vae {run['vae']['name']}"
+    yield from _statistics_table(run)
+    yield from _latents_table(run.get("latents", {}))
+    yield from _time_and_memory(run)
+    for name, path in run["outputs"].items():
+        yield f"{name}: {path}"
+    for failure in run["failures"]:
+        yield f"failed in {failure['stage']}: {failure['source_path']}: {failure['reason']}"
+
+
+def _statistics_table(run: dict[str, Any]) -> Iterator[str]:
+    """Mean, least and most of each metric over the pictures, and what mirrored ones gained."""
+    from ..exporters.summaries.statistics import statistic_rows
+
+    if not run["statistics"]:
+        return
+    yield ""
+    yield f"{'':22}{'mean':>10}{'least':>10}{'most':>10}"
+    for label, values in statistic_rows(run["statistics"], ("mean", "min", "max")):
+        yield f"{label:22}" + "".join(f"{value:>10}" for value in values)
+    if flipped := run.get("statistics_flipped"):
+        before, after, gain = (flipped[key]["mean"] for key in ("initial_psnr", "final_psnr", "psnr_improvement"))
+        yield f"mirrored too: {before:.2f} → {after:.2f} dB ({gain:+.2f}) on average"
+    yield ""
+
+
+def _latents_table(report: dict[str, Any]) -> Iterator[str]:
+    """What the run's report says of the latents, the encoder's beside the optimised."""
+    from ..exporters.summaries.latents import latent_distance, latent_rows
+
+    rows = latent_rows(report)
+    if not rows:
+        return
+    yield f"{'latents':26}{'encoder':>10}{'optimised':>12}"
+    for label, before, after in rows:
+        yield f"{label:26}{before:>10}{after:>12}"
+    yield latent_distance(report)
+    yield ""
+
+
+def _time_and_memory(run: dict[str, Any]) -> Iterator[str]:
+    seconds = run["seconds"]
+    per_image = seconds.get("optimize", 0.0) / max(run["counts"]["done"], 1)
+    yield (
+        f"{seconds.get('total', 0.0):.1f} s in all, {per_image:.2f} s of optimising per picture, "
+        f"{run['precision']} on {run['hardware']['name']}"
+    )
+    if "engine" in run:
+        engine = run["engine"]
+        compiling = f", {seconds['compile']:.1f} s of compiling" if engine["mode"] != "eager" else ""
+        peak = engine["peak_memory_bytes"] / 2**30
+        yield f"{engine['mode']}, {engine['batch_size']} at a time, {peak:.2f} GiB at most{compiling}"
+
+
+def verdict(found: dict[str, Any], out: Path) -> Iterator[str]:
+    """What `relatent verify` found: counts, one line for each thing that is, or was, wrong, and what it could not check."""
+    shards, sample = found["shards"], found["sample"]
+    yield (
+        f"{out}: {found['status']}, {shards['finished']} of {shards['planned']} shards, {found['pictures']} sound pictures, "
+        f"{found['outputs']} outputs, {len(found['damage'])} damaged"
+    )
+    for one in found["repaired"]:
+        yield f"repaired: {one['file']}: {one['what']}"
+    for one in found["damage"]:
+        yield f"{one['file']}: {one['what']}; {one['remedy']}"
+    yield from found["notes"]
+    if sample.get("decoded"):
+        yield (
+            f"{sample['decoded']} pictures decoded, within {sample['largest_difference_db']:.4f} dB of what was recorded"
+        )
+    if sample.get("not_decoded"):
+        yield f"not decoded, or not all: {sample['not_decoded']}"

@@ -1,0 +1,78 @@
+"""The command as a user runs it: a process, its exit status, its two streams."""
+
+import subprocess
+import sys
+
+import pytest
+from command_line import relatent_process
+from relatent.cli.main import main
+from relatent.cli.text import stopped_line
+
+
+def test_help_and_import_load_nothing_heavy():
+    code = (
+        "import sys, relatent; from relatent.cli.main import build_parser; build_parser().format_help(); "
+        "heavy = {'torch', 'numpy', 'diffusers', 'h5py', 'PIL', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    done = relatent_process("--help")
+    assert done.returncode == 0
+    for command in ("demo", "optimize", "info", "report", "verify", "export", "export-onnx", "models", "doctor"):
+        assert command in done.stdout
+    assert "--preset fast|balanced|best|original" in relatent_process("optimize", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["optimize", "{in}", "{out}", "--vae", "nothing"], "unknown autoencoder 'nothing'"),
+        (["optimize", "{in}", "{out}", "--vae", "tiny", "--loss", "mse + x"], "cannot read 'x'"),
+        (["optimize", "{in}", "{out}", "--vae", "tiny", "--batch-size", "many"], "whole number or auto"),
+        (["optimize", "{in}", "{out}", "--vae", "tiny", "--iterations", "0"], "at least 1"),
+        (["optimize", "{in}", "{out}", "--vae", "tiny", "--device", "cuda:77"], "use auto or cpu"),
+        (["optimize", "{in}", "{out}", "--vae", "tiny", "--config", "absent.toml"], "cannot read the configuration"),
+        (["optimize", "{in}", "{out}", "--vae", "tiny", "--format", "zip"], "unknown format 'zip'"),
+        (["optimize", "absent", "{out}", "--vae", "tiny"], "no such image"),
+        (["optimize", "{in}", "{out}", "--vae", "tiny", "--preset", "slow"], "expected one of fast, balanced"),
+        (
+            ["optimize", "{in}", "{out}", "--vae", "tiny", "--target-psnr", "0"],
+            "target_psnr: expected a number above 0",
+        ),
+        (["demo", "{out}", "--iterations", "0"], "at least 1"),
+        (["demo", "{out}", "--preset", "slow"], "expected one of fast, balanced"),
+        (["info", "absent"], "holds no run"),
+        (["export", "absent", "--to", "pt"], "holds no run"),
+        (["export", "absent", "--to", "zip"], "unknown format 'zip'"),
+        (["export-onnx", "--vae", "tiny", "a.bin"], "ends in .onnx"),
+    ],
+)
+def test_usage_errors_are_one_line_and_status_2(photographs, tmp_path, capsys, arguments, words):
+    out = tmp_path / "out"
+    given = [argument.replace("{in}", str(photographs)).replace("{out}", str(out)) for argument in arguments]
+    assert main(given) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert words in streams.err
+    assert streams.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_argparse_errors_are_status_2():
+    assert relatent_process("optimize").returncode == 2
+    assert relatent_process("nothing").returncode == 2
+
+
+def test_the_console_script_is_the_function():
+    from relatent import cli
+
+    assert cli.main is main
+    assert relatent_process("--version").stdout.startswith("relatent ")
+
+
+def test_a_stopped_run_says_once_how_to_go_on(tmp_path):
+    assert stopped_line("stopped", None) == "stopped"
+    assert stopped_line("stopped", tmp_path) == "stopped"
+    (tmp_path / "run.json").write_text("{}")
+    hint = f"`relatent resume {tmp_path}` goes on"
+    assert stopped_line("stopped", tmp_path) == f"stopped; what was finished is kept, and {hint}"
+    assert stopped_line(f"stopped; {hint}", tmp_path) == f"stopped; {hint}"
