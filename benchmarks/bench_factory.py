@@ -95,11 +95,11 @@ def engine_alone(folder: Path, out: Path, count: int, side: int, batch_size: int
     sources = discover(folder, count)
     size = auto_shard_size(len(sources))
     run = ImageRun(autoencoder(), CONFIG, side, batch_size=batch_size, capacity=size)
-    images = [run.reader.read(source) for source in sources]
+    pictures = [run.reader.load(source) for source in sources]
     begin, done, gains = time.perf_counter(), 0, 0.0
-    for start in range(0, len(sources), size):
-        part = slice(start, start + size)
-        for outcomes in run.batches(sources[part], iter(images[part])):
+    for start in range(0, len(pictures), size):
+        part = pictures[start : start + size]
+        for outcomes in run.batches(part, len(part)):
             done += len(outcomes)
             gains += sum(one.metrics["psnr_improvement"] for one in outcomes if isinstance(one, Record))
     seconds = time.perf_counter() - begin

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import torch
 from PIL import Image
+from relatent import load_autoencoder
 from relatent.engine.optimization.loop import Loop
 from relatent.engine.optimization.slots import Slots
 
@@ -73,6 +74,24 @@ def assert_same(found: Slots, expected: Slots, tolerance: float = 1e-4) -> None:
             getattr(found, name).detach(), getattr(expected, name).detach(), rtol=tolerance, atol=tolerance,
             equal_nan=True, msg=lambda text, name=name: f"{name}: {text}",
         )  # fmt: skip
+
+
+class Limited(torch.nn.Module):
+    """A decoder that runs out of memory as CUDA's allocator does, for more than `most` images at once."""
+
+    def __init__(self, vae, most):
+        super().__init__()
+        self.decoder, self.most = vae.decoder, most
+
+    def forward(self, latents):
+        if len(latents) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.decoder(latents)
+
+
+def limited(vae, most):
+    encoder = vae.encoder
+    return load_autoencoder(Limited(vae, most), encoder=encoder, latent_channels=4, downscale_factor=8, name="limited")
 
 
 def bad_files(folder):

@@ -14,7 +14,7 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..errors import UsageError
 from ..inputs.images import BACKGROUND, LoadedImage
 from ..inputs.masks import Masks
-from ..inputs.prefetch import Reader, failure
+from ..inputs.prefetch import LoadedSource, Reader, failure
 from ..inputs.sources import Source
 from ..losses.metrics import from_uint8, to_uint8
 from ..records import Failure, Outcome, Record
@@ -33,7 +33,7 @@ AUTO_BATCH = {"cpu": 1, "mps": 4}  # on CPU one picture fills the processor; on 
 class View:
     """A picture as a target: as it is, or mirrored left-right."""
 
-    position: int  # in the sources
+    position: int  # in the pass
     source: Source
     image: LoadedImage
     mirrored: bool = False
@@ -70,7 +70,9 @@ class ImageRun:
     engine: dict[str, Any] = field(default_factory=dict)  # how it ran: mode, batch size, peak memory
     _loop: Loop | None = None
     _limit: int | None = None  # targets at once
-    _images: Iterator[LoadedImage | Failure] = field(default_factory=lambda: iter(()))  # of the pass
+    _pictures: Iterator[LoadedSource] = field(default_factory=lambda: iter(()))  # of the pass
+    _waiting: int = 0  # pictures of the pass that have not been taken yet
+    _taken: int = 0  # those that have
     _queue: deque[View] = field(default_factory=deque)  # loaded, waiting for a slot
     _flight: dict[int, View] = field(default_factory=dict)  # by slot
     _halves: defaultdict[int, dict[bool, OptimizationResult]] = field(
@@ -84,28 +86,25 @@ class ImageRun:
         cell = self.autoencoder.downscale_factor or 1
         return Reader(self.size, self.fit, self.background, cell, self.masks)
 
-    def batches(
-        self, sources: Iterable[Source], images: Iterator[LoadedImage | Failure] | None = None
-    ) -> Iterator[list[Record | Failure]]:
-        """Records and failures as they come, in the order of `sources`.
+    def batches(self, pictures: Iterable[LoadedSource], count: int) -> Iterator[list[Record | Failure]]:
+        """Records and failures of one pass as they come, in the order of `pictures`.
 
-        images: of the sources, one by one, as `loading.prefetch` gives them; left out, they are read here.
-        A picture that is done leaves its slot to the next one. Raises `UsageError` where a fixed batch size, or even
-        one picture, does not fit in memory.
+        pictures: as `prefetch` gives them. An iterator is advanced by exactly `count`, each when a slot is free for it, so
+        that successive passes may share one. A picture that is done leaves its slot to the next one.
+        Raises `UsageError` where a fixed batch size, or even one picture, does not fit in memory, and `ValueError` where
+        `pictures` ends before `count`.
         """
         self.autoencoder.check_size(self.size)
         if self.autoencoder.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.autoencoder.device)
-        waiting, emitted = deque(enumerate(sources)), 0
-        reader = self.reader
-        self._images = images if images is not None else (reader.read(source) for _, source in list(waiting))
-        self.capacity = self.capacity or len(waiting)
+        self._pictures, self._waiting, self._taken, emitted = iter(pictures), count, 0, 0
+        self.capacity = self.capacity or count
         if self._limit is None:
             self._limit = self.batch_size or self._auto_batch(self.capacity * self._views)
-        while waiting or self._queue or self._flight:
+        while self._waiting or self._queue or self._flight:
             full = False
             try:
-                self._fill(waiting, self._limit)
+                self._fill(self._limit)
                 self._advance()
             except torch.OutOfMemoryError:
                 full = True
@@ -120,19 +119,18 @@ class ImageRun:
         self._describe()
 
     def finished(self) -> list[Record | Failure]:
-        """What an interrupted pass has finished and not yielded, in the order of its sources."""
+        """What an interrupted pass has finished and not yielded, in the order of its pictures."""
         outcomes = [self._outcomes[position] for position in sorted(self._outcomes)]
         self._outcomes.clear()
         return outcomes
 
-    def _fill(self, waiting: deque[tuple[int, Source]], limit: int) -> None:
+    def _fill(self, limit: int) -> None:
         """Encode and start pictures until no slot is free."""
         most = (self.capacity or 1) * self._views
         free = self._loop.free if self._loop is not None else list(range(min(limit, most)))
         begin = time.perf_counter()
-        while waiting and len(self._queue) < len(free):
-            position, source = waiting.popleft()
-            image = next(self._images)
+        while self._waiting and len(self._queue) < len(free):
+            position, source, image = self._next()
             if isinstance(image, Failure):
                 self._outcomes[position] = image
             else:
@@ -162,6 +160,16 @@ class ImageRun:
             warm = warm_start(self.autoencoder, self.config, latents, targets, weights, encoded=latents)
             self._lap("optimize", begin)
             self._loop.load(where, latents, targets, weights, warm)
+
+    def _next(self) -> tuple[int, Source, LoadedImage | Failure]:
+        """The next picture of the pass, behind its position."""
+        loaded = next(self._pictures, None)
+        if loaded is None:
+            count = self._taken + self._waiting
+            raise ValueError(f"expected {count} pictures, found {self._taken}: give as many as `count` says")
+        position = self._taken
+        self._taken, self._waiting = self._taken + 1, self._waiting - 1
+        return position, loaded.source, loaded.image
 
     def _advance(self) -> None:
         """One chunk of iterations; pictures that are done leave their slots."""

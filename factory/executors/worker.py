@@ -120,13 +120,13 @@ class ShardWorker:
         """
         self._begun = time.perf_counter()
         work = _Work(self.folder, numbers)
-        images = prefetch(self.run.reader, work.keys(), work.source, self.workers)
+        pictures = prefetch(self.run.reader, work.keys(), work.source, self.workers)
         with ThreadPoolExecutor(1, "shards") as background:
             last = None
             for number in numbers:
                 shard = ShardWriter(self.folder, number, work.kept[number], background, commit)
                 try:
-                    for outcomes in self.run.batches(work.sources(number), images):
+                    for outcomes in self.run.batches(pictures, work.count(number)):
                         self._timed_write(shard.add, outcomes)
                         on_outcomes(outcomes)
                     if number == 0:  # the report's sample is of the run's first pictures
@@ -181,10 +181,10 @@ class _Work:
         number, index = key
         return self.plan.rows(number)[index].source
 
-    def sources(self, number: int) -> list[Source]:
-        """Of a shard."""
+    def count(self, number: int) -> int:
+        """How many keys a shard has."""
         kept = self.kept[number]
-        return [row.source for row in self.plan.rows(number) if row.source.name not in kept]
+        return sum(row.source.name not in kept for row in self.plan.rows(number))
 
 
 def reload_autoencoder(folder: RunFolder, device: str | None = None) -> Autoencoder:

@@ -6,13 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import bad_files, picture
+from helpers import bad_files, limited, picture
 from PIL import Image
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder, load_optimized_dataset, optimize_directory
 from relatent.engine.errors import DatasetError, UsageError
 from relatent.engine.losses.metrics import from_uint8, psnr
-from relatent.engine.optimization.batcher import AUTO_BATCH, ImageRun
-from relatent.engine.records import Failure, Record
+from relatent.engine.optimization.batcher import AUTO_BATCH
 from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
 
@@ -126,24 +125,6 @@ def test_names_that_meet_or_try_to_escape(tmp_path, small_vae):
     assert after == outside
 
 
-class Limited(torch.nn.Module):
-    """A decoder that runs out of memory as CUDA's allocator does, for more than `most` images at once."""
-
-    def __init__(self, vae, most):
-        super().__init__()
-        self.decoder, self.most = vae.decoder, most
-
-    def forward(self, latents):
-        if len(latents) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.decoder(latents)
-
-
-def limited(vae, most):
-    encoder = vae.encoder
-    return load_autoencoder(Limited(vae, most), encoder=encoder, latent_channels=4, downscale_factor=8, name="limited")
-
-
 def test_auto_batches_halve_until_they_fit(photographs, tmp_path, small_vae, monkeypatch, caplog):
     """Also with a picture that cannot be read among those of the batch that did not fit."""
     monkeypatch.setitem(AUTO_BATCH, "cpu", 4)
@@ -210,18 +191,6 @@ def test_an_interruption_keeps_what_was_finished(photographs, tmp_path, small_va
     assert folder.record["counts"]["done"] == 2
     export_run(folder, "pt")
     assert len(torch.load(tmp_path / "out" / "dataset.pt", weights_only=True)["image_name"]) == 2
-
-
-def test_batches_yield_in_order_with_phases(photographs, small_vae):
-    from relatent.engine.inputs.sources import discover
-
-    image_run = ImageRun(small_vae, QUICK, 32, batch_size=3, keep_images=False)
-    outcomes = list(image_run.batches(discover(photographs)))
-    assert [len(outcome) for outcome in outcomes] == [3, 1]
-    assert all(isinstance(item, Record) and item.images == {} for outcome in outcomes for item in outcome)
-    assert set(image_run.seconds) == {"load", "encode", "compile", "optimize"}
-    assert not any(isinstance(item, Failure) for outcome in outcomes for item in outcome)
-    assert outcomes[0][0].initial_latents.dtype == np.float32
 
 
 MIRRORED = OptimizationConfig(iterations=12, precision="fp32", target_gain=0.3, checkpoint_interval=2)
