@@ -76,22 +76,33 @@ def assert_same(found: Slots, expected: Slots, tolerance: float = 1e-4) -> None:
         )  # fmt: skip
 
 
-class Limited(torch.nn.Module):
-    """A decoder that runs out of memory as CUDA's allocator does, for more than `most` images at once."""
+class Memory:
+    """How many images fit at once. Copies of a decoder share it."""
 
-    def __init__(self, vae, most):
+    def __init__(self, most):
+        self.most = most
+
+    def __deepcopy__(self, _):
+        return self
+
+
+class Limited(torch.nn.Module):
+    """A decoder that runs out of memory as CUDA's allocator does, for more than `memory.most` images at once."""
+
+    def __init__(self, vae, memory):
         super().__init__()
-        self.decoder, self.most = vae.decoder, most
+        self.decoder, self.memory = vae.decoder, memory
 
     def forward(self, latents):
-        if len(latents) > self.most:
+        if len(latents) > self.memory.most:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return self.decoder(latents)
 
 
 def limited(vae, most):
-    encoder = vae.encoder
-    return load_autoencoder(Limited(vae, most), encoder=encoder, latent_channels=4, downscale_factor=8, name="limited")
+    """most: images at once, a number or a `Memory` that changes on the way."""
+    decoder = Limited(vae, most if isinstance(most, Memory) else Memory(most))
+    return load_autoencoder(decoder, encoder=vae.encoder, latent_channels=4, downscale_factor=8, name="limited")
 
 
 def bad_files(folder):

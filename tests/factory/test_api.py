@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import bad_files, limited, picture
+from helpers import Limited, Memory, bad_files, limited, picture
 from PIL import Image
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder, load_optimized_dataset, optimize_directory
-from relatent.engine.errors import DatasetError, UsageError
+from relatent.engine.errors import DatasetError, RunStoppedError, UsageError
 from relatent.engine.losses.metrics import from_uint8, psnr
-from relatent.engine.optimization.batcher import AUTO_BATCH
+from relatent.engine.optimization.batch_size import AUTO_BATCH
 from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
 
@@ -142,6 +142,27 @@ def test_a_fixed_batch_says_the_size_that_fits(photographs, tmp_path, small_vae)
         run(photographs, tmp_path / "out", limited(small_vae, 2), batch_size=4)
     with pytest.raises(UsageError, match="use a smaller --size"):
         run(photographs, tmp_path / "out2", limited(small_vae, 0), batch_size=1)
+
+
+def test_memory_that_runs_out_later_stops_a_run_that_goes_on(photographs, tmp_path, small_vae):
+    memory, calls = Memory(2), []
+
+    def encode(images):
+        calls.append(len(images))
+        if calls.count(2) == 2:  # batches; what is measured of the decoder beforehand encodes single pictures
+            memory.most = 1
+        return small_vae.encode(images)
+
+    vae = load_autoencoder(
+        Limited(small_vae, memory), encoder=encode, latent_channels=4, downscale_factor=8, name="limited"
+    )
+    with pytest.raises(RunStoppedError, match="--batch-size 2 does not fit in memory; --batch-size 1 fits"):
+        run(photographs, tmp_path / "out", vae, batch_size=2, config=ENCODES_ONCE)
+    stopped = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (stopped["status"], stopped["counts"]["done"]) == ("failed", 2)
+    memory.most = 2
+    found = run(photographs, tmp_path / "out", vae, batch_size=2, config=ENCODES_ONCE)
+    assert (found["status"], found["counts"]["done"]) == ("done", 4)
 
 
 def test_pictures_through_two_slots_equal_pictures_alone(photographs, tmp_path, small_vae):
