@@ -14,6 +14,7 @@ from ..inputs.images import BACKGROUND, LoadedImage
 from ..inputs.masks import Masks
 from ..inputs.prefetch import LoadedSource, Reader
 from ..inputs.sources import Source
+from ..inputs.views import PLAIN, View, resolve_views
 from ..losses.metrics import from_uint8
 from ..records import Failure, Record
 from ..runtime.memory import peak_memory
@@ -27,36 +28,37 @@ from .warm_start import warm_start
 
 @dataclass(frozen=True)
 class Target:
-    """A picture as a target: as it is, or mirrored left-right."""
+    """One view of a picture."""
 
     position: int  # in the pass
     source: Source
     image: LoadedImage
-    mirrored: bool = False
+    view: View
 
     def pixels(self) -> torch.Tensor:
         """(1, H, W, 3) uint8."""
-        pixels = torch.from_numpy(self.image.pixels).unsqueeze(0)
-        return pixels.flip(2) if self.mirrored else pixels
+        return self.view.apply(torch.from_numpy(self.image.pixels).unsqueeze(0))
 
     def weight(self) -> torch.Tensor:
         """(1, 1, H, W) fp32, how much each pixel counts."""
-        weight = self.image.weight()
-        return weight.flip(-1) if self.mirrored else weight
+        return self.view.apply_to_planes(self.image.weight())
 
 
 @dataclass
 class Batcher:
-    """Passes over pictures, with one engine: slots, batch size and compiled code are kept between them."""
+    """Passes over pictures, with one engine: slots, batch size and compiled code are kept between them.
+
+    Raises `UsageError` for views that do not exist.
+    """
 
     autoencoder: Autoencoder
     config: OptimizationConfig
     size: int  # pixels, a multiple of the latent cell
     fit: str = "crop"
     background: str = BACKGROUND
-    batch_size: int | None = None  # targets at once, with `flip` two a picture; None: auto
+    batch_size: int | None = None  # targets at once, one for each view of a picture; None: auto
     keep_images: bool = True  # hand on the pictures too, uint8: before, encoder's and optimised reconstruction
-    flip: bool = False  # optimise each picture mirrored too, as a target of its own; both go into one record
+    views: tuple[str, ...] = (PLAIN,)  # of each picture, by name, each a target of its own; all go into one record
     masks: Masks | None = None  # which pixels of each picture count; None: all
     capacity: int | None = None  # pictures of the largest pass; None: those of the first
     on_progress: Callable[[float], None] | None = None  # called with how many images' worth is in work
@@ -71,11 +73,14 @@ class Batcher:
     _taken: int = 0  # those that have
     _queue: deque[Target] = field(default_factory=deque)  # loaded, waiting for a slot
     _flight: dict[int, Target] = field(default_factory=dict)  # by slot
-    _results: defaultdict[int, dict[bool, OptimizationResult]] = field(
+    _results: defaultdict[int, dict[str, OptimizationResult]] = field(
         default_factory=lambda: defaultdict(dict)
-    )  # by position: the finished targets of a picture, by `mirrored`, until both are there
+    )  # by position: the finished targets of a picture, by view, until all are there
     _outcomes: dict[int, Record | Failure] = field(default_factory=dict)  # by position, until those before are there
     _any_finished: bool = False  # whether there has been a record, in any pass
+
+    def __post_init__(self) -> None:
+        self._views = resolve_views(self.views)
 
     @property
     def reader(self) -> Reader:
@@ -97,7 +102,7 @@ class Batcher:
         self._pictures, self._waiting, self._taken, emitted = iter(pictures), count, 0, 0
         self.capacity = self.capacity or count
         if self._limit is None:
-            self._limit = self._probe.first(self.capacity * self._views)
+            self._limit = self._probe.first(self.capacity * len(self._views))
         while self._waiting or self._queue or self._flight:
             full = False
             try:
@@ -125,14 +130,9 @@ class Batcher:
     def _probe(self) -> BatchSizeProbe:
         return BatchSizeProbe(self.autoencoder, self.config, self.size, self.batch_size, self.masks is not None)
 
-    @property
-    def _views(self) -> int:
-        """The number of targets of each picture."""
-        return 1 + self.flip
-
     def _fill(self, limit: int) -> None:
         """Encode and start pictures until no slot is free."""
-        most = (self.capacity or 1) * self._views
+        most = (self.capacity or 1) * len(self._views)
         free = self._loop.free if self._loop is not None else list(range(min(limit, most)))
         begin = time.perf_counter()
         while self._waiting and len(self._queue) < len(free):
@@ -155,7 +155,7 @@ class Batcher:
         if isinstance(image, Failure):
             self._outcomes[position] = image
         else:
-            self._queue += [Target(position, source, image, bool(i)) for i in range(self._views)]
+            self._queue += [Target(position, source, image, view) for view in self._views]
 
     def _start(self, where: list[int], started: list[Target], slots: int) -> None:
         """Encode these targets and start them in the slots `where`. slots: how many a new loop has."""
@@ -188,7 +188,7 @@ class Batcher:
         if self.on_progress is not None:
             begun = sum(self._loop.steps(sorted(self._flight))) / self.config.iterations
             begun += sum(map(len, self._results.values()))
-            self.on_progress(begun / self._views + len(self._outcomes))
+            self.on_progress(begun / len(self._views) + len(self._outcomes))
         if done:
             results = finish(self.autoencoder, self._loop, done, torch.device("cpu"))
             for slot, result in zip(done, results, strict=True):
@@ -198,8 +198,8 @@ class Batcher:
     def _collect(self, target: Target, result: OptimizationResult) -> None:
         """The result of one target; the last of a picture makes its outcome."""
         results = self._results[target.position]
-        results[target.mirrored] = result
-        if len(results) == self._views:
+        results[target.view.name] = result
+        if len(results) == len(self._views):
             del self._results[target.position]
             outcome = to_record(target.source, target.image, results, self.keep_images)
             self._outcomes[target.position] = outcome
@@ -208,8 +208,9 @@ class Batcher:
     def _give_up(self) -> int:
         """Put the targets in flight back, in their order, and free the loop; returns its number of slots."""
         count = len(self._flight) if self._loop is None else len(self._loop.slots.active)
-        targets = sorted(self._flight.values(), key=lambda target: (target.position, target.mirrored), reverse=True)
-        self._queue.extendleft(targets)
+        order = {view.name: rank for rank, view in enumerate(self._views)}
+        targets = sorted(self._flight.values(), key=lambda target: (target.position, order[target.view.name]))
+        self._queue.extendleft(reversed(targets))
         self._flight.clear()
         self._loop = None
         self.autoencoder.loops.clear()

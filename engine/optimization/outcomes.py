@@ -6,33 +6,34 @@ import torch
 from ..inputs.images import LoadedImage
 from ..inputs.prefetch import failure
 from ..inputs.sources import Source
+from ..inputs.views import PLAIN, VIEWS
 from ..losses.metrics import to_uint8
 from ..records import Failure, Outcome, Record
 from .optimizer import OptimizationResult
 
 
 def to_record(
-    source: Source, image: LoadedImage, results: dict[bool, OptimizationResult], keep_images: bool
+    source: Source, image: LoadedImage, results: dict[str, OptimizationResult], keep_images: bool
 ) -> Record | Failure:
     """The record of a picture, or its failure where a result is not finite.
 
-    results: of the picture, False, and of its mirror image, True, where that was optimised too. keep_images: hand on the
-    pictures too, uint8 (H, W, 3): the original, the encoder's reconstruction and the optimised one.
+    results: by the views' names, the plain one among them. keep_images: hand on the plain view's pictures too, uint8
+    (H, W, 3): the original, the encoder's reconstruction and the optimised one.
     """
-    for mirrored, result in sorted(results.items()):
-        if not torch.isfinite(result.optimized_latents).all() or not np.isfinite([*result.metrics.values()]).all():
+    for name, view in VIEWS.items():
+        if name in results and not _is_finite(results[name]):
             reason = "NaN or infinity from the start: the encoder's latent does not decode"
-            return failure(source, "optimize", f"mirrored: {reason}" if mirrored else reason)
+            return failure(source, "optimize", reason if name == PLAIN else f"{view.label}: {reason}")
     return Record(
-        **vars(to_outcome(results[False])),
+        **vars(to_outcome(results[PLAIN])),
         name=source.name,
         split=source.split,
         source_path=source.relative,
         source_sha256=source.sha256 or "",
         original_size=image.original_size,
         conversions=image.conversions,
-        images=_images(image, results[False]) if keep_images else {},
-        flipped=to_outcome(results[True]) if True in results else None,
+        images=_images(image, results[PLAIN]) if keep_images else {},
+        views={name: to_outcome(result) for name, result in results.items() if name != PLAIN},
         target=image.pixels,
     )
 
@@ -47,6 +48,10 @@ def to_outcome(result: OptimizationResult) -> Outcome:
         stop_reason=result.stop_reason,
         metrics=result.metrics,
     )
+
+
+def _is_finite(result: OptimizationResult) -> bool:
+    return bool(torch.isfinite(result.optimized_latents).all()) and bool(np.isfinite([*result.metrics.values()]).all())
 
 
 def _images(image: LoadedImage, result: OptimizationResult) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from ...engine.autoencoders.loading import load_autoencoder
 from ...engine.errors import UsageError
 from ...engine.inputs.prefetch import auto_workers, prefetch
 from ...engine.inputs.sources import Source
+from ...engine.inputs.views import run_views
 from ...engine.optimization.batcher import Batcher
 from ...engine.optimization.config import OptimizationConfig
 from ...engine.records import Failure, Record
@@ -90,7 +91,7 @@ class ShardWorker:
             settings["background"],
             None if record["batch_size"] == "auto" else record["batch_size"],
             settings["keep_images"],
-            settings["flip"],
+            run_views(settings["flip"]),
             folder.masks,
             capacity=min(folder.plan.shard_size, folder.plan.total),
         )

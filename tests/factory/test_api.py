@@ -230,27 +230,30 @@ def test_both_views_of_a_picture_stay_together(photographs, tmp_path, small_vae,
     assert found["settings"]["flip"] is True
     records = all_records(tmp_path / "out")
     assert [record.name for record in records] == ["first", "second", "third", "loose"]
-    assert len({len(record.losses) for record in records} | {len(record.flipped.losses) for record in records}) > 1
+    assert (
+        len({len(record.losses) for record in records} | {len(record.views["flipped"].losses) for record in records})
+        > 1
+    )
     for record in records:
         target = from_uint8(torch.from_numpy(record.images["original"])).permute(2, 0, 1).unsqueeze(0)
         mirrored = target.flip(-1)
-        latents = torch.from_numpy(record.flipped.initial_latents).unsqueeze(0)
+        latents = torch.from_numpy(record.views["flipped"].initial_latents).unsqueeze(0)
         torch.testing.assert_close(latents, small_vae.encode(mirrored), rtol=1e-4, atol=1e-5)
         alone = LatentOptimizer(MIRRORED).optimize(small_vae, latents, mirrored)
-        assert record.flipped.losses == pytest.approx(alone.losses, rel=1e-3)
-        assert record.flipped.stop_reason == alone.stop_reason
-        assert record.flipped.convergence_iteration == alone.convergence_iteration
-        assert record.flipped.metrics == pytest.approx(alone.metrics, abs=1e-2)
+        assert record.views["flipped"].losses == pytest.approx(alone.losses, rel=1e-3)
+        assert record.views["flipped"].stop_reason == alone.stop_reason
+        assert record.views["flipped"].convergence_iteration == alone.convergence_iteration
+        assert record.views["flipped"].metrics == pytest.approx(alone.metrics, abs=1e-2)
         ends = {
             name: psnr(small_vae.decode(torch.from_numpy(latent.copy()).unsqueeze(0)), mirrored).item()
             for name, latent in (
-                ("own", record.flipped.optimized_latents), ("mirrored latent", record.optimized_latents[..., ::-1]),
+                ("own", record.views["flipped"].optimized_latents), ("mirrored latent", record.optimized_latents[..., ::-1]),
             )
         }  # fmt: skip
-        assert ends["own"] == pytest.approx(record.flipped.metrics["final_psnr"], abs=1e-3)
-        assert record.flipped.metrics["psnr_improvement"] >= 0
+        assert ends["own"] == pytest.approx(record.views["flipped"].metrics["final_psnr"], abs=1e-3)
+        assert record.views["flipped"].metrics["psnr_improvement"] >= 0
         assert ends["own"] > ends["mirrored latent"]
-    gains = [record.flipped.metrics["psnr_improvement"] for record in records]
+    gains = [record.views["flipped"].metrics["psnr_improvement"] for record in records]
     assert found["statistics_flipped"]["psnr_improvement"]["mean"] == pytest.approx(np.mean(gains), abs=1e-5)
 
 
@@ -261,7 +264,9 @@ def test_both_views_survive_batches_that_do_not_fit(photographs, tmp_path, small
     assert found["engine"]["batch_size"] == 2
     for one, two in zip(all_records(tmp_path / "plain"), all_records(tmp_path / "out"), strict=True):
         assert one.name == two.name
-        np.testing.assert_allclose(two.flipped.initial_latents, one.flipped.initial_latents, atol=1e-4)
+        np.testing.assert_allclose(
+            two.views["flipped"].initial_latents, one.views["flipped"].initial_latents, atol=1e-4
+        )
     assert found["counts"] == plain["counts"]
 
 
@@ -306,7 +311,7 @@ def test_an_interruption_keeps_whole_pairs(photographs, tmp_path, small_vae):
     assert folder.record["counts"]["done"] == 1
     assert folder.record["statistics_flipped"]
     (record,) = all_records(tmp_path / "out")
-    assert record.flipped.optimized_latents.shape == record.optimized_latents.shape
+    assert record.views["flipped"].optimized_latents.shape == record.optimized_latents.shape
     for name in ("hdf5", "pt", "png"):
         export_run(folder, name)
     assert len(load_optimized_dataset(tmp_path / "out" / "dataset.h5")) == 1
