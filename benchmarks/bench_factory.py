@@ -28,7 +28,7 @@ from torch import nn
 
 from ..engine.autoencoders.loading import load_autoencoder
 from ..engine.inputs.sources import discover
-from ..engine.optimization.batcher import ImageRun
+from ..engine.optimization.batcher import Batcher
 from ..engine.optimization.config import OptimizationConfig
 from ..engine.records import Record
 from ..engine.runtime.device import usable_processors
@@ -95,12 +95,12 @@ def engine_alone(folder: Path, out: Path, count: int, side: int, batch_size: int
     """Measure the engine on the same images, which are decoded before the clock starts."""
     sources = discover(folder, count)
     size = auto_shard_size(len(sources))
-    run = ImageRun(autoencoder(), CONFIG, side, batch_size=batch_size, capacity=size)
-    images = [run.reader.read(source) for source in sources]
+    batcher = Batcher(autoencoder(), CONFIG, side, batch_size=batch_size, capacity=size)
+    pictures = [batcher.reader.load(source) for source in sources]
     begin, done, gains = time.perf_counter(), 0, 0.0
-    for start in range(0, len(sources), size):
-        part = slice(start, start + size)
-        for outcomes in run.batches(sources[part], iter(images[part])):
+    for start in range(0, len(pictures), size):
+        part = pictures[start : start + size]
+        for outcomes in batcher.batches(part, len(part)):
             done += len(outcomes)
             gains += sum(one.metrics["psnr_improvement"] for one in outcomes if isinstance(one, Record))
     seconds = time.perf_counter() - begin

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .inputs.views import PLAIN, VIEWS, View
+
 METRICS = (
     "initial_psnr",
     "final_psnr",
@@ -36,7 +38,7 @@ class Outcome:
 
 @dataclass
 class Record(Outcome):
-    """A finished picture; images are uint8 (H, W, 3)."""
+    """A finished picture: its own fields are the outcome of the plain view; images are uint8 (H, W, 3)."""
 
     name: str
     split: str
@@ -45,19 +47,29 @@ class Record(Outcome):
     source_sha256: str = ""  # of the file the picture was read from, "" where it is not known
     conversions: tuple[str, ...] = ()
     images: dict[str, np.ndarray] = field(default_factory=dict)  # by IMAGES, empty where they are not kept
-    flipped: Outcome | None = None  # of the picture mirrored left-right, where the run had that
+    views: dict[str, Outcome] = field(default_factory=dict)  # of the run's other views, by their names in `VIEWS`
     target: np.ndarray | None = None  # uint8 (H, W, 3), what the latents were optimised for; not read back from files
 
     @property
     def nbytes(self) -> int:
-        """Of its arrays."""
+        """The number of bytes of the plain view's latents and of the images."""
         arrays = [self.initial_latents, self.optimized_latents, *self.images.values()]
         return sum(array.nbytes for array in arrays)
 
+    def all_views(self) -> list[tuple[View, Outcome]]:
+        """Each view and its outcome: the plain one first, the others in the order of `VIEWS`."""
+        others = [(view, self.views[name]) for name, view in VIEWS.items() if name in self.views]
+        return [(VIEWS[PLAIN], self), *others]
 
-def flipped_outcomes(records: Iterable[Record]) -> list[Outcome]:
-    """Of the mirrored pictures; empty where the run had none."""
-    return [record.flipped for record in records if record.flipped is not None]
+
+def outcomes_by_view(records: Iterable[Record]) -> list[tuple[View, list[Outcome]]]:
+    """Each view and its outcomes, one of each record in their order, the plain view first. All records of a run have the
+    same views. Empty for no records."""
+    found: dict[str, list[Outcome]] = {}
+    for record in records:
+        for view, outcome in record.all_views():
+            found.setdefault(view.name, []).append(outcome)
+    return [(VIEWS[name], outcomes) for name, outcomes in found.items()]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Datasets back into training: `.h5` and `.pt` behind one torch Dataset."""
 
 import json
-from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..engine.errors import DatasetError
 from ..engine.losses.metrics import from_uint8
-from .base.exporter import FLIPPED, SCHEMA
+from .base.exporter import SCHEMA
+from .base.stored_views import stored_views
 from .hdf5.exporter import OpenColumns, open_file
 from .hdf5.shard_reader import ShardReader
 
@@ -66,7 +66,7 @@ class _HDF5Dataset(OptimizedLatentDataset):
                 self._shards = ShardReader(path, file)
                 self._shards.check()
             self._stored = "images/original" in file
-            self._suffixes = _suffixes(file)
+            self._suffixes = [view.suffix for view in stored_views(file)]
             self._count = len(file["image_name"])
             self._names = list(file["image_name"].asstr()[:])
             self._metadata = {
@@ -153,7 +153,7 @@ class _PTDataset(OptimizedLatentDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         content = self._content
         sample: dict[str, Any] = {"image_name": content["image_name"][index]}
-        for suffix in _suffixes(content):
+        for suffix in (view.suffix for view in stored_views(content)):
             for name in (f"initial_latents{suffix}", f"optimized_latents{suffix}"):
                 sample[name] = content[name][index]
             metrics = content[f"metrics{suffix}"].items()
@@ -161,8 +161,3 @@ class _PTDataset(OptimizedLatentDataset):
         if "original_images" in content:
             sample["original_image"] = from_uint8(content["original_images"][index]).permute(2, 0, 1)
         return sample
-
-
-def _suffixes(columns: Container[str]) -> list[str]:
-    """Of the outcomes that are stored: the picture's and, where it is there, the mirrored one's."""
-    return ["", FLIPPED] if f"optimized_latents{FLIPPED}" in columns else [""]

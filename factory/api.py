@@ -12,6 +12,7 @@ from ..engine.errors import UsageError
 from ..engine.inputs.images import BACKGROUND, check_fit
 from ..engine.inputs.masks import Masks
 from ..engine.inputs.sources import discover
+from ..engine.inputs.views import run_views
 from ..engine.losses.registry import check_loss
 from ..engine.optimization.config import OptimizationConfig
 from ..engine.optimization.presets import resolve_config
@@ -92,7 +93,7 @@ def optimize_directory(
         from ..exporters.formats.pt import check_memory
 
         latents = (autoencoder.latent_channels or 4) * (size // (autoencoder.downscale_factor or 1)) ** 2
-        check_memory(len(sources) * (8 * latents * (1 + flip) + 3 * size**2 * keep_images))
+        check_memory(len(sources) * (8 * latents * len(run_views(flip)) + 3 * size**2 * keep_images))
     settings = {
         "input": str(source),
         "vae": named if named is None or not Path(named).is_dir() else str(Path(named).resolve()),

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..engine.errors import UsageError
+from ..engine.inputs.views import PLAIN, VIEWS
 from ..engine.records import Record
 from ..exporters.files.atomic import atomic_path
 from ..exporters.hdf5.exporter import open_file, read_rows
@@ -43,6 +44,7 @@ def write_report(out: str | Path) -> Path:
     page = environment.get_template("report.html.j2").render(
         run=folder.record | summarise(folder),
         statistics=statistic_rows,
+        views=[view for view in VIEWS.values() if view.name != PLAIN],
         gallery=[(title, [_card(rows.record(i)) for i in picks]) for title, picks in _groups(order)],
         amplify=AMPLIFY,
         psnr=_embed(psnr_figure, columns["initial"], columns["final"]),

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import torch
 from PIL import Image
+from relatent import load_autoencoder
 from relatent.engine.loop_decoder import LoopDecoder
 from relatent.engine.optimization.loop import Loop
 from relatent.engine.optimization.slots import Slots
@@ -75,6 +76,35 @@ def assert_same(found: Slots, expected: Slots, tolerance: float = 1e-4) -> None:
             getattr(found, name).detach(), getattr(expected, name).detach(), rtol=tolerance, atol=tolerance,
             equal_nan=True, msg=lambda text, name=name: f"{name}: {text}",
         )  # fmt: skip
+
+
+class Memory:
+    """How many images fit at once. Copies of a decoder share it."""
+
+    def __init__(self, most):
+        self.most = most
+
+    def __deepcopy__(self, _):
+        return self
+
+
+class Limited(torch.nn.Module):
+    """A decoder that runs out of memory as CUDA's allocator does, for more than `memory.most` images at once."""
+
+    def __init__(self, vae, memory):
+        super().__init__()
+        self.decoder, self.memory = vae.decoder, memory
+
+    def forward(self, latents):
+        if len(latents) > self.memory.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.decoder(latents)
+
+
+def limited(vae, most):
+    """most: images at once, a number or a `Memory` that changes on the way."""
+    decoder = Limited(vae, most if isinstance(most, Memory) else Memory(most))
+    return load_autoencoder(decoder, encoder=vae.encoder, latent_channels=4, downscale_factor=8, name="limited")
 
 
 def bad_files(folder):

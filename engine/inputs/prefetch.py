@@ -34,6 +34,10 @@ class Reader:
     cell: int = 1  # pixels of one latent cell
     masks: Masks | None = None
 
+    def load(self, source: Source) -> "LoadedSource":
+        """The source together with its picture, or with why there is none. Raises nothing, see `read`."""
+        return LoadedSource(source, self.read(source))
+
     def read(self, source: Source) -> LoadedImage | Failure:
         """The picture, or why there is none. Raises nothing: whatever a file does, it fails alone."""
         try:
@@ -45,21 +49,29 @@ class Reader:
             return failure(source, "load", f"{type(error).__name__}: {error}")
 
 
+@dataclass(frozen=True)
+class LoadedSource:
+    """A picture of the plan and what reading its file gave: they travel together, so that neither meets another's."""
+
+    source: Source
+    image: LoadedImage | Failure
+
+
 def failure(source: Source, stage: str, reason: str) -> Failure:
-    """Of that picture, in that stage."""
+    """That picture could not be done: in which stage, and why."""
     return Failure(source.name, source.split, source.relative, stage, reason)
 
 
 def prefetch(
     reader: Reader, keys: Iterable[Any], source: Callable[[Any], Source], workers: int
-) -> Iterator[LoadedImage | Failure]:
-    """The pictures `source(key)` of `keys`, in their order. workers: processes; 0 reads in this one, as asked for.
+) -> Iterator[LoadedSource]:
+    """Each `source(key)` of `keys` with its picture, in their order. workers: processes; 0 reads in this one, as asked for.
 
     Raises `RunStoppedError` where a worker was killed.
     """
     if workers == 0:
         for key in keys:
-            yield reader.read(source(key))
+            yield reader.load(source(key))
         return
     loader: DataLoader[Any] = DataLoader(
         _Pictures(reader, source),
@@ -91,12 +103,12 @@ def auto_workers(device_type: str, processes: int = 1) -> int:
     return max(1, min(MOST_WORKERS, usable_processors() // processes - 1))
 
 
-class _Pictures(Dataset[list[LoadedImage | Failure]]):
+class _Pictures(Dataset[list[LoadedSource]]):
     def __init__(self, reader: Reader, source: Callable[[Any], Source]):
         self.reader, self.source = reader, source
 
-    def __getitem__(self, keys: list[Any]) -> list[LoadedImage | Failure]:
-        return [self.reader.read(self.source(key)) for key in keys]
+    def __getitem__(self, keys: list[Any]) -> list[LoadedSource]:
+        return [self.reader.load(self.source(key)) for key in keys]
 
 
 def _chunks(keys: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -13,7 +13,6 @@ from ..files.atomic import discard, publish, temporary_name
 from .registry import FORMATS
 
 SCHEMA = "relatent/1"
-FLIPPED = "_flipped"  # behind the names of what belongs to the mirrored pictures, where a run optimised them too
 RUN_FILES = ("run.json", "run.lock", "plan.jsonl", "ledger.jsonl", "shards", "report.html")  # under OUT: the run's own
 SETTINGS = ("size", "fit", "background", "flip", "limit", "seed", "preset")  # of a run's, without its paths
 

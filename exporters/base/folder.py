@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TextIO
 import numpy as np
 
 from ...engine.errors import UsageError
+from ...engine.inputs.views import FLIPPED, PLAIN, VIEWS
 from ...engine.records import Outcome, Record
 from ..files.atomic import file_sha256
 from ..files.checksums import SUMS
@@ -39,7 +40,7 @@ class FolderExporter(Exporter):
     def open(self) -> None:
         self.temporary.mkdir(parents=True)
         self.counts: Counter[str] = Counter()  # pictures by split
-        self.flipped = 0
+        self.views: Counter[str] = Counter()  # outcomes by view
         self.labels = {name: index for index, name in enumerate(self.header.classes)}
         self.labelled = False  # whether a label was asked for, so that their classes must be known
         self.notes: list[str] = []  # what went otherwise than asked, for README.md and relatent.json
@@ -50,7 +51,7 @@ class FolderExporter(Exporter):
             self._check(record)
             self.add(record)
             self.counts[record.split] += 1
-            self.flipped += record.flipped is not None
+            self.views.update(view.name for view, _ in record.all_views())
 
     @abstractmethod
     def add(self, record: Record) -> None:
@@ -103,13 +104,13 @@ class FolderExporter(Exporter):
         return self.labels[class_of(record)] if self.labels else -1
 
     def mirrored(self, record: Record) -> Outcome:
-        """Of the mirrored picture. Raises `UsageError` where the run had no --flip."""
-        if record.flipped is None:
+        """The outcome of the mirrored picture. Raises `UsageError` where the run had no --flip."""
+        if FLIPPED not in record.views:
             raise UsageError(
                 f"{self.name} reads a mirrored latent beside each latent, and a flipped array is none: "
                 "optimise the pictures again with --flip"
             )
-        return record.flipped
+        return record.views[FLIPPED]
 
     def stored(self, latents: np.ndarray) -> np.ndarray:
         """(C, h, w) fp32, scaled as the format says."""
@@ -134,7 +135,11 @@ class FolderExporter(Exporter):
             "shift_subtracted": self.latents_scaled and self.shift_subtracted,
             "scaling_factor": header.vae["scaling_factor"],
             "shift_factor": header.vae["shift_factor"],
-            "counts": {"total": self.counts.total(), "flipped": self.flipped, "splits": dict(self.counts)},
+            "counts": {
+                "total": self.counts.total(),
+                **{name: self.views[name] for name in VIEWS if name != PLAIN},
+                "splits": dict(self.counts),
+            },
             "notes": self.notes,
         }
 
@@ -166,7 +171,7 @@ class FolderExporter(Exporter):
                 "set the trainer's, or it trains at another scale"
             )
         text = f"# {self.counts.total()} optimised latents of `{self.header.vae['name']}`, as {self.name}\n\n"
-        text += f"ShardResult by relatent on {self.header.created}. {self.scaling()}\n"
+        text += f"Made by relatent on {self.header.created}. {self.scaling()}\n"
         if about := self.about().strip():
             text += f"\n{about}\n"
         if self.notes:

@@ -15,7 +15,7 @@ def sample_metadata(record: Record) -> dict[str, Any]:
         "conversions": list(record.conversions),
         **outcome_metadata(record),
     }
-    return found | ({"flipped": outcome_metadata(record.flipped)} if record.flipped is not None else {})
+    return found | {view.name: outcome_metadata(outcome) for view, outcome in record.all_views()[1:]}
 
 
 def outcome_metadata(outcome: Outcome) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class HuggingFaceExporter(ShardedExporter):
 
     def encode(self, record: Record) -> tuple[Record, int]:
         pictures = sum(picture.nbytes for picture in record.images.values())
-        return record, 2 * record.optimized_latents.nbytes * (1 + (record.flipped is not None)) + pictures
+        return record, 2 * record.optimized_latents.nbytes * len(record.all_views()) + pictures
 
     def write_shard(self, split: str, number: int, samples: list[Any]) -> None:
         name = f"data/{self._split(split)}-{number:05d}.h5"

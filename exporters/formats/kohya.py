@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ...engine.inputs.views import FLIPPED
 from ...engine.records import Record
 from ..base.sidecar import SidecarExporter
 
@@ -36,14 +37,14 @@ class KohyaExporter(SidecarExporter):
             "original_size": np.array([width, height]),
             "crop_ltrb": np.array(crop_ltrb(size, width, height)),
         }
-        if record.flipped is not None:
-            arrays["latents_flipped"] = self.stored(record.flipped.optimized_latents)
+        if mirrored := record.views.get(FLIPPED):
+            arrays["latents_flipped"] = self.stored(mirrored.optimized_latents)
         with self.new_file(self.file_of(record)) as path, path.open("wb") as file:
             np.savez(file, **arrays)
 
     def about(self) -> str:
         size = self.header.settings.get("size", "SIZE")
-        flip = "`flip_aug` works: the mirrored pictures have latents of their own." if self.flipped else (
+        flip = "`flip_aug` works: the mirrored pictures have latents of their own." if self.views[FLIPPED] else (
             "Leave `flip_aug` off: the run had no --flip, so there is no `latents_flipped`, and the trainer would encode again."
         )  # fmt: skip
         return ABOUT.format(size=size, suffix=self.suffix, flip=flip)

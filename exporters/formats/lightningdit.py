@@ -17,7 +17,6 @@ class LightningDiTExporter(SafetensorsExporter):
     name = "lightningdit"
     needs_flip = True
     per_split = True
-    flipped_key = "latents_flip"
 
     def open(self) -> None:
         super().open()
@@ -31,6 +30,9 @@ class LightningDiTExporter(SafetensorsExporter):
         known = self.moments.get(record.split)
         self.moments[record.split] = known.merge(found) if known else found
         return super().encode(record)
+
+    def latents(self, record: Record) -> dict[str, np.ndarray]:
+        return {"latents": record.optimized_latents, "latents_flip": self.mirrored(record).optimized_latents}
 
     def file_name(self, split: str, number: int) -> str:
         return f"{self.folders[split]}/latents_rank00_shard{number:03d}.safetensors"

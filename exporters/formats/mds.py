@@ -46,12 +46,11 @@ class MDSExporter(ShardedExporter):
         return sample, len(sample) + 4
 
     def _columns(self, record: Record) -> dict[str, tuple[str, Any]]:
-        latents = record.optimized_latents
-        size = self.header.settings.get("size") or latents.shape[-1] * (self.header.vae["downscale_factor"] or 1)
+        shape = record.optimized_latents.shape
+        size = self.header.settings.get("size") or shape[-1] * (self.header.vae["downscale_factor"] or 1)
         height, width = record.original_size
         columns: dict[str, tuple[str, Any]] = {
-            f"latents_{size}": ("bytes", self._fp16(latents)),
-            "latents_shape": ("json", list(latents.shape)),
+            "latents_shape": ("json", list(shape)),
             "scaling_factor": ("float64", self.header.vae["scaling_factor"]),
             "caption": ("str", ""),
             "label": ("int64", self.label(record)),
@@ -64,8 +63,8 @@ class MDSExporter(ShardedExporter):
             "original_height": ("int32", height),
             "facts": ("json", sample_metadata(record)),
         }
-        if record.flipped is not None:
-            columns[f"latents_{size}_flipped"] = ("bytes", self._fp16(record.flipped.optimized_latents))
+        for view, outcome in record.all_views():
+            columns[f"latents_{size}{view.suffix}"] = ("bytes", self._fp16(outcome.optimized_latents))
         if record.images:
             columns["jpg"] = ("bytes", png_bytes(record.images["original"]))
         return columns

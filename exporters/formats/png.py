@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...engine.records import Outcome, Record, flipped_outcomes
+from ...engine.inputs.views import VIEWS
+from ...engine.records import Outcome, Record
 from ..base.folder import FolderExporter
 from ..base.sample_metadata import outcome_metadata
 from ..summaries.figures import comparison, difference, loss_curves, overview
@@ -25,7 +26,7 @@ class PNGExporter(FolderExporter):
     def open(self) -> None:
         super().open()
         self.metrics: list[dict[str, float]] = []
-        self.mirrors: list[dict[str, float]] = []
+        self.view_metrics: dict[str, list[dict[str, float]]] = {}  # of the views beside the plain one
         self.names: list[str] = []
         self.shown: list[Record] = []
         self.curves: list[tuple[str, list[float]]] = []
@@ -33,7 +34,8 @@ class PNGExporter(FolderExporter):
     def add(self, record: Record) -> None:
         self._write_one(record)
         self.metrics.append(record.metrics)
-        self.mirrors += [outcome.metrics for outcome in flipped_outcomes([record])]
+        for view, outcome in record.all_views()[1:]:
+            self.view_metrics.setdefault(view.name, []).append(outcome.metrics)
         self.names.append(f"{record.split}/{record.name}")
         if len(self.curves) < CURVES:
             self.curves.append((record.name, record.losses))
@@ -54,8 +56,7 @@ class PNGExporter(FolderExporter):
             "original_size": list(record.original_size),
             "conversions": list(record.conversions),
         }
-        if record.flipped is not None:
-            facts["flipped"] = _facts(record.flipped)
+        facts |= {view.name: _facts(outcome) for view, outcome in record.all_views()[1:]}
         self.write_json(f"{folder}/metrics.json", facts)
 
     def finish(self) -> None:
@@ -78,9 +79,9 @@ class PNGExporter(FolderExporter):
         text = README.format(
             count=len(self.names), vae=self.header.vae["name"], created=self.header.created, rows=rows, worst=worst
         )
-        if self.mirrors:
-            gain = metric_statistics(self.mirrors)["psnr_improvement"]["mean"]
-            text += README_FLIPPED.format(gain=gain)
+        for name, metrics in self.view_metrics.items():
+            gain = metric_statistics(metrics)["psnr_improvement"]["mean"]
+            text += README_VIEW.format(view=VIEWS[name], gain=gain)
         return text + (self._latents() if latent_rows(self.header.latents) else "")
 
     def _latents(self) -> str:
@@ -96,7 +97,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
 
 README = """# {count} pictures, latents optimised for the decoder of `{vae}`
 
-ShardResult by relatent on {created}.
+Made by relatent on {created}.
 
 ![original, encoder's reconstruction, optimised reconstruction, error before and after](overview.png)
 
@@ -111,9 +112,9 @@ PSNR in dB, SSIM and the reduction of the loss as fractions. The smallest gain i
 - `metrics.json` for each picture, `statistics.json` for all, `loss_curves.png`: the loss over the iterations
 """
 
-README_FLIPPED = """
-Each picture was also optimised mirrored left-right, as a target of its own, with a mean gain of {gain:.3f} dB: those
-metrics are under `flipped` in `metrics.json`, the latents in the other formats. The pictures here are unmirrored.
+README_VIEW = """
+Each picture was also optimised {view.phrase}, as a target of its own, with a mean gain of {gain:.3f} dB: those
+metrics are under `{view.name}` in `metrics.json`, the latents in the other formats. The pictures here are un{view.label}.
 """
 
 LATENTS = """

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ...engine.errors import UsageError
-from ...engine.records import METRICS, Outcome, Record, flipped_outcomes
+from ...engine.records import METRICS, Outcome, Record, outcomes_by_view
 from ...engine.runtime.memory import available_memory
-from ..base.exporter import FLIPPED, SCHEMA, Exporter
+from ..base.exporter import SCHEMA, Exporter
 from ..hdf5.exporter import columns, open_file
 from ..summaries.statistics import metric_statistics
 
@@ -71,7 +71,7 @@ class PTExporter(Exporter):
                 "schema": SCHEMA,
                 "total_samples": len(records),
                 "optimization_config": header.config,
-                "processing_statistics": metric_statistics([record.metrics for record in records]),
+                "processing_statistics": {},  # filled in below, as are those of the other views
                 "creation_timestamp": header.created,
                 "relatent_version": header.relatent_version,
                 "vae": header.vae,
@@ -84,12 +84,11 @@ class PTExporter(Exporter):
             "split": [record.split for record in records],
             "source_path": [record.source_path for record in records],
             "original_size": torch.tensor([record.original_size for record in records], dtype=torch.int32),
-            **_outcomes(records),
         }
-        if flipped := flipped_outcomes(records):
-            statistics = metric_statistics([outcome.metrics for outcome in flipped])
-            content["metadata"][f"processing_statistics{FLIPPED}"] = statistics
-            content |= _outcomes(flipped, FLIPPED)
+        for view, outcomes in outcomes_by_view(records):
+            statistics = metric_statistics([outcome.metrics for outcome in outcomes])
+            content["metadata"][f"processing_statistics{view.suffix}"] = statistics
+            content |= _outcomes(outcomes, view.suffix)
         if records[0].images:
             # (N, H, W, 3) uint8, as the pictures are in the other formats
             content["original_images"] = _stack([record.images["original"] for record in records])
@@ -97,7 +96,7 @@ class PTExporter(Exporter):
         torch.load(self.temporary, weights_only=True, mmap=True)  # raises where it would not open for a reader
 
 
-def _outcomes(outcomes: Sequence[Outcome], suffix: str = "") -> dict[str, Any]:
+def _outcomes(outcomes: Sequence[Outcome], suffix: str) -> dict[str, Any]:
     return {
         f"initial_latents{suffix}": _stack([outcome.initial_latents for outcome in outcomes]),
         f"optimized_latents{suffix}": _stack([outcome.optimized_latents for outcome in outcomes]),

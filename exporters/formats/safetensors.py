@@ -1,12 +1,12 @@
 """safetensors: plain tensors in shards, for loaders of one's own."""
 
 import json
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ...engine.records import Record
-from ..base.exporter import FLIPPED, SCHEMA
+from ..base.exporter import SCHEMA
 from ..base.sample_metadata import sample_metadata
 from ..base.sharded import ShardedExporter
 
@@ -19,13 +19,15 @@ class SafetensorsExporter(ShardedExporter):
     name = "safetensors"
     needs_classes = True
     shard_samples = 256
-    flipped_key: ClassVar[str] = f"latents{FLIPPED}"
 
     def encode(self, record: Record) -> tuple[dict[str, Any], int]:
-        tensors = {"latents": self.stored(record.optimized_latents), "labels": np.int64(self.label(record))}
-        if record.flipped is not None:
-            tensors[self.flipped_key] = self.stored(record.flipped.optimized_latents)
+        tensors: dict[str, Any] = {name: self.stored(latents) for name, latents in self.latents(record).items()}
+        tensors["labels"] = np.int64(self.label(record))
         return {"tensors": tensors, "facts": sample_metadata(record)}, sum(value.nbytes for value in tensors.values())
+
+    def latents(self, record: Record) -> dict[str, np.ndarray]:
+        """A picture's latents, unscaled, by the names of the tensors that hold them: here, those of all its views."""
+        return {f"latents{view.suffix}": outcome.optimized_latents for view, outcome in record.all_views()}
 
     def file_name(self, split: str, number: int) -> str:
         """Of a shard, relative to the folder."""

@@ -42,8 +42,8 @@ class WebDatasetExporter(ShardedExporter):
             ).encode(),
             "cls": str(label).encode(),
         }
-        if record.flipped is not None:
-            files["latents_flipped.npy"] = _npy(self.stored(record.flipped.optimized_latents))
+        for view, outcome in record.all_views()[1:]:
+            files[f"latents{view.suffix}.npy"] = _npy(self.stored(outcome.optimized_latents))
         if record.images:
             files["png"] = png_bytes(record.images["original"])
         return (f"{self.counts.total():09d}", files), sum(len(content) + 1024 for content in files.values())

@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 
 from ...engine.errors import DatasetError, UsageError
-from ...engine.records import IMAGES, METRICS, Outcome, Record, flipped_outcomes
-from ..base.exporter import FLIPPED, SCHEMA, Exporter
+from ...engine.records import IMAGES, METRICS, Outcome, Record, outcomes_by_view
+from ..base.exporter import SCHEMA, Exporter
+from ..base.stored_views import stored_views
 from .attributes import ChannelMoments, write_header
 from .deferred_errors import DeferredErrorFile
 
@@ -45,11 +46,10 @@ class HDF5Exporter(Exporter):
         table["source_sha256"][rows] = [record.source_sha256 for record in records]
         table["conversions"][rows] = ["; ".join(record.conversions) for record in records]
         table["original_size"][rows] = np.array([record.original_size for record in records], np.int32)
-        _write_outcomes(table, rows, records)
+        for view, outcomes in outcomes_by_view(records):
+            _write_outcomes(table, rows, outcomes, view.suffix)
         for key in ("initial_latents", "optimized_latents"):
             self.moments.add(key, np.stack([getattr(record, key) for record in records]))
-        if flipped := flipped_outcomes(records):
-            _write_outcomes(table, rows, flipped, FLIPPED)
         for name in IMAGES:
             if f"images/{name}" in table:
                 table[f"images/{name}"][rows] = np.stack([record.images[name] for record in records])
@@ -88,7 +88,7 @@ class HDF5Exporter(Exporter):
         for name in TEXT_COLUMNS:
             add(name, (), text, 256)
         add("original_size", (2,), np.int32, 256)
-        for suffix in ("", FLIPPED) if first.flipped else ("",):
+        for suffix in (view.suffix for view, _ in first.all_views()):
             add(f"stop_reason{suffix}", (), text, 256)
             add(f"iterations{suffix}", (), np.int32, 256)
             add(f"convergence_iteration{suffix}", (), np.int32, 256)
@@ -102,7 +102,7 @@ class HDF5Exporter(Exporter):
         return found
 
 
-def _write_outcomes(table: dict[str, h5py.Dataset], rows: slice, outcomes: Sequence[Outcome], suffix: str = "") -> None:
+def _write_outcomes(table: dict[str, h5py.Dataset], rows: slice, outcomes: Sequence[Outcome], suffix: str) -> None:
     table[f"stop_reason{suffix}"][rows] = [outcome.stop_reason for outcome in outcomes]
     table[f"iterations{suffix}"][rows] = [len(outcome.losses) for outcome in outcomes]
     table[f"convergence_iteration{suffix}"][rows] = [
@@ -181,8 +181,7 @@ def read_rows(file: h5py.File, rows: slice) -> list[Record]:
     """Some records of an open file. Raises `OSError` where a checksum fails."""
     text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
     sizes, outcomes = file["original_size"][rows], _read_outcomes(file, rows)
-    mirrored = f"optimized_latents{FLIPPED}" in file
-    flipped = _read_outcomes(file, rows, FLIPPED) if mirrored else [None] * len(outcomes)
+    others = {view.name: _read_outcomes(file, rows, view.suffix) for view in stored_views(file)[1:]}
     images = {name: file[f"images/{name}"][rows] for name in file.get("images", ())}
     return [
         Record(
@@ -194,7 +193,7 @@ def read_rows(file: h5py.File, rows: slice) -> list[Record]:
             original_size=(int(sizes[i, 0]), int(sizes[i, 1])),
             conversions=tuple(text["conversions"][i].split("; ")) if text["conversions"][i] else (),
             images={name: values[i] for name, values in images.items()},
-            flipped=flipped[i],
+            views={name: found[i] for name, found in others.items()},
         )
         for i in range(len(outcomes))
     ]

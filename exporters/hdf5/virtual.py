@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 
 from ...engine.errors import UsageError
-from ..base.exporter import FLIPPED, Header
+from ...engine.inputs.views import VIEWS
+from ..base.exporter import Header
 from ..files.atomic import atomic_path
 from .attributes import PREFIXES, ChannelMoments, write_header
 from .deferred_errors import DeferredErrorFile
@@ -77,7 +78,7 @@ def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path) -> Non
 
 
 def _is_large(name: str) -> bool:
-    return name.removesuffix(FLIPPED) in LARGE or name.startswith("images/")
+    return name.startswith("images/") or any(name.removesuffix(view.suffix) in LARGE for view in VIEWS.values())
 
 
 def _map(file: h5py.File, name: str, sources: list[h5py.VirtualSource], total: int) -> None:

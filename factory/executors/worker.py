@@ -17,7 +17,8 @@ from ...engine.autoencoders.loading import load_autoencoder
 from ...engine.errors import UsageError
 from ...engine.inputs.prefetch import auto_workers, prefetch
 from ...engine.inputs.sources import Source
-from ...engine.optimization.batcher import ImageRun
+from ...engine.inputs.views import run_views
+from ...engine.optimization.batcher import Batcher
 from ...engine.optimization.config import OptimizationConfig
 from ...engine.records import Failure, Record
 from ..state.ledger import Shard
@@ -81,7 +82,7 @@ class ShardWorker:
         self.folder = folder
         self.autoencoder = autoencoder
         self.workers = auto_workers(autoencoder.device.type, processes) if workers is None else workers
-        self.run = ImageRun(
+        self.batcher = Batcher(
             autoencoder,
             # a run that goes on elsewhere computes as it began
             dataclasses.replace(config, precision=record["precision"]),
@@ -90,7 +91,7 @@ class ShardWorker:
             settings["background"],
             None if record["batch_size"] == "auto" else record["batch_size"],
             settings["keep_images"],
-            settings["flip"],
+            run_views(settings["flip"]),
             folder.masks,
             capacity=min(folder.plan.shard_size, folder.plan.total),
         )
@@ -120,13 +121,13 @@ class ShardWorker:
         """
         self._begun = time.perf_counter()
         work = _Work(self.folder, numbers)
-        images = prefetch(self.run.reader, work.keys(), work.source, self.workers)
+        pictures = prefetch(self.batcher.reader, work.keys(), work.source, self.workers)
         with ThreadPoolExecutor(1, "shards") as background:
             last = None
             for number in numbers:
                 shard = ShardWriter(self.folder, number, work.kept[number], background, commit)
                 try:
-                    for outcomes in self.run.batches(work.sources(number), images):
+                    for outcomes in self.batcher.batches(pictures, work.count(number)):
                         self._timed_write(shard.add, outcomes)
                         on_outcomes(outcomes)
                     if number == 0:  # the report's sample is of the run's first pictures
@@ -135,7 +136,7 @@ class ShardWorker:
                     if last is not None:
                         self._timed_write(last.result)
                 except BaseException:
-                    shard.commit_partial(self.run.finished())
+                    shard.commit_partial(self.batcher.finished())
                     raise
                 last = shard.finish()
             if last is not None:
@@ -149,16 +150,16 @@ class ShardWorker:
 
     def statistics(self) -> WorkerStatistics:
         """Of what was made last."""
-        now = dict(self.run.seconds)
+        now = dict(self.batcher.seconds)
         seconds = {phase: value - self._told.get(phase, 0.0) for phase, value in now.items()}
         self._told = now
         process = f"{os.getpid()} on {socket.gethostname()}"
-        return WorkerStatistics(seconds, time.perf_counter() - self._begun, dict(self.run.engine), {process})
+        return WorkerStatistics(seconds, time.perf_counter() - self._begun, dict(self.batcher.engine), {process})
 
     def _timed_write(self, act: Callable[..., Any], *arguments: Any) -> None:
         begin = time.perf_counter()
         act(*arguments)
-        self.run.seconds["write"] += time.perf_counter() - begin
+        self.batcher.seconds["write"] += time.perf_counter() - begin
 
 
 class _Work:
@@ -181,10 +182,10 @@ class _Work:
         number, index = key
         return self.plan.rows(number)[index].source
 
-    def sources(self, number: int) -> list[Source]:
-        """Of a shard."""
+    def count(self, number: int) -> int:
+        """How many keys a shard has."""
         kept = self.kept[number]
-        return [row.source for row in self.plan.rows(number) if row.source.name not in kept]
+        return sum(row.source.name not in kept for row in self.plan.rows(number))
 
 
 def reload_autoencoder(folder: RunFolder, device: str | None = None) -> Autoencoder:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...engine.errors import RunStoppedError
+from ...engine.inputs.views import PLAIN, VIEWS
 from ...engine.records import METRICS, Failure, Record
 from ...engine.statistics.latent_report import LatentReport
-from ...exporters.base.exporter import FLIPPED
+from ...exporters.base.stored_views import stored_views
 from ...exporters.hdf5.exporter import open_file
 from ...exporters.summaries.statistics import column_statistics
 from .ledger import Shard
@@ -55,14 +56,14 @@ def summarise(folder: RunFolder) -> dict[str, Any]:
     for shard in shards.values():
         if shard.file is not None:
             with open_file(folder.shard_path(shard.number)) as file:
-                for group in (name for name in ("metrics", f"metrics{FLIPPED}") if name in file):
+                for view in stored_views(file):
                     for name in METRICS:
-                        columns[f"{group}/{name}"].append(file[f"{group}/{name}"][:])
+                        columns[f"{view.suffix}/{name}"].append(file[f"metrics{view.suffix}/{name}"][:])
                 report.merge(json.loads(file.attrs["report"]))
     tables = {
-        group: column_statistics({name: np.concatenate(columns[f"{group}/{name}"]) for name in METRICS})
-        for group in ("metrics", f"metrics{FLIPPED}")
-        if f"{group}/{METRICS[0]}" in columns
+        view.name: column_statistics({name: np.concatenate(columns[f"{view.suffix}/{name}"]) for name in METRICS})
+        for view in VIEWS.values()
+        if f"{view.suffix}/{METRICS[0]}" in columns
     }
     failures = [failure.to_dict() for shard in shards.values() for failure in shard.failures]
     found: dict[str, Any] = {
@@ -71,10 +72,8 @@ def summarise(folder: RunFolder) -> dict[str, Any]:
             "done": sum(shard.images for shard in shards.values()),
             "failed": len(failures),
         },
-        "statistics": tables.get("metrics", {}),
+        "statistics": tables.pop(PLAIN, {}),
         "latents": report.summary(),
         "failures": failures,
     }
-    if f"metrics{FLIPPED}" in tables:
-        found[f"statistics{FLIPPED}"] = tables[f"metrics{FLIPPED}"]
-    return found
+    return found | {f"statistics{VIEWS[name].suffix}": table for name, table in tables.items()}

@@ -9,8 +9,9 @@ from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.errors import RelatentError
 from ...engine.inputs.images import LoadedImage
 from ...engine.inputs.prefetch import Reader
+from ...engine.inputs.views import PLAIN
 from ...engine.losses.metrics import psnr
-from ...engine.records import Outcome, Record
+from ...engine.records import Record
 from ...exporters.hdf5.exporter import open_file, read_rows
 from ..executors.worker import check_identity, reload_autoencoder
 from ..state.ledger import Shard
@@ -87,17 +88,15 @@ def _target(folder: RunFolder, shard: Shard, record: Record, reader: Reader) -> 
 
 @torch.no_grad()
 def _differences(autoencoder: Autoencoder, record: Record, image: LoadedImage) -> list[tuple[float, str]]:
-    """Of the picture and, where it was optimised too, its mirror: dB off, and in words."""
+    """For each view of the picture: dB off, and in words."""
     target = image.tensor().to(autoencoder.device)
     weight = None if image.mask is None else image.weight().to(autoencoder.device)
-    views: list[tuple[Outcome, str]] = [(record, record.name)]
-    if record.flipped is not None:
-        views.append((record.flipped, f"{record.name}, mirrored,"))
     found = []
-    for outcome, name in views:
+    for view, outcome in record.all_views():
         latents = torch.from_numpy(outcome.optimized_latents).unsqueeze(0).to(autoencoder.device)
-        value = psnr(autoencoder.decode(latents), target, weight).item()
+        weights = None if weight is None else view.apply_to_planes(weight)
+        value = psnr(autoencoder.decode(latents), view.apply_to_planes(target), weights).item()
         recorded = outcome.metrics["final_psnr"]
+        name = record.name if view.name == PLAIN else f"{record.name}, {view.label},"
         found.append((abs(value - recorded), f"{name} decodes to {value:.2f} dB, {recorded:.2f} dB recorded"))
-        target, weight = target.flip(-1), None if weight is None else weight.flip(-1)
     return found

@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 
 from ...engine.errors import DatasetError
+from ...engine.inputs.views import VIEWS, run_views
 from ...engine.records import IMAGES, METRICS
-from ...exporters.base.exporter import FLIPPED
 from ...exporters.files.atomic import file_sha256
 from ...exporters.hdf5.exporter import TEXT_COLUMNS, columns, open_file
 from ..state.ledger import Shard
@@ -75,7 +75,7 @@ def _content_fault(
 def _wanted_columns(folder: RunFolder) -> Iterator[str]:
     settings = folder.record["settings"]
     yield from (*TEXT_COLUMNS, "original_size")
-    for suffix in ("", FLIPPED) if settings["flip"] else ("",):
+    for suffix in (VIEWS[name].suffix for name in run_views(settings["flip"])):
         yield from (f"{name}{suffix}" for name in OUTCOME)
         yield from (f"metrics{suffix}/{name}" for name in METRICS)
     if settings["keep_images"]:

@@ -190,11 +190,11 @@ def test_flipped_outcomes_are_in_the_hdf5_and_read_back(mirrored):
     again = [record for batch in read_records(Path(mirrored.record["outputs"]["hdf5"])) for record in batch]
     assert len(shards) == len(again) == 5
     for one, two in zip(shards, again, strict=True):
-        first, second = dict(vars(one.flipped)), dict(vars(two.flipped))
+        first, second = dict(vars(one.views["flipped"])), dict(vars(two.views["flipped"]))
         for name in ("initial_latents", "optimized_latents"):
             assert np.array_equal(first.pop(name), second.pop(name))
         assert first == second
-        assert not np.array_equal(one.flipped.optimized_latents, one.optimized_latents)
+        assert not np.array_equal(one.views["flipped"].optimized_latents, one.optimized_latents)
 
 
 def test_flipped_outcomes_are_in_every_other_format(mirrored):
@@ -204,15 +204,15 @@ def test_flipped_outcomes_are_in_every_other_format(mirrored):
     assert content["metadata"]["processing_statistics_flipped"]["final_ssim"] == pytest.approx(statistics["final_ssim"])
     for i, record in enumerate(records):
         for name in ("initial_latents", "optimized_latents"):
-            assert np.array_equal(content[f"{name}_flipped"][i].numpy(), getattr(record.flipped, name))
-        assert content["losses_flipped"][i] == record.flipped.losses
-        assert content["convergence_iteration_flipped"][i] == record.flipped.convergence_iteration
-        for name, value in record.flipped.metrics.items():
+            assert np.array_equal(content[f"{name}_flipped"][i].numpy(), getattr(record.views["flipped"], name))
+        assert content["losses_flipped"][i] == record.views["flipped"].losses
+        assert content["convergence_iteration_flipped"][i] == record.views["flipped"].convergence_iteration
+        for name, value in record.views["flipped"].metrics.items():
             assert content["metrics_flipped"][name][i].item() == pytest.approx(value)
     folder = Path(mirrored.record["outputs"]["png"])
     facts = json.loads((folder / records[0].split / records[0].name / "metrics.json").read_text())
     assert facts["flipped"] == {
-        **records[0].flipped.metrics, "iterations": 6, "convergence_iteration": None, "stop_reason": "iterations",
+        **records[0].views["flipped"].metrics, "iterations": 6, "convergence_iteration": None, "stop_reason": "iterations",
     }  # fmt: skip
     assert f"a mean gain of {statistics['psnr_improvement']['mean']:.3f} dB" in (folder / "README.md").read_text()
     assert len(list((folder / records[0].split / records[0].name).iterdir())) == 6
@@ -334,6 +334,6 @@ def test_hugging_face_datasets_opens_the_hdf5(finished, mirrored, tmp_path):
         row = loaded.with_format("numpy")[0]
         assert row["image_name"] == first.name
         np.testing.assert_array_equal(row["optimized_latents"], first.optimized_latents)
-        assert ("optimized_latents_flipped" in row) == (first.flipped is not None)
-    np.testing.assert_array_equal(row["optimized_latents_flipped"], first.flipped.optimized_latents)
-    assert row["metrics_flipped"]["final_psnr"] == pytest.approx(first.flipped.metrics["final_psnr"])
+        assert ("optimized_latents_flipped" in row) == ("flipped" in first.views)
+    np.testing.assert_array_equal(row["optimized_latents_flipped"], first.views["flipped"].optimized_latents)
+    assert row["metrics_flipped"]["final_psnr"] == pytest.approx(first.views["flipped"].metrics["final_psnr"])

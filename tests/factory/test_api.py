@@ -6,13 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import bad_files, picture
+from helpers import Limited, Memory, bad_files, limited, picture
 from PIL import Image
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder, load_optimized_dataset, optimize_directory
-from relatent.engine.errors import DatasetError, UsageError
+from relatent.engine.errors import DatasetError, RunStoppedError, UsageError
 from relatent.engine.losses.metrics import from_uint8, psnr
-from relatent.engine.optimization.batcher import AUTO_BATCH, ImageRun
-from relatent.engine.records import Failure, Record
+from relatent.engine.optimization.batch_size import AUTO_BATCH
 from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
 
@@ -126,24 +125,6 @@ def test_names_that_meet_or_try_to_escape(tmp_path, small_vae):
     assert after == outside
 
 
-class Limited(torch.nn.Module):
-    """A decoder that runs out of memory as CUDA's allocator does, for more than `most` images at once."""
-
-    def __init__(self, vae, most):
-        super().__init__()
-        self.decoder, self.most = vae.decoder, most
-
-    def forward(self, latents):
-        if len(latents) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.decoder(latents)
-
-
-def limited(vae, most):
-    encoder = vae.encoder
-    return load_autoencoder(Limited(vae, most), encoder=encoder, latent_channels=4, downscale_factor=8, name="limited")
-
-
 def test_auto_batches_halve_until_they_fit(photographs, tmp_path, small_vae, monkeypatch, caplog):
     """Also with a picture that cannot be read among those of the batch that did not fit."""
     monkeypatch.setitem(AUTO_BATCH, "cpu", 4)
@@ -161,6 +142,27 @@ def test_a_fixed_batch_says_the_size_that_fits(photographs, tmp_path, small_vae)
         run(photographs, tmp_path / "out", limited(small_vae, 2), batch_size=4)
     with pytest.raises(UsageError, match="use a smaller --size"):
         run(photographs, tmp_path / "out2", limited(small_vae, 0), batch_size=1)
+
+
+def test_memory_that_runs_out_later_stops_a_run_that_goes_on(photographs, tmp_path, small_vae):
+    memory, calls = Memory(2), []
+
+    def encode(images):
+        calls.append(len(images))
+        if calls.count(2) == 2:  # batches; what is measured of the decoder beforehand encodes single pictures
+            memory.most = 1
+        return small_vae.encode(images)
+
+    vae = load_autoencoder(
+        Limited(small_vae, memory), encoder=encode, latent_channels=4, downscale_factor=8, name="limited"
+    )
+    with pytest.raises(RunStoppedError, match="--batch-size 2 does not fit in memory; --batch-size 1 fits"):
+        run(photographs, tmp_path / "out", vae, batch_size=2, config=ENCODES_ONCE)
+    stopped = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (stopped["status"], stopped["counts"]["done"]) == ("failed", 2)
+    memory.most = 2
+    found = run(photographs, tmp_path / "out", vae, batch_size=2, config=ENCODES_ONCE)
+    assert (found["status"], found["counts"]["done"]) == ("done", 4)
 
 
 def test_pictures_through_two_slots_equal_pictures_alone(photographs, tmp_path, small_vae):
@@ -212,18 +214,6 @@ def test_an_interruption_keeps_what_was_finished(photographs, tmp_path, small_va
     assert len(torch.load(tmp_path / "out" / "dataset.pt", weights_only=True)["image_name"]) == 2
 
 
-def test_batches_yield_in_order_with_phases(photographs, small_vae):
-    from relatent.engine.inputs.sources import discover
-
-    image_run = ImageRun(small_vae, QUICK, 32, batch_size=3, keep_images=False)
-    outcomes = list(image_run.batches(discover(photographs)))
-    assert [len(outcome) for outcome in outcomes] == [3, 1]
-    assert all(isinstance(item, Record) and item.images == {} for outcome in outcomes for item in outcome)
-    assert set(image_run.seconds) == {"load", "encode", "compile", "optimize"}
-    assert not any(isinstance(item, Failure) for outcome in outcomes for item in outcome)
-    assert outcomes[0][0].initial_latents.dtype == np.float32
-
-
 MIRRORED = OptimizationConfig(iterations=12, precision="fp32", target_gain=0.3, checkpoint_interval=2)
 
 
@@ -240,27 +230,30 @@ def test_both_views_of_a_picture_stay_together(photographs, tmp_path, small_vae,
     assert found["settings"]["flip"] is True
     records = all_records(tmp_path / "out")
     assert [record.name for record in records] == ["first", "second", "third", "loose"]
-    assert len({len(record.losses) for record in records} | {len(record.flipped.losses) for record in records}) > 1
+    assert (
+        len({len(record.losses) for record in records} | {len(record.views["flipped"].losses) for record in records})
+        > 1
+    )
     for record in records:
         target = from_uint8(torch.from_numpy(record.images["original"])).permute(2, 0, 1).unsqueeze(0)
         mirrored = target.flip(-1)
-        latents = torch.from_numpy(record.flipped.initial_latents).unsqueeze(0)
+        latents = torch.from_numpy(record.views["flipped"].initial_latents).unsqueeze(0)
         torch.testing.assert_close(latents, small_vae.encode(mirrored), rtol=1e-4, atol=1e-5)
         alone = LatentOptimizer(MIRRORED).optimize(small_vae, latents, mirrored)
-        assert record.flipped.losses == pytest.approx(alone.losses, rel=1e-3)
-        assert record.flipped.stop_reason == alone.stop_reason
-        assert record.flipped.convergence_iteration == alone.convergence_iteration
-        assert record.flipped.metrics == pytest.approx(alone.metrics, abs=1e-2)
+        assert record.views["flipped"].losses == pytest.approx(alone.losses, rel=1e-3)
+        assert record.views["flipped"].stop_reason == alone.stop_reason
+        assert record.views["flipped"].convergence_iteration == alone.convergence_iteration
+        assert record.views["flipped"].metrics == pytest.approx(alone.metrics, abs=1e-2)
         ends = {
             name: psnr(small_vae.decode(torch.from_numpy(latent.copy()).unsqueeze(0)), mirrored).item()
             for name, latent in (
-                ("own", record.flipped.optimized_latents), ("mirrored latent", record.optimized_latents[..., ::-1]),
+                ("own", record.views["flipped"].optimized_latents), ("mirrored latent", record.optimized_latents[..., ::-1]),
             )
         }  # fmt: skip
-        assert ends["own"] == pytest.approx(record.flipped.metrics["final_psnr"], abs=1e-3)
-        assert record.flipped.metrics["psnr_improvement"] >= 0
+        assert ends["own"] == pytest.approx(record.views["flipped"].metrics["final_psnr"], abs=1e-3)
+        assert record.views["flipped"].metrics["psnr_improvement"] >= 0
         assert ends["own"] > ends["mirrored latent"]
-    gains = [record.flipped.metrics["psnr_improvement"] for record in records]
+    gains = [record.views["flipped"].metrics["psnr_improvement"] for record in records]
     assert found["statistics_flipped"]["psnr_improvement"]["mean"] == pytest.approx(np.mean(gains), abs=1e-5)
 
 
@@ -271,7 +264,9 @@ def test_both_views_survive_batches_that_do_not_fit(photographs, tmp_path, small
     assert found["engine"]["batch_size"] == 2
     for one, two in zip(all_records(tmp_path / "plain"), all_records(tmp_path / "out"), strict=True):
         assert one.name == two.name
-        np.testing.assert_allclose(two.flipped.initial_latents, one.flipped.initial_latents, atol=1e-4)
+        np.testing.assert_allclose(
+            two.views["flipped"].initial_latents, one.views["flipped"].initial_latents, atol=1e-4
+        )
     assert found["counts"] == plain["counts"]
 
 
@@ -316,7 +311,7 @@ def test_an_interruption_keeps_whole_pairs(photographs, tmp_path, small_vae):
     assert folder.record["counts"]["done"] == 1
     assert folder.record["statistics_flipped"]
     (record,) = all_records(tmp_path / "out")
-    assert record.flipped.optimized_latents.shape == record.optimized_latents.shape
+    assert record.views["flipped"].optimized_latents.shape == record.optimized_latents.shape
     for name in ("hdf5", "pt", "png"):
         export_run(folder, name)
     assert len(load_optimized_dataset(tmp_path / "out" / "dataset.h5")) == 1

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from helpers import picture
 from PIL import Image
 from relatent.cli.main import main
-from relatent.engine.optimization.batcher import ImageRun
+from relatent.engine.optimization.batcher import Batcher
 from relatent.factory import report
 from relatent.factory.state.run_folder import RunFolder
 
@@ -125,14 +125,14 @@ def test_the_groups_and_the_detail_of_large_pictures(tmp_path, small_vae, monkey
 
 
 def test_a_run_that_is_not_done(photographs, tmp_path, small_vae, monkeypatch, capsys):
-    batches = ImageRun.batches
+    batches = Batcher.batches
 
     def interrupted(self, *pictures):
         for outcome in batches(self, *pictures):
             yield outcome
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(ImageRun, "batches", interrupted)
+    monkeypatch.setattr(Batcher, "batches", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(photographs, tmp_path / "out", small_vae, batch_size=1)
     page = Page(report.write_report(tmp_path / "out"))

@@ -9,7 +9,7 @@ import torch
 from helpers import picture
 from PIL import Image
 from relatent.cli.main import main
-from relatent.engine.optimization.batcher import ImageRun
+from relatent.engine.optimization.batcher import Batcher
 from relatent.engine.records import Failure, Record
 from relatent.engine.statistics.latent_report import LatentReport
 from relatent.engine.statistics.moments import Moments
@@ -251,7 +251,7 @@ def test_a_run_without_pictures_or_without_records(photographs, tmp_path, small_
 
 
 def test_an_interrupted_run_reports_what_it_has(photographs, tmp_path, small_vae, monkeypatch):
-    batches = ImageRun.batches
+    batches = Batcher.batches
 
     def interrupted(self, *pictures):
         for outcome in batches(self, *pictures):
@@ -259,7 +259,7 @@ def test_an_interrupted_run_reports_what_it_has(photographs, tmp_path, small_vae
             yield outcome
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(ImageRun, "batches", interrupted)
+    monkeypatch.setattr(Batcher, "batches", interrupted)
     config = relatent.OptimizationConfig(iterations=2)
     with pytest.raises(KeyboardInterrupt):
         relatent.optimize_directory(photographs, tmp_path / "out", small_vae, config=config, size=32, batch_size=1)

@@ -313,12 +313,14 @@ def test_names_are_the_sources_where_they_are_harmless(records):
 def test_mirrored_latents_are_never_the_flipped_array(run, records):
     """They are what was found for the mirrored picture, in every format that holds one."""
     for record in records:
-        assert not np.allclose(record.flipped.optimized_latents, record.optimized_latents[..., ::-1], atol=1e-3)
+        assert not np.allclose(
+            record.views["flipped"].optimized_latents, record.optimized_latents[..., ::-1], atol=1e-3
+        )
     from safetensors.numpy import load_file
 
     tensors = load_file(export_run(run, "safetensors") / "train-00000.safetensors")
     for i, record in enumerate(records[:2]):
-        assert np.array_equal(tensors["latents_flipped"][i], record.flipped.optimized_latents)
+        assert np.array_equal(tensors["latents_flipped"][i], record.views["flipped"].optimized_latents)
 
 
 def test_the_command_line_lists_every_format_and_answers_in_a_line(run, tmp_path, capsys, monkeypatch):

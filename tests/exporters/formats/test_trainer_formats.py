@@ -304,7 +304,7 @@ def check(name, folder, records, vae):
         original = record.images["original"]
         sides = [(found[record.name][0], record, original)]
         if name in FLIPPED:
-            sides.append((found[record.name][1], record.flipped, original[:, ::-1]))
+            sides.append((found[record.name][1], record.views["flipped"], original[:, ::-1]))
         for stored, outcome, target in sides:
             assert stored.dtype == np.float32
             latents = unscaled(stored, provenance).astype(np.float32)

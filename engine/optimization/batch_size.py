@@ -1,0 +1,85 @@
+"""How many pictures at once: as many as were asked for, or as many as fit in memory and are worth it."""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..autoencoders.autoencoder import Autoencoder
+from ..errors import RunStoppedError, UsageError
+from ..runtime.memory import fastest_batch_size
+from .config import OptimizationConfig
+from .optimizer import start_loop
+
+logger = logging.getLogger(__name__)
+
+AUTO_BATCH = {"cpu": 1, "mps": 4}  # on CPU one picture fills the processor; on CUDA `auto` measures
+
+
+@dataclass(frozen=True)
+class BatchSizeProbe:
+    """Batch sizes for one engine; where they must be measured, single iterations of random pictures tell."""
+
+    autoencoder: Autoencoder
+    config: OptimizationConfig
+    size: int  # pixels, a multiple of the latent cell
+    fixed: int | None = None  # the batch size that was asked for; None: auto
+    weighted: bool = False  # whether each picture comes with a weight map
+
+    def first(self, count: int) -> int:
+        """The batch size to begin with, for `count` pictures in all."""
+        if self.fixed is not None:
+            return self.fixed
+        device = self.autoencoder.device
+        return AUTO_BATCH[device.type] if device.type != "cuda" else fastest_batch_size(self.seconds, count)
+
+    def smaller(self, count: int, resumable: bool) -> int:
+        """The batch size to go on with after `count` pictures have run out of memory: half of them, if it is auto.
+
+        resumable: whether pictures have been finished, so that what is raised ends a run that can be resumed.
+        Raises `UsageError`, or where `resumable` `RunStoppedError`, for a fixed size, naming the one that fits, and for
+        one picture that does not fit.
+        """
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        error = RunStoppedError if resumable else UsageError
+        half = count // 2
+        if half == 0:
+            raise error(
+                f"one image of {self.size}×{self.size} pixels does not fit in memory; use a smaller --size or --precision bf16"
+            )
+        if self.fixed is not None:
+            fits = self.largest(half)
+            remedy = f"--batch-size {fits} fits" if fits else "not even one image fits: use a smaller --size"
+            raise error(f"--batch-size {self.fixed} does not fit in memory; {remedy}, auto finds out by itself")
+        logger.warning("a batch of %d does not fit in memory; going on with %d", count, half)
+        return half
+
+    def largest(self, count: int) -> int:
+        """The largest halving of `count` for which one iteration fits; 0 if none."""
+        while count:
+            try:
+                self.seconds(count)
+                return count
+            except torch.OutOfMemoryError:
+                count //= 2
+        return 0
+
+    def seconds(self, count: int) -> float:
+        """The time of one eager iteration of `count` pictures. Raises `torch.OutOfMemoryError` where they do not fit."""
+        device = self.autoencoder.device
+        target = torch.rand(1, 3, self.size, self.size, device=device) * 2 - 1
+        latents = self.autoencoder.encode(target)
+        latents, targets = latents.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1)
+        once = replace(
+            self.config, iterations=2, compile="off", checkpoint_interval=1, refinement_iterations=0, target_gain=None,
+            target_psnr=None, convergence_threshold=0.0,
+        )  # fmt: skip
+        weights = torch.ones_like(targets[:, :1]) if self.weighted else None
+        loop = start_loop(self.autoencoder, once, latents, targets, weighted=self.weighted)
+        loop.load(list(range(count)), latents, targets, weights)
+        loop.advance()  # chooses algorithms, allocates
+        begin = time.perf_counter()
+        loop.advance()
+        return time.perf_counter() - begin
