@@ -217,7 +217,7 @@ def write_summary(folder: RunFolder, seconds: dict[str, float]) -> None:
     """Counts, statistics and the report on the latents into run.json, before the formats are written."""
     begin = time.perf_counter()
     folder.record |= summarise(folder)
-    folder.record["status"] = "export_lock"
+    folder.record["status"] = "exporting"
     folder.save()
     seconds["report"] = time.perf_counter() - begin
 

@@ -66,7 +66,7 @@ class BackgroundExporter:
             self._pipe.send(None)
             written: list[str] = self._pipe.recv()
         except (OSError, EOFError):
-            log.info("the process that exports beside the run has died; export_lock now")
+            log.info("the process that exports beside the run has died; exporting now")
             return []
         return written
 

@@ -166,7 +166,7 @@ class FolderExporter(Exporter):
                 "set the trainer's, or it trains at another scale"
             )
         text = f"# {self.counts.total()} optimised latents of `{self.header.vae['name']}`, as {self.name}\n\n"
-        text += f"ShardResult by relatent on {self.header.created}. {self.scaling()}\n"
+        text += f"Made by relatent on {self.header.created}. {self.scaling()}\n"
         if about := self.about().strip():
             text += f"\n{about}\n"
         if self.notes:

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def temporary_name(final: Path) -> Path:
-    """BackgroundExporter the final name, so that the rename stays inside one file system; the suffix is kept."""
+    """A hidden name in the folder of the final one, so that the rename stays inside one file system; the suffix is kept."""
     return final.with_name(f".{final.stem}.partial-{os.getpid()}{final.suffix}")
 
 

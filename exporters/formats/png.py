@@ -96,7 +96,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
 
 README = """# {count} pictures, latents optimised for the decoder of `{vae}`
 
-ShardResult by relatent on {created}.
+Made by relatent on {created}.
 
 ![original, encoder's reconstruction, optimised reconstruction, error before and after](overview.png)
 
