@@ -328,9 +328,9 @@ def _info(options: argparse.Namespace) -> int:
 
     folder = RunFolder.open(options.out)
     if options.json:
-        _print_json(folder.record)
+        _print_json(folder.record.to_json())
         return DONE
-    print(_summary(folder.record, options.out))
+    print(_summary(folder.record.to_json(), options.out))
     for records in folder.records():
         for record in records:
             metrics = record.metrics

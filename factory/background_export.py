@@ -19,7 +19,6 @@ from typing import Any, Self
 from ..engine.records import Record
 from ..engine.runtime.parent_watchdog import end_with_parent
 from ..exporters.base.exporter import Exporter, exporter_class, make_exporter
-from ..exporters.base.labels import run_header
 from ..exporters.files.atomic import discard
 from ..exporters.hdf5.exporter import read_records
 from .executors.spawn import spawn_without_main
@@ -93,7 +92,7 @@ def _export(out: Path, names: list[str], pipe: Any) -> None:
     folder, written = RunFolder.open(out), []
     open_ones: dict[str, Exporter] = {}
     for name in names:
-        exporter = make_exporter(name, out, run_header(folder, name))
+        exporter = make_exporter(name, out, folder.header_for(name))
         with contextlib.suppress(Exception):
             open_ones[name] = exporter.__enter__()
     for records in _finished(folder):

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..exporters.base.exporter import FORMATS, check_formats, make_exporter
-from ..exporters.base.labels import run_header
 from ..exporters.files.atomic import file_sha256
 from ..exporters.files.checksums import SUMS
 from .state.run_folder import RunFolder, locked
@@ -25,7 +24,7 @@ def export_run(folder: RunFolder, name: str, destination: Path | None = None, si
     check_formats([name])
     place = folder.out / FORMATS[name][2]
     if single_file is None:
-        single_file = folder.record["settings"].get("single_file", False)
+        single_file = folder.record.settings.single_file
     if destination is not None and destination.resolve() != place.resolve():
         place, single_file = destination, True
     if name == "hdf5" and not single_file:
@@ -37,7 +36,7 @@ def export_run(folder: RunFolder, name: str, destination: Path | None = None, si
             from ..exporters.formats.pt import check_memory, shard_bytes
 
             check_memory(shard_bytes(folder.files()))
-        with make_exporter(name, folder.out, run_header(folder, name), place) as exporter:
+        with make_exporter(name, folder.out, folder.header_for(name), place) as exporter:
             for records in folder.records():
                 exporter.write(records)
     _record(folder, name, place, single_file if name == "hdf5" else None)

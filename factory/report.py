@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,12 @@ def write_report(out: str | Path) -> Path:
     rows = _Rows(files, columns["shard"])
     environment = jinja2.Environment(loader=jinja2.PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
     page = environment.get_template("report.html.j2").render(
-        run=folder.record | summarise(folder),
+        run=replace(folder.record, **summarise(folder)).to_json(),
         statistics=statistic_rows,
         gallery=[(title, [_card(rows.record(i)) for i in picks]) for title, picks in _groups(order)],
         amplify=AMPLIFY,
         psnr=_embed(psnr_figure, columns["initial"], columns["final"]),
-        fall=_embed(fall_figure, rows.losses(_spread(len(order), CURVES)), folder.record["config"]["loss_function"]),
+        fall=_embed(fall_figure, rows.losses(_spread(len(order), CURVES)), folder.record.config["loss_function"]),
         latent_rows=latent_rows,
         latent_distance=latent_distance,
         latent_figure=lambda report: _embed(latent_figure, report),

@@ -1,43 +1,20 @@
 """The one protocol of all formats: open, write batches of records, close."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from ...engine.errors import UsageError
 from ...engine.records import Record
 from ..files.atomic import discard, publish, temporary_name
+from .header import Header
 from .registry import FORMATS
 
 SCHEMA = "relatent/1"
 FLIPPED = "_flipped"  # behind the names of what belongs to the mirrored pictures, where a run optimised them too
 RUN_FILES = ("run.json", "run.lock", "plan.jsonl", "ledger.jsonl", "shards", "report.html")  # under OUT: the run's own
-SETTINGS = ("size", "fit", "background", "flip", "limit", "seed", "preset")  # of a run's, without its paths
-
-
-@dataclass(frozen=True)
-class Header:
-    """What every file says of the run it comes from; all JSON-ready."""
-
-    created: str  # ISO 8601, UTC
-    relatent_version: str
-    vae: dict[str, Any]  # Autoencoder.identity()
-    config: dict[str, Any]  # OptimizationConfig.to_dict()
-    latents: dict[str, Any] = field(default_factory=dict)  # LatentReport.summary(); empty in shards
-    settings: dict[str, Any] = field(default_factory=dict)  # SETTINGS of the run
-    classes: tuple[str, ...] = ()  # sorted, see `labels`; empty for formats that do not ask (`Exporter.needs_classes`)
-    splits: tuple[str, ...] = ()  # likewise
-
-    @classmethod
-    def from_run(cls, run: dict[str, Any]) -> "Header":
-        """From the contents of run.json."""
-        settings = {name: run["settings"][name] for name in SETTINGS if name in run.get("settings", {})}
-        return cls(
-            run["created"], run["versions"]["relatent"], run["vae"], run["config"], run.get("latents", {}), settings
-        )
 
 
 class Exporter(ABC):

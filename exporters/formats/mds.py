@@ -47,7 +47,7 @@ class MDSExporter(ShardedExporter):
 
     def _columns(self, record: Record) -> dict[str, tuple[str, Any]]:
         latents = record.optimized_latents
-        size = self.header.settings.get("size") or latents.shape[-1] * (self.header.vae["downscale_factor"] or 1)
+        size = self.header.size or latents.shape[-1] * (self.header.vae["downscale_factor"] or 1)
         height, width = record.original_size
         columns: dict[str, tuple[str, Any]] = {
             f"latents_{size}": ("bytes", self._fp16(latents)),

@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 
 from ...engine.errors import UsageError
-from ..base.exporter import FLIPPED, Header
+from ..base.exporter import FLIPPED
+from ..base.header import Header
 from ..files.atomic import atomic_path
 from .attributes import PREFIXES, ChannelMoments, write_header
 from .deferred_errors import DeferredErrorFile

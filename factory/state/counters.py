@@ -49,7 +49,10 @@ class RunCounters:
 
 
 def summarise(folder: RunFolder) -> dict[str, Any]:
-    """Counts, statistics, failures and the report on the latents, from the shards: the same however they came about."""
+    """Return the fields of `RunRecord` that follow from the shards: counts, statistics, latents and failures.
+
+    They are the same whoever made the shards, and in however many attempts.
+    """
     columns: defaultdict[str, list[np.ndarray]] = defaultdict(list)
     report, shards = LatentReport(), folder.ledger.shards()
     for shard in shards.values():
@@ -64,17 +67,15 @@ def summarise(folder: RunFolder) -> dict[str, Any]:
         for group in ("metrics", f"metrics{FLIPPED}")
         if f"{group}/{METRICS[0]}" in columns
     }
-    failures = [failure.to_dict() for shard in shards.values() for failure in shard.failures]
-    found: dict[str, Any] = {
+    failures = tuple(failure for shard in shards.values() for failure in shard.failures)
+    return {
         "counts": {
             "total": folder.plan.total,
             "done": sum(shard.images for shard in shards.values()),
             "failed": len(failures),
         },
         "statistics": tables.get("metrics", {}),
+        "statistics_flipped": tables.get(f"metrics{FLIPPED}"),
         "latents": report.summary(),
         "failures": failures,
     }
-    if f"metrics{FLIPPED}" in tables:
-        found[f"statistics{FLIPPED}"] = tables[f"metrics{FLIPPED}"]
-    return found

@@ -71,9 +71,9 @@ def _choose(shards: list[Shard]) -> list[tuple[Shard, int]]:
 
 
 def _reader(folder: RunFolder, autoencoder: Autoencoder) -> Reader:
-    settings = folder.record["settings"]
+    settings = folder.record.settings
     cell = autoencoder.downscale_factor or 1
-    return Reader(settings["size"], settings["fit"], settings["background"], cell, folder.masks)
+    return Reader(settings.size, settings.fit, settings.background, cell, folder.masks)
 
 
 def _target(folder: RunFolder, shard: Shard, record: Record, reader: Reader) -> LoadedImage | str:

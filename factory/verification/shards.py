@@ -73,12 +73,12 @@ def _content_fault(
 
 
 def _wanted_columns(folder: RunFolder) -> Iterator[str]:
-    settings = folder.record["settings"]
+    settings = folder.record.settings
     yield from (*TEXT_COLUMNS, "original_size")
-    for suffix in ("", FLIPPED) if settings["flip"] else ("",):
+    for suffix in ("", FLIPPED) if settings.flip else ("",):
         yield from (f"{name}{suffix}" for name in OUTCOME)
         yield from (f"metrics{suffix}/{name}" for name in METRICS)
-    if settings["keep_images"]:
+    if settings.keep_images:
         yield from (f"images/{name}" for name in IMAGES)
 
 

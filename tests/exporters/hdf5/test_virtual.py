@@ -1,5 +1,6 @@
 """dataset.h5 over shards reads as the file that holds everything does, wherever it is, and never without its shards."""
 
+import dataclasses
 import os
 import pickle
 import shutil
@@ -152,7 +153,7 @@ def test_settings_and_destinations_choose_the_kind(out, tmp_path):
     assert is_virtual(export_run(folder, "hdf5", out / "dataset.h5"))
     assert not is_virtual(export_run(folder, "hdf5", out / "copy.h5"))
     assert not is_virtual(export_run(folder, "hdf5", tmp_path / "copy.h5", single_file=False))
-    folder.record["settings"]["single_file"] = True
+    folder.update(settings=dataclasses.replace(folder.record.settings, single_file=True))
     assert not is_virtual(export_run(folder, "hdf5"))
     assert is_virtual(export_run(folder, "hdf5", single_file=False))
 
