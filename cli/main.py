@@ -430,12 +430,12 @@ def _verdict(found: dict[str, Any], out: Path) -> str:
 
 def _export(options: argparse.Namespace) -> int:
     from ..engine.errors import UsageError
-    from ..exporters.base.exporter import check_formats
+    from ..exporters.base.exporter import exporter_class
     from ..factory.export import export_lock, export_run
     from ..factory.state.run_folder import RunFolder
 
-    check_formats([options.to])
-    if options.single_file and options.to != "hdf5":
+    exporter_class(options.to)  # raises for a format that does not exist
+    if options.single_file and not exporter_class(options.to).links_shards:
         raise UsageError(f"--single-file is for hdf5; {options.to} never points to the shards")
     folder = RunFolder.open(options.out)
     with export_lock(folder):

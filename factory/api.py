@@ -14,7 +14,7 @@ from ..engine.inputs.sources import Source, discover
 from ..engine.losses.registry import check_loss
 from ..engine.optimization.config import OptimizationConfig
 from ..engine.optimization.presets import resolve_config
-from ..exporters.base.exporter import FORMATS, check_formats, check_needs
+from ..exporters.base.exporter import FORMATS, check_formats, check_needs, exporter_class
 from .attempt import new_record, run_attempt, write_summary
 from .background_export import BackgroundExporter
 from .executors.base import ExecutionOptions, make_shards
@@ -197,8 +197,7 @@ def _check_feasible(settings: RunSettings, config: OptimizationConfig, autoencod
     size = settings.size
     autoencoder.check_size(size)
     check_loss(config.loss_function, (size, size), autoencoder.device)
-    if "pt" in settings.formats:
-        from ..exporters.formats.pt import check_memory
-
-        latents = (autoencoder.latent_channels or 4) * (size // (autoencoder.downscale_factor or 1)) ** 2
-        check_memory(total * (8 * latents * (1 + settings.flip) + 3 * size**2 * settings.keep_images))
+    latents = (autoencoder.latent_channels or 4) * (size // (autoencoder.downscale_factor or 1)) ** 2
+    sample_bytes = 8 * latents * (1 + settings.flip) + 3 * size**2 * settings.keep_images  # initial, optimised; uint8
+    for name in settings.formats:
+        exporter_class(name).check_capacity(total * sample_bytes)

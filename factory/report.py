@@ -13,7 +13,7 @@ from PIL import Image
 from ..engine.errors import UsageError
 from ..engine.records import Record
 from ..exporters.files.atomic import atomic_path
-from ..exporters.hdf5.exporter import open_file, read_rows
+from ..exporters.hdf5.reading import open_file, read_rows
 from ..exporters.summaries.figures import AMPLIFY, fall_figure, psnr_figure
 from ..exporters.summaries.latents import latent_distance, latent_figure, latent_rows
 from ..exporters.summaries.statistics import statistic_rows

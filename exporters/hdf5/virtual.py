@@ -12,8 +12,9 @@ from ..base.exporter import FLIPPED
 from ..base.header import Header
 from ..files.atomic import atomic_path
 from .attributes import PREFIXES, ChannelMoments, write_header
+from .columns import columns, growing
 from .deferred_errors import DeferredErrorFile
-from .exporter import columns, growing, open_file
+from .reading import open_file
 from .shard_reader import ShardReader
 
 LARGE = ("initial_latents", "optimized_latents", "losses")

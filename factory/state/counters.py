@@ -10,7 +10,7 @@ from ...engine.errors import RunStoppedError
 from ...engine.records import METRICS, Failure, Record
 from ...engine.statistics.latent_report import LatentReport
 from ...exporters.base.exporter import FLIPPED
-from ...exporters.hdf5.exporter import open_file
+from ...exporters.hdf5.reading import open_file
 from ...exporters.summaries.statistics import column_statistics
 from .ledger import Shard
 from .progress import Progress

@@ -15,7 +15,7 @@ from ...exporters.base.exporter import FORMATS, RUN_FILES, exporter_class
 from ...exporters.base.header import Header
 from ...exporters.base.labels import class_name
 from ...exporters.files.atomic import discard, write_json
-from ...exporters.hdf5.exporter import read_records
+from ...exporters.hdf5.reading import read_records
 from .ledger import Ledger
 from .lock import RunLock
 from .plan import Plan, auto_shard_size

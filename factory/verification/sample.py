@@ -11,7 +11,7 @@ from ...engine.inputs.images import LoadedImage
 from ...engine.inputs.prefetch import Reader
 from ...engine.losses.metrics import psnr
 from ...engine.records import Outcome, Record
-from ...exporters.hdf5.exporter import open_file, read_rows
+from ...exporters.hdf5.reading import open_file, read_rows
 from ..executors.worker import check_identity, reload_autoencoder
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder

@@ -9,7 +9,8 @@ from ...engine.errors import DatasetError
 from ...engine.records import IMAGES, METRICS
 from ...exporters.base.exporter import FLIPPED
 from ...exporters.files.atomic import file_sha256
-from ...exporters.hdf5.exporter import TEXT_COLUMNS, columns, open_file
+from ...exporters.hdf5.columns import TEXT_COLUMNS, columns
+from ...exporters.hdf5.reading import open_file
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder
 

@@ -6,7 +6,7 @@ from typing import Any
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder, locked
-from .exports import export_fault, virtual_fault
+from .exports import export_fault, link_fault
 from .findings import Damage, Findings
 from .plan_and_ledger import check_plan_and_ledger
 from .sample import decode_sample
@@ -102,8 +102,8 @@ def _examine_exports(folder: RunFolder, found: Findings) -> None:
             continue
         found.outputs += 1
         what = export_fault(place, line)
-        if what is None and whole and line["format"] == "hdf5":
-            what = virtual_fault(place)
+        if what is None and whole:
+            what = link_fault(line["format"], place)
             if what is not None and found.unfinished:
                 found.notes.append(f"{place} {what}")
                 continue

@@ -14,7 +14,7 @@ from relatent.engine.errors import DatasetError, UsageError
 from relatent.engine.losses.metrics import from_uint8, psnr
 from relatent.engine.records import METRICS
 from relatent.exporters.base.exporter import FORMATS, make_exporter
-from relatent.exporters.hdf5.exporter import read_records
+from relatent.exporters.hdf5.reading import read_records
 from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
 

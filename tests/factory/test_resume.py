@@ -12,7 +12,7 @@ from PIL import Image
 from relatent import OptimizationConfig, load_autoencoder, optimize_directory, resume_directory
 from relatent.cli.main import main
 from relatent.engine.errors import DatasetError, RunStoppedError, UsageError
-from relatent.exporters.hdf5.exporter import open_file
+from relatent.exporters.hdf5.reading import open_file
 from relatent.factory.state.lock import RunLock
 from relatent.factory.state.run_folder import RunFolder
 

@@ -17,7 +17,9 @@ from helpers import picture
 from PIL import Image
 from relatent.engine.errors import DatasetError, UsageError
 from relatent.exporters.formats.pt import check_memory, shard_bytes
-from relatent.exporters.hdf5.exporter import HDF5Exporter, columns, read_records
+from relatent.exporters.hdf5.columns import columns
+from relatent.exporters.hdf5.exporter import HDF5Exporter
+from relatent.exporters.hdf5.reading import read_records
 from relatent.exporters.hdf5.shard_reader import ShardReader
 from relatent.exporters.hdf5.virtual import write_virtual
 from relatent.factory.export import export_run
