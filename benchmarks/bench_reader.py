@@ -25,9 +25,10 @@ from torch.utils.data import DataLoader
 from ..engine.optimization.config import OptimizationConfig
 from ..engine.records import METRICS, Record
 from ..engine.version import VERSION
-from ..exporters.base.exporter import Header
+from ..exporters.base.header import Header
 from ..exporters.formats.pt import PTExporter
-from ..exporters.hdf5.exporter import HDF5Exporter, read_records
+from ..exporters.hdf5.exporter import HDF5Exporter
+from ..exporters.hdf5.reading import read_records
 from ..exporters.hdf5.virtual import write_virtual
 from ..exporters.reader import OptimizedLatentDataset, load_optimized_dataset
 from ..factory.state.ledger import now

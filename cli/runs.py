@@ -51,12 +51,12 @@ def _info(options: argparse.Namespace) -> int:
     from ..factory.state.run_folder import RunFolder
 
     folder = RunFolder.open(options.out)
-    print_result(folder.record, _run_and_pictures(folder), options.json)
+    print_result(folder.record.to_json(), _run_and_pictures(folder), options.json)
     return DONE
 
 
 def _run_and_pictures(folder: "RunFolder") -> Iterator[str]:
-    yield from summary(folder.record, folder.out)
+    yield from summary(folder.record.to_json(), folder.out)
     for records in folder.records():
         for record in records:
             metrics = record.metrics
@@ -86,12 +86,12 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from ..engine.errors import UsageError
-    from ..exporters.base.exporter import check_formats
+    from ..exporters.base.exporter import exporter_class
     from ..factory.export import export_lock, export_run
     from ..factory.state.run_folder import RunFolder
 
-    check_formats([options.to])
-    if options.single_file and options.to != "hdf5":
+    links_shards = exporter_class(options.to).links_shards
+    if options.single_file and not links_shards:
         raise UsageError(f"--single-file is for hdf5; {options.to} never points to the shards")
     folder = RunFolder.open(options.out)
     with export_lock(folder):

@@ -12,7 +12,8 @@ from ..engine.errors import DatasetError
 from ..engine.losses.metrics import from_uint8
 from .base.exporter import SCHEMA
 from .base.stored_views import stored_views
-from .hdf5.exporter import OpenColumns, open_file
+from .hdf5.columns import OpenColumns
+from .hdf5.reading import open_file
 from .hdf5.shard_reader import ShardReader
 
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")

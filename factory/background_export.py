@@ -1,6 +1,6 @@
-"""Formats written while shards are still being made, by a process of its own.
+"""Formats written by a process of their own while shards are still being made.
 
-It only saves time: what it does not get done, for whatever reason, is exported afterwards as without it.
+It only saves time: a format that it does not finish, for whatever reason, is exported at the run's end.
 """
 
 import contextlib
@@ -19,24 +19,23 @@ from typing import Any, Self
 from ..engine.records import Record
 from ..engine.runtime.parent_watchdog import end_with_parent
 from ..exporters.base.exporter import Exporter, exporter_class, make_exporter
-from ..exporters.base.labels import run_header
 from ..exporters.files.atomic import discard
-from ..exporters.hdf5.exporter import read_records
+from ..exporters.hdf5.reading import read_records
 from .executors.spawn import spawn_without_main
 from .state.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-DELAY = 60.0  # seconds into a run: a shorter one is exported sooner than another process starts
+DELAY = 60.0  # seconds until the process starts: a shorter run is exported sooner than it would be up
 POLL = 0.5  # seconds between looks at the ledger
-NICE = 10  # the engine goes first
+NICE = 10  # added to the process's niceness, so that the engine goes first
 
 
 class BackgroundExporter:
     """A context manager around the making of shards; `finish`, when all of them are made, says what is written."""
 
     def __init__(self, out: Path, names: Sequence[str]):
-        """names: formats; those that need the whole run at once are left for afterwards."""
+        """names: formats; those that can only be written at the run's end are left for then."""
         self.out, self.names = out, [name for name in names if exporter_class(name).streams]
         self._process: Any = None
         self._timer = threading.Timer(DELAY, self._start)
@@ -50,71 +49,85 @@ class BackgroundExporter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._settle()
+        self._stop_timer()
         if self._process is not None:
-            self._process.kill()  # not asked to end: a handler's exception is lost where Python ignores them, in a __del__
+            # not terminated: Python ignores an exception that a signal handler raises within a __del__
+            self._process.kill()
             self._process.join()
             for path in self.out.glob(f".*.partial-{self._process.pid}*"):
                 discard(path)
 
     def finish(self) -> list[str]:
-        """The formats that are at their places, from all shards and from run.json as it is now."""
-        self._settle()
+        """Return the formats that are at their places, written from all shards and from run.json as it is now."""
+        self._stop_timer()
         if self._process is None:
             return []
         try:
             self._pipe.send(None)
             written: list[str] = self._pipe.recv()
         except (OSError, EOFError):
-            log.info("the process that exports beside the run has died; export_lock now")
+            log.info("the process that exports beside the run has died; exporting now")
             return []
         return written
 
-    def _settle(self) -> None:
+    def _stop_timer(self) -> None:
         self._timer.cancel()
         if self._timer.ident is not None:
             self._timer.join()  # it may be starting the process
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # neither CUDA nor OpenMP survives a fork
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_export, args=(self.out, self.names, theirs))
+        self._pipe, child = context.Pipe()
+        self._process = context.Process(target=_export, args=(self.out, self.names, child))
         with spawn_without_main():
             self._process.start()
-        theirs.close()
+        child.close()
 
 
 def _export(out: Path, names: list[str], pipe: Any) -> None:
-    """In the new process, which may be killed at any time. What fails is given up without a word: the parent will meet
-    the error itself, and say so."""
+    """Write the formats, in the new process, which may be killed at any time.
+
+    A format that fails is given up here: the parent exports it at the run's end, meets the same error and reports it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     end_with_parent()
     os.nice(NICE)
-    folder, written = RunFolder.open(out), []
-    open_ones: dict[str, Exporter] = {}
+    folder = RunFolder.open(out)
+    exporters: dict[str, Exporter] = {}
     for name in names:
-        exporter = make_exporter(name, out, run_header(folder, name))
-        with contextlib.suppress(Exception):
-            open_ones[name] = exporter.__enter__()
-    for records in _finished(folder):
-        for name, exporter in list(open_ones.items()):
-            try:
-                exporter.write(records)
-            except Exception as error:
-                del open_ones[name]
-                exporter.__exit__(type(error), error, None)
-    pipe.recv()  # the parent's word that run.json is up to date
-    latents = RunFolder.open(out).header.latents
-    for name, exporter in open_ones.items():
+        exporter = make_exporter(name, out, folder.header_for(name))
+        with _giving_up(name):
+            exporter.begin()
+            exporters[name] = exporter
+    for records in _finished_records(folder):
+        for name in list(exporters):
+            with _giving_up(name):
+                try:
+                    exporters[name].write(records)
+                except Exception:
+                    exporters.pop(name).rollback()
+                    raise
+    pipe.recv()  # the parent has brought run.json up to date
+    latents, written = RunFolder.open(out).header.latents, []
+    for name, exporter in exporters.items():
         exporter.header = replace(exporter.header, latents=latents)
-        with contextlib.suppress(Exception):
-            exporter.__exit__(None, None, None)
+        with _giving_up(name):
+            exporter.commit()
             written.append(name)
     pipe.send(written)
 
 
-def _finished(folder: RunFolder) -> Iterator[list[Record]]:
-    """All pictures of the run in its order, as their shards get done."""
+@contextlib.contextmanager
+def _giving_up(name: str) -> Iterator[None]:
+    """Log an exception in the block instead of raising it."""
+    try:
+        yield
+    except Exception as error:
+        log.info("%s is not exported beside the run: %s", name, error)
+
+
+def _finished_records(folder: RunFolder) -> Iterator[list[Record]]:
+    """All pictures of the run in its order, each as soon as its shard is finished."""
     ledger, size, shards = folder.ledger, -1, folder.ledger.shards()
     for number in range(len(folder.plan)):
         while number not in shards or not shards[number].whole:

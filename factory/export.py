@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..exporters.base.exporter import FORMATS, check_formats, make_exporter
-from ..exporters.base.labels import run_header
+from ..exporters.base.exporter import FORMATS, exporter_class, make_exporter
 from ..exporters.files.atomic import file_sha256
 from ..exporters.files.checksums import SUMS
 from .state.run_folder import RunFolder, locked
@@ -16,36 +15,31 @@ log = logging.getLogger(__name__)
 
 
 def export_run(folder: RunFolder, name: str, destination: Path | None = None, single_file: bool | None = None) -> Path:
-    """Write one format from the run's shards, and its checksum into the ledger. Only for who holds the run's lock.
+    """Write one format from the run's shards, and its checksum into the ledger; return where it is.
 
-    single_file: whether hdf5 holds everything itself instead of pointing to the shards; None: as the run was told. A
-    destination of one's own always does, so that it can go anywhere.
-    Returns where it is. Raises `UsageError` where nothing is finished, or where it does not fit in memory (pt).
+    destination: None: the format's usual place in the run's folder. single_file: whether a format that can point to the
+    shards holds everything itself; None: as the run was told. At another place than the usual one it always does, so
+    that it can be moved anywhere. The caller holds the run's lock. Raises `UsageError` where nothing is finished, and
+    where the format does not fit on this machine.
     """
-    check_formats([name])
+    exporter = exporter_class(name)
     place = folder.out / FORMATS[name][2]
     if single_file is None:
-        single_file = folder.record["settings"].get("single_file", False)
+        single_file = folder.record.settings.single_file
     if destination is not None and destination.resolve() != place.resolve():
         place, single_file = destination, True
-    if name == "hdf5" and not single_file:
-        from ..exporters.hdf5.virtual import write_virtual
-
-        write_virtual(place, folder.files(), folder.header)
-    else:
-        if name == "pt":
-            from ..exporters.formats.pt import check_memory, shard_bytes
-
-            check_memory(shard_bytes(folder.files()))
-        with make_exporter(name, folder.out, run_header(folder, name), place) as exporter:
+    header = folder.header_for(name)
+    if single_file or not exporter.write_from_shards(place, folder.files(), header):
+        exporter.check_shards(folder.files())
+        with make_exporter(name, folder.out, header, place) as output:
             for records in folder.records():
-                exporter.write(records)
-    _record(folder, name, place, single_file if name == "hdf5" else None)
+                output.write(records)
+    _record(folder, name, place, single_file if exporter.links_shards else None)
     return place
 
 
 def record_export(folder: RunFolder, name: str) -> Path:
-    """Of a format that another process has written to its usual place: its checksum into the ledger; -> where it is."""
+    """Enter a format that another process has written to its usual place into the ledger; return where it is."""
     place = folder.out / FORMATS[name][2]
     _record(folder, name, place)
     return place
@@ -53,7 +47,7 @@ def record_export(folder: RunFolder, name: str) -> Path:
 
 @contextmanager
 def export_lock(folder: RunFolder) -> Iterator[None]:
-    """The run's lock, where its folder can be written to, for an export from the outside."""
+    """Hold the run's lock while an export of `relatent export` goes on; without one where the folder is read-only."""
     if not os.access(folder.out, os.W_OK):
         yield
         return
@@ -63,6 +57,7 @@ def export_lock(folder: RunFolder) -> Iterator[None]:
 
 
 def _record(folder: RunFolder, name: str, place: Path, single_file: bool | None = None) -> None:
+    """Enter an output and its checksum into the ledger, where that can be written to."""
     if not os.access(folder.ledger.path, os.W_OK):
         log.warning("%s cannot be written to: `relatent verify` will not know of %s", folder.ledger.path, place)
         return

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..engine.errors import UsageError
 from ..engine.inputs.views import PLAIN, VIEWS
 from ..engine.records import Record
 from ..exporters.files.atomic import atomic_path
-from ..exporters.hdf5.exporter import open_file, read_rows
+from ..exporters.hdf5.reading import open_file, read_rows
 from ..exporters.summaries.figures import AMPLIFY, fall_figure, psnr_figure
 from ..exporters.summaries.latents import latent_distance, latent_figure, latent_rows
 from ..exporters.summaries.statistics import statistic_rows
@@ -42,13 +43,13 @@ def write_report(out: str | Path) -> Path:
     rows = _Rows(files, columns["shard"])
     environment = jinja2.Environment(loader=jinja2.PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
     page = environment.get_template("report.html.j2").render(
-        run=folder.record | summarise(folder),
+        run=replace(folder.record, **summarise(folder)).to_json(),
         statistics=statistic_rows,
         views=[view for view in VIEWS.values() if view.name != PLAIN],
         gallery=[(title, [_card(rows.record(i)) for i in picks]) for title, picks in _groups(order)],
         amplify=AMPLIFY,
         psnr=_embed(psnr_figure, columns["initial"], columns["final"]),
-        fall=_embed(fall_figure, rows.losses(_spread(len(order), CURVES)), folder.record["config"]["loss_function"]),
+        fall=_embed(fall_figure, rows.losses(_spread(len(order), CURVES)), folder.record.config["loss_function"]),
         latent_rows=latent_rows,
         latent_distance=latent_distance,
         latent_figure=lambda report: _embed(latent_figure, report),

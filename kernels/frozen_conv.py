@@ -9,11 +9,10 @@ The backward pass may also be a low-rank approximation, in which a weight of few
     ∂x ≈ expand · ((project · ∂out) ∗ᵀ reduced)
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from torch.library import triton_op
+
+from .library import kernel_op
 
 CONVOLVE = {4: F.conv2d, 5: F.conv3d}  # by the rank of the input
 TRANSPOSED = {4: F.conv_transpose2d, 5: F.conv_transpose3d}
@@ -51,7 +50,7 @@ def _backward(ctx, grad):
     return result, *[None] * 8
 
 
-_frozen_conv: Any = triton_op("relatent::frozen_conv", _convolve, mutates_args=())
+_frozen_conv = kernel_op("frozen_conv", launches=False)(_convolve)
 _frozen_conv.register_autograd(_backward, setup_context=_save)
 
 

@@ -33,29 +33,73 @@ INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET") == "1"
 _tracing: ContextVar[bool] = ContextVar("tracing", default=False)
 
 
-def kernel_op(name: str, mutates_args: Iterable[str] = ()) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator that registers a function as the operator `relatent::name`.
+class Operator:
+    """A function that becomes the operator `relatent::name` when it is first called, or by `register_operators`.
 
-    The function allocates its outputs and launches kernels with `launch`.
+    Registering at import would cost every process more than a second: torch imports its compiler for it. Only compiled
+    code and CUDA use these operators.
     """
 
-    def register(function: Callable[..., Any]) -> Any:
-        qualified = f"relatent::{name}"
-        if not INTERPRETED:
-            return triton_op(qualified, function, mutates_args=mutates_args)
-        operation = custom_op(qualified, function, mutates_args=mutates_args)
+    def __init__(self, name: str, function: Callable[..., Any], mutates_args: Iterable[str], launches: bool):
+        self.name, self.function, self.mutates_args, self.launches = name, function, mutates_args, launches
+        self.autograd: tuple[Callable[..., Any], Callable[..., Any]] | None = None
+        self.definition: Any = None
 
-        def shapes_only(*arguments: Any) -> Any:
-            token = _tracing.set(True)
-            try:
-                return function(*arguments)
-            finally:
-                _tracing.reset(token)
+    def register_autograd(self, backward: Callable[..., Any], *, setup_context: Callable[..., Any]) -> None:
+        """Make the operator differentiable, as `torch.library`'s method of the same name does."""
+        self.autograd = backward, setup_context
 
-        operation.register_fake(shapes_only)
-        return operation
+    def register(self) -> None:
+        """Register the operator with torch, once."""
+        if self.definition is not None:
+            return
+        qualified = f"relatent::{self.name}"
+        if self.launches and INTERPRETED:
+            self.definition = custom_op(qualified, self.function, mutates_args=self.mutates_args)
+            self.definition.register_fake(self._shapes_only)
+        else:
+            self.definition = triton_op(qualified, self.function, mutates_args=self.mutates_args)
+        if self.autograd is not None:
+            backward, setup_context = self.autograd
+            self.definition.register_autograd(backward, setup_context=setup_context)
 
-    return register
+    def _shapes_only(self, *arguments: Any) -> Any:
+        token = _tracing.set(True)
+        try:
+            return self.function(*arguments)
+        finally:
+            _tracing.reset(token)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.definition is None:
+            self.register()
+        return self.definition(*arguments)
+
+
+_operators: list[Operator] = []
+
+
+def register_operators() -> None:
+    """Register all operators whose modules were imported. To be called before torch.compile traces them."""
+    for operator in _operators:
+        operator.register()
+
+
+def kernel_op(
+    name: str, mutates_args: Iterable[str] = (), *, launches: bool = True
+) -> Callable[[Callable[..., Any]], Operator]:
+    """Return a decorator that makes a function the operator `relatent::name`.
+
+    The function allocates its outputs and launches kernels with `launch`; without `launches` it is torch code alone, into
+    which the compiler always looks.
+    """
+
+    def declare(function: Callable[..., Any]) -> Operator:
+        operator = Operator(name, function, mutates_args, launches)
+        _operators.append(operator)
+        return operator
+
+    return declare
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:

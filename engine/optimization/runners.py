@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ...kernels.library import register_operators
 from .slots import Slots
 from .step import Step
 
@@ -47,6 +48,7 @@ class CompiledRunner:
 
     def __init__(self, step: Step, slots: Slots):
         self.slots = slots
+        register_operators()
         self.step = torch.compile(step, fullgraph=True, dynamic=False)
         begin = time.perf_counter()
         with _preserved(slots), torch._dynamo.config.patch(DYNAMO):

@@ -1,57 +1,37 @@
-"""The one protocol of all formats: open, write batches of records, close."""
+"""The one protocol of all formats: begin, write batches of records, commit; and what a run asks of a format."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from ...engine.errors import UsageError
 from ...engine.records import Record
 from ..files.atomic import discard, publish, temporary_name
+from .header import Header
 from .registry import FORMATS
 
 SCHEMA = "relatent/1"
 RUN_FILES = ("run.json", "run.lock", "plan.jsonl", "ledger.jsonl", "shards", "report.html")  # under OUT: the run's own
-SETTINGS = ("size", "fit", "background", "flip", "limit", "seed", "preset")  # of a run's, without its paths
-
-
-@dataclass(frozen=True)
-class Header:
-    """What every file says of the run it comes from; all JSON-ready."""
-
-    created: str  # ISO 8601, UTC
-    relatent_version: str
-    vae: dict[str, Any]  # Autoencoder.identity()
-    config: dict[str, Any]  # OptimizationConfig.to_dict()
-    latents: dict[str, Any] = field(default_factory=dict)  # LatentReport.summary(); empty in shards
-    settings: dict[str, Any] = field(default_factory=dict)  # SETTINGS of the run
-    classes: tuple[str, ...] = ()  # sorted, see `labels`; empty for formats that do not ask (`Exporter.needs_classes`)
-    splits: tuple[str, ...] = ()  # likewise
-
-    @classmethod
-    def from_run(cls, run: dict[str, Any]) -> "Header":
-        """From the contents of run.json."""
-        settings = {name: run["settings"][name] for name in SETTINGS if name in run.get("settings", {})}
-        return cls(
-            run["created"], run["versions"]["relatent"], run["vae"], run["config"], run.get("latents", {}), settings
-        )
 
 
 class Exporter(ABC):
-    """Writes one dataset to `destination`, under a temporary name until `close`. A context manager.
+    """Writes one dataset to `destination`: `begin`, `write` batches of records, `commit`; or a context manager.
 
-    A block that ends in an exception publishes nothing and leaves an older `destination` as it was. Raises `UsageError`
-    before anything is written where `destination` holds what is not ours.
+    The dataset is written under a temporary name until `commit` publishes it. `rollback`, or a block that ends in an
+    exception, publishes nothing and leaves an older `destination` as it was. A format implements `open`, `write` and
+    `close`, and `abort` where it holds a file open.
     """
 
     latents_scaled: ClassVar[bool] = False  # whether latents are stored times the autoencoder's scaling factor
-    needs_images: ClassVar[bool] = False  # the pictures themselves
-    needs_flip: ClassVar[bool] = False  # the mirrored pictures' own latents
-    needs_crop: ClassVar[bool] = False  # pictures cut to size, not padded
-    streams: ClassVar[bool] = True  # takes records as they get done; else all that is needed is there at the end alone
-    needs_classes: ClassVar[bool] = False  # classes and splits in the header, before the first record
+    needs_images: ClassVar[bool] = False  # whether it stores the pictures themselves
+    needs_flip: ClassVar[bool] = False  # whether it stores the mirrored pictures' own latents
+    needs_crop: ClassVar[bool] = False  # whether pictures must be cut to size, not padded
+    streams: ClassVar[bool] = True  # whether it can take records while the run makes them; else only at its end
+    needs_classes: ClassVar[bool] = False  # whether classes and splits are in the header before the first record
+    links_shards: ClassVar[bool] = False  # whether it can point to the run's shards; --single-file is for these
 
     def __init__(self, destination: Path, header: Header):
         self.destination, self.header = destination, header
@@ -59,7 +39,7 @@ class Exporter(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Begin, at `self.temporary`."""
+        """Create the file or folder at `self.temporary`."""
 
     @abstractmethod
     def write(self, records: list[Record]) -> None:
@@ -70,36 +50,75 @@ class Exporter(ABC):
         """Finish the file or folder at `self.temporary`, and check it."""
 
     def abort(self) -> None:  # noqa: B027 - only exporters that hold a file open need it
-        """Let go of what `open` holds."""
+        """Close the files that `open` has opened, finished or not."""
 
     def check_destination(self) -> None:
-        """Raise `UsageError` where publishing would take the place of what is not ours: here, of a folder."""
+        """Raise `UsageError` where publishing would replace what no export has written; here, a folder."""
         if self.destination.is_dir():
             raise UsageError(f"{self.destination} is a folder, and this format writes a file: choose another DEST")
 
-    def __enter__(self) -> Self:
+    @classmethod  # noqa: B027 - most formats have no limit
+    def check_capacity(cls, sample_bytes: int) -> None:
+        """Raise `UsageError` where this machine cannot write a dataset of that size.
+
+        sample_bytes: of all latents, fp32, and of the original pictures, uint8.
+        """
+
+    @classmethod  # noqa: B027 - as above
+    def check_shards(cls, shards: Sequence[Path]) -> None:
+        """Raise `UsageError` where this machine cannot write a dataset of these shards' pictures."""
+
+    @classmethod
+    def write_from_shards(cls, destination: Path, shards: Sequence[Path], header: Header) -> bool:
+        """Write a dataset that points to the shards; return whether the format could.
+
+        False, the default, means that nothing was written: the records have to be written one by one.
+        """
+        return False
+
+    @classmethod
+    def verify_links(cls, place: Path) -> str | None:
+        """Return what is wrong with how the dataset at `place` points to its shards; None: nothing."""
+        return None
+
+    def begin(self) -> None:
+        """Start to write. Raises `UsageError` where `destination` holds what no export has written."""
         self.check_destination()
         self.destination.parent.mkdir(parents=True, exist_ok=True)
         discard(self.temporary)
         self.open()
+
+    def commit(self) -> None:
+        """Finish the dataset and publish it at `destination`, or raise and leave nothing new."""
+        try:
+            self.close()
+            self.check_destination()  # again: writing may have taken hours
+            publish(self.temporary, self.destination)
+        finally:
+            discard(self.temporary)
+
+    def rollback(self) -> None:
+        """Give up what was written since `begin`."""
+        try:
+            self.abort()
+        finally:
+            discard(self.temporary)
+
+    def __enter__(self) -> Self:
+        self.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self.close()
-                self.check_destination()  # again: writing may have taken hours
-                publish(self.temporary, self.destination)
-            else:
-                self.abort()
-        finally:
-            discard(self.temporary)
+        if kind is None:
+            self.commit()
+        else:
+            self.rollback()
 
 
 def check_formats(names: list[str]) -> list[str]:
-    """The names without repetition. Raises `UsageError` for one that does not exist."""
+    """Return the names without repetition. Raises `UsageError` for one that does not exist."""
     for name in names:
         if name not in FORMATS:
             raise UsageError(f"unknown format {name!r}; expected one of {', '.join(FORMATS)}")
@@ -119,7 +138,7 @@ def check_needs(names: list[str], keep_images: bool, flip: bool, fit: str) -> No
 
 
 def exporter_class(name: str) -> type[Exporter]:
-    """Of a format. Raises `UsageError` for one that does not exist."""
+    """Return the exporter class of a format. Raises `UsageError` for a format that does not exist."""
     check_formats([name])
     module, kind, _ = FORMATS[name]
     found: type[Exporter] = getattr(import_module(f"..{module}", __package__), kind)
@@ -127,7 +146,10 @@ def exporter_class(name: str) -> type[Exporter]:
 
 
 def make_exporter(name: str, out: Path, header: Header, destination: Path | None = None) -> Exporter:
-    """The exporter of a format, for its usual place under `out` or for `destination`, which must be no file of the run."""
+    """Return the exporter of a format for its usual place under `out`, or for `destination`.
+
+    Raises `UsageError` where `destination` is a file of the run itself.
+    """
     if destination is not None:
         place = destination.resolve()
         if place.parent == (out / "shards").resolve() or place in [(out / own).resolve() for own in RUN_FILES]:

@@ -5,6 +5,7 @@ import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, TextIO
 
@@ -130,7 +131,7 @@ class FolderExporter(Exporter):
             "relatent_version": header.relatent_version,
             "vae": header.vae,
             "config": header.config,
-            "settings": header.settings,
+            "settings": {} if header.settings is None else asdict(header.settings),
             "latents_scaled": self.latents_scaled,
             "shift_subtracted": self.latents_scaled and self.shift_subtracted,
             "scaling_factor": header.vae["scaling_factor"],

@@ -27,7 +27,8 @@ class SidecarExporter(FolderExporter):
 
     def file_of(self, record: Record) -> PurePosixPath:
         """Where to write a picture's file, relative to the export; never where there is one already."""
-        if self.header.settings.get("fit") == "pad" and len(set(record.original_size)) > 1:
+        settings = self.header.settings
+        if settings is not None and settings.fit == "pad" and len(set(record.original_size)) > 1:
             raise UsageError(f"{self.name} crops pictures, and those of this run are padded: optimise with --fit crop")
         end = self.file_end(record)
         folder, stem = source_folder(record) / self.subfolder, source_stem(record, len(end))

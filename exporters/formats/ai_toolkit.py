@@ -61,7 +61,7 @@ class AIToolkitExporter(SidecarExporter):
 
     def about(self) -> str:
         own = "" if self.space in SPACES.values() else OWN_SPACE.format(space=self.space)
-        return ABOUT.format(size=self.header.settings.get("size", "SIZE"), space=self.space) + own
+        return ABOUT.format(size=self.header.size or "SIZE", space=self.space) + own
 
 
 ABOUT = """Copy the `_latent_cache` folders, with those they lie in, over the pictures'. In the trainer's `datasets:` entry set `cache_latents_to_disk: true`,

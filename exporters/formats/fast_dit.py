@@ -24,7 +24,7 @@ class FastDiTExporter(FolderExporter):
             np.save(path, np.array([self.label(record)], np.int64))
 
     def about(self) -> str:
-        size = self.header.settings.get("size", "SIZE")
+        size = self.header.size or "SIZE"
         return (
             f"fast-DiT: `--feature-path` {self.where()},\n"
             f"`--image-size {size} --num-classes {len(self.header.classes)}`. Labels count `classes.json`. Mirrored latents have no place in it."

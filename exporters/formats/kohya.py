@@ -43,7 +43,7 @@ class KohyaExporter(SidecarExporter):
             np.savez(file, **arrays)
 
     def about(self) -> str:
-        size = self.header.settings.get("size", "SIZE")
+        size = self.header.size or "SIZE"
         flip = "`flip_aug` works: the mirrored pictures have latents of their own." if self.views[FLIPPED] else (
             "Leave `flip_aug` off: the run had no --flip, so there is no `latents_flipped`, and the trainer would encode again."
         )  # fmt: skip

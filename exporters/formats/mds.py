@@ -47,7 +47,7 @@ class MDSExporter(ShardedExporter):
 
     def _columns(self, record: Record) -> dict[str, tuple[str, Any]]:
         shape = record.optimized_latents.shape
-        size = self.header.settings.get("size") or shape[-1] * (self.header.vae["downscale_factor"] or 1)
+        size = self.header.size or shape[-1] * (self.header.vae["downscale_factor"] or 1)
         height, width = record.original_size
         columns: dict[str, tuple[str, Any]] = {
             "latents_shape": ("json", list(shape)),

@@ -12,7 +12,8 @@ from ...engine.errors import UsageError
 from ...engine.records import METRICS, Outcome, Record, outcomes_by_view
 from ...engine.runtime.memory import available_memory
 from ..base.exporter import SCHEMA, Exporter
-from ..hdf5.exporter import columns, open_file
+from ..hdf5.columns import columns
+from ..hdf5.reading import open_file
 from ..summaries.statistics import metric_statistics
 
 COPIES = 2  # the samples one by one, then stacked
@@ -36,7 +37,7 @@ def check_memory(samples: int, limit: int | None = None) -> None:
 
 
 def shard_bytes(shards: Sequence[Path]) -> int:
-    """What a `.pt` of these would hold."""
+    """Return how many bytes of samples a `.pt` of these shards would hold."""
     return sum(map(_sample_bytes, shards))
 
 
@@ -53,6 +54,14 @@ class PTExporter(Exporter):
     """Loads with `torch.load(weights_only=True)`. Stacked tensors, sample i of each belongs to image_name[i]."""
 
     streams = False  # it takes the whole run into memory
+
+    @classmethod
+    def check_capacity(cls, sample_bytes: int) -> None:
+        check_memory(sample_bytes)
+
+    @classmethod
+    def check_shards(cls, shards: Sequence[Path]) -> None:
+        check_memory(shard_bytes(shards))
 
     def open(self) -> None:
         self.records: list[Record] = []

@@ -5,7 +5,8 @@ import json
 import h5py
 import numpy as np
 
-from ..base.exporter import SCHEMA, Header
+from ..base.exporter import SCHEMA
+from ..base.header import Header
 
 PREFIXES = {"optimized_latents": "latents", "initial_latents": "initial_latents"}  # column -> of its attributes
 

@@ -1,7 +1,7 @@
-"""HDF5: the run's own shards and `dataset.h5`, one schema for both (docs/files.md)."""
+"""HDF5: the run's own shards and `dataset.h5`, one schema for both (docs/files.md). `reading` reads them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,30 @@ import numpy as np
 
 from ...engine.errors import DatasetError, UsageError
 from ...engine.records import IMAGES, METRICS, Outcome, Record, outcomes_by_view
-from ..base.exporter import SCHEMA, Exporter
-from ..base.stored_views import stored_views
+from ..base.exporter import Exporter
+from ..base.header import Header
 from .attributes import ChannelMoments, write_header
+from .columns import TEXT_COLUMNS, growing
 from .deferred_errors import DeferredErrorFile
-
-TEXT_COLUMNS = ("image_name", "split", "source_path", "source_sha256", "conversions")
+from .reading import open_file
+from .shard_reader import verify_links
+from .virtual import write_virtual
 
 
 class HDF5Exporter(Exporter):
     """One sample per chunk, so that a random read costs one chunk; fletcher32 finds a flipped bit."""
 
     streams = False  # dataset.h5 points to the shards, all of them
+    links_shards = True
+
+    @classmethod
+    def write_from_shards(cls, destination: Path, shards: Sequence[Path], header: Header) -> bool:
+        write_virtual(destination, shards, header)
+        return True
+
+    @classmethod
+    def verify_links(cls, place: Path) -> str | None:
+        return verify_links(place)
 
     def open(self) -> None:
         self.file: h5py.File | None = None
@@ -116,104 +128,3 @@ def _write_outcomes(table: dict[str, h5py.Dataset], rows: slice, outcomes: Seque
     table[f"losses{suffix}"][rows] = losses
     for name in METRICS:
         table[f"metrics{suffix}/{name}"][rows] = [outcome.metrics[name] for outcome in outcomes]
-
-
-def growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows_per_chunk: int) -> h5py.Dataset:
-    """An empty column of samples of that shape, with checksums where HDF5 has them."""
-    checksum = dtype != h5py.string_dtype("utf-8")  # HDF5 has no checksums for variable-length text
-    return file.create_dataset(
-        name,
-        (0, *shape),
-        dtype,
-        maxshape=(None, *shape),
-        chunks=(rows_per_chunk, *shape),
-        fletcher32=checksum,
-    )
-
-
-def columns(file: h5py.File) -> list[h5py.Dataset]:
-    """All of a file, in groups too."""
-    found: list[h5py.Dataset] = []
-    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
-    return found
-
-
-class OpenColumns:
-    """An open file's datasets by name, kept: to look one up by name takes as long as to read a sample of it."""
-
-    def __init__(self, file: h5py.File):
-        self.file = file
-        self._found: dict[str, h5py.Dataset] = {}
-
-    def row(self, name: str, index: int) -> np.ndarray:
-        """Raises `OSError` where its checksum fails."""
-        column = self._found.get(name)
-        if column is None:
-            column = self._found[name] = self.file[name]
-        found: np.ndarray = column[index]
-        return found
-
-
-def open_file(path: Path) -> h5py.File:
-    """A dataset of this schema, for reading. Raises `DatasetError` for anything else."""
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be opened as HDF5: {error}") from error
-    if file.attrs.get("schema") != SCHEMA:
-        found = file.attrs.get("schema")
-        file.close()
-        raise DatasetError(f"{path} is no dataset of schema {SCHEMA}: found {found!r}")
-    return file
-
-
-def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
-    """All records of a file, in batches. Raises `DatasetError` where a checksum fails."""
-    with open_file(path) as file:
-        for start in range(0, len(file["image_name"]), batch_size):
-            try:
-                yield read_rows(file, slice(start, start + batch_size))
-            except OSError as error:
-                raise DatasetError(f"{path} is damaged: {error}") from error
-
-
-def read_rows(file: h5py.File, rows: slice) -> list[Record]:
-    """Some records of an open file. Raises `OSError` where a checksum fails."""
-    text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
-    sizes, outcomes = file["original_size"][rows], _read_outcomes(file, rows)
-    others = {view.name: _read_outcomes(file, rows, view.suffix) for view in stored_views(file)[1:]}
-    images = {name: file[f"images/{name}"][rows] for name in file.get("images", ())}
-    return [
-        Record(
-            **vars(outcomes[i]),
-            name=text["image_name"][i],
-            split=text["split"][i],
-            source_path=text["source_path"][i],
-            source_sha256=text["source_sha256"][i],
-            original_size=(int(sizes[i, 0]), int(sizes[i, 1])),
-            conversions=tuple(text["conversions"][i].split("; ")) if text["conversions"][i] else (),
-            images={name: values[i] for name, values in images.items()},
-            views={name: found[i] for name, found in others.items()},
-        )
-        for i in range(len(outcomes))
-    ]
-
-
-def _read_outcomes(file: h5py.File, rows: slice, suffix: str = "") -> list[Outcome]:
-    initial, optimized, losses, counts, stops = (
-        file[f"{name}{suffix}"][rows]
-        for name in ("initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration")
-    )
-    reasons = file[f"stop_reason{suffix}"].asstr()[rows]
-    metrics = {name: file[f"metrics{suffix}/{name}"][rows] for name in METRICS}  # in their order, not the file's
-    return [
-        Outcome(
-            initial_latents=initial[i],
-            optimized_latents=optimized[i],
-            losses=[float(value) for value in losses[i, : counts[i]]],
-            convergence_iteration=int(stops[i]) if stops[i] >= 0 else None,
-            stop_reason=reasons[i],
-            metrics={name: float(values[i]) for name, values in metrics.items()},
-        )
-        for i in range(len(counts))
-    ]

@@ -12,7 +12,8 @@ import numpy as np
 
 from ...engine.errors import DatasetError
 from ..files.open_files import allow_open_files
-from .exporter import OpenColumns, open_file
+from .columns import OpenColumns
+from .reading import open_file
 
 REMEDY = "copy the shards along with it, or make one file of all: relatent export OUT --to hdf5 --single-file"
 
@@ -76,3 +77,14 @@ class ShardReader:
                 f"{self.path} is out of date: {shard} holds other pictures now; write it again: relatent export OUT --to hdf5"
             )
         return file
+
+
+def verify_links(place: Path) -> str | None:
+    """Return what is wrong with how a virtual dataset points to its shards; None: nothing, or it is not virtual."""
+    try:
+        with open_file(place) as file:
+            if file["optimized_latents"].is_virtual:
+                ShardReader(place, file).check()
+    except DatasetError as error:
+        return str(error).removeprefix(f"{place} ")
+    return None

@@ -9,11 +9,12 @@ import numpy as np
 
 from ...engine.errors import UsageError
 from ...engine.inputs.views import VIEWS
-from ..base.exporter import Header
+from ..base.header import Header
 from ..files.atomic import atomic_path
 from .attributes import PREFIXES, ChannelMoments, write_header
+from .columns import columns, growing
 from .deferred_errors import DeferredErrorFile
-from .exporter import columns, growing, open_file
+from .reading import open_file
 from .shard_reader import ShardReader
 
 LARGE = ("initial_latents", "optimized_latents", "losses")

@@ -18,7 +18,7 @@ from .worker import ShardResult, ShardWorker, WorkerStatistics
 
 
 @dataclass(frozen=True)
-class Execution:
+class ExecutionOptions:
     """workers: processes that read pictures, for each device; None finds out. devices: processes that optimise, one per
     GPU (or on CPU just so many), or `auto`; None: this one. ray: address of a cluster, `auto` for the one this machine
     belongs to, `local` for one that is started for the run. max_failures: the run stops when more pictures than that have
@@ -43,8 +43,8 @@ class Execution:
             raise UsageError("devices and ray exclude each other: Ray finds its devices itself")
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether other processes optimise."""
+    def remote(self) -> bool:
+        """Whether processes other than this one optimise."""
         return self.devices is not None or self.ray is not None
 
     def check(self, device: torch.device) -> None:
@@ -60,11 +60,11 @@ def make_shards(
     numbers: list[int],
     autoencoder: Autoencoder,
     config: OptimizationConfig,
-    execution: Execution,
+    execution: ExecutionOptions,
     seconds: dict[str, float],
 ) -> None:
     """These shards, into the ledger as they get done."""
-    folder.record["status"] = "running"
+    folder.update(status="running")
     folder.save()
     with Progress(folder.plan.total, execution.progress) as bar:
         _make_shards(folder, numbers, autoencoder, config, execution, bar, seconds)
@@ -75,14 +75,14 @@ def _make_shards(
     numbers: list[int],
     autoencoder: Autoencoder,
     config: OptimizationConfig,
-    execution: Execution,
+    execution: ExecutionOptions,
     bar: Progress,
     seconds: dict[str, float],
 ) -> None:
     counters = RunCounters(folder, bar, execution.max_failures)
     statistics = WorkerStatistics()
     try:
-        if execution.elsewhere:
+        if execution.remote:
             with closing(_elsewhere(folder, numbers, autoencoder.device, execution)) as elsewhere:
                 for result in elsewhere:
                     folder.ledger.add_shard(result.shard)
@@ -96,15 +96,15 @@ def _make_shards(
         finally:
             statistics = worker.statistics()
     finally:
-        if execution.elsewhere:
+        if execution.remote:
             folder.clean_shards()  # after processes that were ended at their work
         seconds |= statistics.seconds
         if engine := statistics.describe():
-            folder.record["engine"] = engine
+            folder.update(engine=engine)
 
 
 def _elsewhere(
-    folder: RunFolder, numbers: list[int], device: torch.device, execution: Execution
+    folder: RunFolder, numbers: list[int], device: torch.device, execution: ExecutionOptions
 ) -> Generator[ShardResult, None, None]:
     if execution.ray is not None:
         return on_ray(folder.out, numbers, execution.ray, execution.workers, execution.device != "cpu")

@@ -9,7 +9,8 @@ import h5py
 from ...engine.records import Failure, Record
 from ...engine.statistics.latent_report import LatentReport
 from ...exporters.files.atomic import file_sha256
-from ...exporters.hdf5.exporter import HDF5Exporter, open_file, read_records
+from ...exporters.hdf5.exporter import HDF5Exporter
+from ...exporters.hdf5.reading import open_file, read_records
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder
 
@@ -42,7 +43,7 @@ class ShardWriter:
         self._gains, self._failures = list[float](), list[Failure]()
         self._tasks: deque[Future[None]] = deque()
         self._gathered, self._bytes = list[Record](), 0
-        self._exporter.__enter__()
+        self._exporter.begin()
 
     def add(self, outcomes: list[Record | Failure]) -> None:
         """In the background. Raises what went wrong with those before."""
@@ -72,7 +73,7 @@ class ShardWriter:
             self._background.submit(self._discard).result()
 
     def _discard(self) -> None:
-        self._exporter.__exit__(KeyboardInterrupt, None, None)
+        self._exporter.rollback()
 
     def _write(self, outcomes: list[Record | Failure]) -> None:
         records: list[Record] = []
@@ -114,12 +115,12 @@ class ShardWriter:
                 task.result()  # done, but perhaps failed
             self._put(self._kept_records_before(None), last=True)
             self._exporter.attributes["report"] = self.report.state()
-        except BaseException as error:
-            self._exporter.__exit__(type(error), error, None)
+        except BaseException:
+            self._exporter.rollback()
             raise
         facts: tuple[str | None, str | None, int] = (None, None, 0)
         if self._gains:
-            self._exporter.__exit__(None, None, None)
+            self._exporter.commit()
             facts = (self.path.name, file_sha256(self.path), self.path.stat().st_size)
         else:
             self._discard()

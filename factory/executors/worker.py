@@ -22,6 +22,7 @@ from ...engine.optimization.batcher import Batcher
 from ...engine.optimization.config import OptimizationConfig
 from ...engine.records import Failure, Record
 from ..state.ledger import Shard
+from ..state.record import identity_differences
 from ..state.run_folder import RunFolder
 from .shard_writer import ShardWriter, kept_names
 
@@ -77,25 +78,24 @@ class ShardWorker:
     ):
         """config: the run's own, in memory since a loss may be a function. workers: processes that read pictures; None
         finds out, for a machine with `processes` workers."""
-        record = folder.record
-        settings = record["settings"]
+        record, settings = folder.record, folder.record.settings
         self.folder = folder
         self.autoencoder = autoencoder
         self.workers = auto_workers(autoencoder.device.type, processes) if workers is None else workers
         self.batcher = Batcher(
             autoencoder,
             # a run that goes on elsewhere computes as it began
-            dataclasses.replace(config, precision=record["precision"]),
-            settings["size"],
-            settings["fit"],
-            settings["background"],
-            None if record["batch_size"] == "auto" else record["batch_size"],
-            settings["keep_images"],
-            run_views(settings["flip"]),
+            dataclasses.replace(config, precision=record.precision),
+            settings.size,
+            settings.fit,
+            settings.background,
+            record.batch_size if isinstance(record.batch_size, int) else None,
+            settings.keep_images,
+            run_views(settings.flip),
             folder.masks,
             capacity=min(folder.plan.shard_size, folder.plan.total),
         )
-        torch.manual_seed(settings["seed"])
+        torch.manual_seed(settings.seed)
         self._told = dict[str, float]()  # seconds by phase that an earlier statistics() held
         self._begun = time.perf_counter()
 
@@ -105,7 +105,7 @@ class ShardWorker:
     ) -> "ShardWorker":
         """From what is on the disk alone, in any process on any machine that sees the files."""
         folder = RunFolder.open(out)
-        config = OptimizationConfig.from_dict(folder.record["config"])
+        config = folder.record.optimization_config()
         return cls(folder, reload_autoencoder(folder, device), config, workers, processes)
 
     def make(
@@ -190,22 +190,19 @@ class _Work:
 
 def reload_autoencoder(folder: RunFolder, device: str | None = None) -> Autoencoder:
     """The run's autoencoder, by its recorded name. Raises `UsageError` where that is impossible or gives another one."""
-    settings, identity = folder.record["settings"], folder.record["vae"]
-    if settings["vae"] is None:
+    settings, identity = folder.record.settings, folder.record.vae
+    if settings.vae is None:
         raise UsageError(
             f"{folder.out} was made with an autoencoder from memory, {identity['name']!r}: go on with the same call of "
             "optimize_directory, which continues what it finds"
         )
-    autoencoder = load_autoencoder(settings["vae"], weights=settings["weights"], device=device or settings["device"])
+    autoencoder = load_autoencoder(settings.vae, weights=settings.weights, device=device or settings.device)
     check_identity(folder, autoencoder)
     return autoencoder
 
 
 def check_identity(folder: RunFolder, autoencoder: Autoencoder) -> None:
     """Raise `UsageError` unless it is the run's."""
-    identity, found = folder.record["vae"], autoencoder.identity()
-    differences = [
-        f"{key} was {identity.get(key)!r}, now {found[key]!r}" for key in found if identity.get(key) != found[key]
-    ]
+    differences = identity_differences(folder.record.vae, autoencoder.identity())
     if differences:
         raise UsageError(f"the autoencoder is another than that of {folder.out}: {'; '.join(differences)}")

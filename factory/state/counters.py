@@ -11,7 +11,7 @@ from ...engine.inputs.views import PLAIN, VIEWS
 from ...engine.records import METRICS, Failure, Record
 from ...engine.statistics.latent_report import LatentReport
 from ...exporters.base.stored_views import stored_views
-from ...exporters.hdf5.exporter import open_file
+from ...exporters.hdf5.reading import open_file
 from ...exporters.summaries.statistics import column_statistics
 from .ledger import Shard
 from .progress import Progress
@@ -50,7 +50,10 @@ class RunCounters:
 
 
 def summarise(folder: RunFolder) -> dict[str, Any]:
-    """Counts, statistics, failures and the report on the latents, from the shards: the same however they came about."""
+    """Return the fields of `RunRecord` that follow from the shards: counts, statistics, latents and failures.
+
+    They are the same whoever made the shards, and in however many attempts.
+    """
     columns: defaultdict[str, list[np.ndarray]] = defaultdict(list)
     report, shards = LatentReport(), folder.ledger.shards()
     for shard in shards.values():
@@ -65,15 +68,15 @@ def summarise(folder: RunFolder) -> dict[str, Any]:
         for view in VIEWS.values()
         if f"{view.suffix}/{METRICS[0]}" in columns
     }
-    failures = [failure.to_dict() for shard in shards.values() for failure in shard.failures]
-    found: dict[str, Any] = {
+    failures = tuple(failure for shard in shards.values() for failure in shard.failures)
+    return {
         "counts": {
             "total": folder.plan.total,
             "done": sum(shard.images for shard in shards.values()),
             "failed": len(failures),
         },
         "statistics": tables.pop(PLAIN, {}),
+        "view_statistics": tables,
         "latents": report.summary(),
         "failures": failures,
     }
-    return found | {f"statistics{VIEWS[name].suffix}": table for name, table in tables.items()}

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from ...engine.errors import DatasetError
+from ...exporters.base.exporter import FORMATS, exporter_class
 from ...exporters.files.atomic import file_sha256
 from ...exporters.files.checksums import SUMS, read_sums
-from ...exporters.hdf5.exporter import open_file
-from ...exporters.hdf5.shard_reader import ShardReader
 
 
 def export_fault(place: Path, line: dict[str, Any]) -> str | None:
@@ -27,15 +25,9 @@ def export_fault(place: Path, line: dict[str, Any]) -> str | None:
     return None
 
 
-def virtual_fault(place: Path) -> str | None:
-    """What is wrong with how a virtual dataset fits its shards, or None."""
-    try:
-        with open_file(place) as file:
-            if file["optimized_latents"].is_virtual:
-                ShardReader(place, file).check()
-    except DatasetError as error:
-        return str(error).removeprefix(f"{place} ")
-    return None
+def link_fault(name: str, place: Path) -> str | None:
+    """Return what is wrong with how an output of the format `name` points to the shards; None: nothing."""
+    return exporter_class(name).verify_links(place) if name in FORMATS else None
 
 
 def _folder_fault(place: Path, line: dict[str, Any]) -> str | None:

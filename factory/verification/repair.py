@@ -8,10 +8,9 @@ from pathlib import Path
 
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.errors import UsageError
-from ...engine.optimization.config import OptimizationConfig
 from ...exporters.base.destination import foreign_files
-from ..api import run_attempt, write_summary
-from ..executors.base import Execution, make_shards
+from ..attempt import run_attempt, write_summary
+from ..executors.base import ExecutionOptions, make_shards
 from ..executors.worker import check_identity, reload_autoencoder
 from ..export import export_run
 from ..state.run_folder import RunFolder
@@ -28,9 +27,9 @@ def repair_run(folder: RunFolder, damage: list[Damage], autoencoder: Autoencoder
     started = time.perf_counter()
     if broken:
         folder.plan.check_inputs(folder.ledger.failed(), broken)
-        if autoencoder is None and folder.record["settings"]["vae"] is None:
+        if autoencoder is None and folder.record.settings.vae is None:
             raise UsageError(
-                f"{folder.out} was made with an autoencoder from memory, {folder.record['vae']['name']!r}: to make broken "
+                f"{folder.out} was made with an autoencoder from memory, {folder.record.vae['name']!r}: to make broken "
                 "shards again, call relatent.verify_run(out, repair=True, autoencoder=…)"
             )
         if autoencoder is None:
@@ -44,21 +43,21 @@ def repair_run(folder: RunFolder, damage: list[Damage], autoencoder: Autoencoder
         begin = time.perf_counter()
         _export(folder, outputs)
         seconds["export"] = time.perf_counter() - begin
-        missing = [name for name in folder.record["settings"]["formats"] if name not in folder.record["outputs"]]
-        unfinished = folder.unfinished() or (missing and folder.record["counts"]["done"])
-        folder.record["status"] = "interrupted" if unfinished else "done"
+        missing = set(folder.record.settings.formats) - set(folder.record.outputs)
+        unfinished = folder.unfinished() or (missing and folder.record.counts["done"])
+        folder.update(status="interrupted" if unfinished else "done")
 
 
 def _remake(folder: RunFolder, broken: list[int], autoencoder: Autoencoder, seconds: dict[str, float]) -> bool:
     """-> whether any of them came out otherwise, by a byte."""
     if not broken:
         return False
-    config = OptimizationConfig.from_dict(folder.record["config"])
+    config = folder.record.optimization_config()
     before = folder.ledger.shards()
     folder.ledger.drop(broken)  # first: a kill after this line leaves an unfinished shard, which resume makes
     for number in broken:
         folder.shard_path(number).unlink(missing_ok=True)
-    make_shards(folder, broken, autoencoder, config, Execution(), seconds)
+    make_shards(folder, broken, autoencoder, config, ExecutionOptions(), seconds)
     after = folder.ledger.shards()
     return any(after[number].sha256 != before[number].sha256 for number in broken)
 

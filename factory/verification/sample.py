@@ -12,7 +12,7 @@ from ...engine.inputs.prefetch import Reader
 from ...engine.inputs.views import PLAIN
 from ...engine.losses.metrics import psnr
 from ...engine.records import Record
-from ...exporters.hdf5.exporter import open_file, read_rows
+from ...exporters.hdf5.reading import open_file, read_rows
 from ..executors.worker import check_identity, reload_autoencoder
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder
@@ -72,9 +72,9 @@ def _choose(shards: list[Shard]) -> list[tuple[Shard, int]]:
 
 
 def _reader(folder: RunFolder, autoencoder: Autoencoder) -> Reader:
-    settings = folder.record["settings"]
+    settings = folder.record.settings
     cell = autoencoder.downscale_factor or 1
-    return Reader(settings["size"], settings["fit"], settings["background"], cell, folder.masks)
+    return Reader(settings.size, settings.fit, settings.background, cell, folder.masks)
 
 
 def _target(folder: RunFolder, shard: Shard, record: Record, reader: Reader) -> LoadedImage | str:

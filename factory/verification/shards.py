@@ -9,7 +9,8 @@ from ...engine.errors import DatasetError
 from ...engine.inputs.views import VIEWS, run_views
 from ...engine.records import IMAGES, METRICS
 from ...exporters.files.atomic import file_sha256
-from ...exporters.hdf5.exporter import TEXT_COLUMNS, columns, open_file
+from ...exporters.hdf5.columns import TEXT_COLUMNS, columns
+from ...exporters.hdf5.reading import open_file
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder
 
@@ -73,12 +74,12 @@ def _content_fault(
 
 
 def _wanted_columns(folder: RunFolder) -> Iterator[str]:
-    settings = folder.record["settings"]
+    settings = folder.record.settings
     yield from (*TEXT_COLUMNS, "original_size")
-    for suffix in (VIEWS[name].suffix for name in run_views(settings["flip"])):
+    for suffix in (VIEWS[name].suffix for name in run_views(settings.flip)):
         yield from (f"{name}{suffix}" for name in OUTCOME)
         yield from (f"metrics{suffix}/{name}" for name in METRICS)
-    if settings["keep_images"]:
+    if settings.keep_images:
         yield from (f"images/{name}" for name in IMAGES)
 
 

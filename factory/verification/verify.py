@@ -6,7 +6,7 @@ from typing import Any
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder, locked
-from .exports import export_fault, virtual_fault
+from .exports import export_fault, link_fault
 from .findings import Damage, Findings
 from .plan_and_ledger import check_plan_and_ledger
 from .sample import decode_sample
@@ -46,7 +46,7 @@ def verify_run(
 
 def examine(folder: RunFolder, autoencoder: Autoencoder | None, device: str | None) -> Findings:
     """One pass over everything."""
-    found = Findings(folder.record["status"])
+    found = Findings(folder.record.status)
     fault = check_plan_and_ledger(folder)
     if fault is not None:
         found.damage.append(fault)  # without them there is nothing to compare with
@@ -102,8 +102,8 @@ def _examine_exports(folder: RunFolder, found: Findings) -> None:
             continue
         found.outputs += 1
         what = export_fault(place, line)
-        if what is None and whole and line["format"] == "hdf5":
-            what = virtual_fault(place)
+        if what is None and whole:
+            what = link_fault(line["format"], place)
             if what is not None and found.unfinished:
                 found.notes.append(f"{place} {what}")
                 continue
@@ -112,6 +112,6 @@ def _examine_exports(folder: RunFolder, found: Findings) -> None:
         elif line["sha256"] is None:
             found.notes.append(f"{place} has no checksums: only that it is there was checked")
     formats = {line["format"] for line in lines.values()}
-    for name, place in folder.record["outputs"].items():
+    for name, output in folder.record.outputs.items():
         if name not in formats:
-            found.notes.append(f"{place} is not in the ledger, and was not checked")
+            found.notes.append(f"{output} is not in the ledger, and was not checked")

@@ -14,7 +14,7 @@ from relatent.engine.errors import DatasetError, UsageError
 from relatent.engine.losses.metrics import from_uint8, psnr
 from relatent.engine.records import METRICS
 from relatent.exporters.base.exporter import FORMATS, make_exporter
-from relatent.exporters.hdf5.exporter import read_records
+from relatent.exporters.hdf5.reading import read_records
 from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
 
@@ -89,7 +89,7 @@ READERS = {"hdf5": read_hdf5, "pt": read_pt, "png": read_png}
 
 @pytest.mark.parametrize("name", CORE)
 def test_round_trip(finished, records, small_vae, name):
-    found = READERS[name](finished.record["outputs"][name])
+    found = READERS[name](finished.record.outputs[name])
     assert set(found) == {record.name for record in records}
     for record in records:
         initial, optimized, quality, original = found[record.name]
@@ -106,7 +106,7 @@ def test_round_trip(finished, records, small_vae, name):
 
 @pytest.mark.parametrize("virtual", [True, False])
 def test_hdf5_is_as_specified(finished, records, tmp_path, virtual):
-    path = finished.record["outputs"]["hdf5"] if virtual else export_run(finished, "hdf5", tmp_path / "merged.h5")
+    path = finished.record.outputs["hdf5"] if virtual else export_run(finished, "hdf5", tmp_path / "merged.h5")
     with h5py.File(path) as file:
         n = len(records)
         shapes = {
@@ -133,7 +133,7 @@ def test_hdf5_is_as_specified(finished, records, tmp_path, virtual):
         assert attributes["scaling_factor"] == 0.3
         assert attributes["shift_factor"] == 0.0
         assert attributes["value_range"] == "[-1, 1]"
-        assert json.loads(attributes["vae"])["weights_sha256"] == finished.record["vae"]["weights_sha256"]
+        assert json.loads(attributes["vae"])["weights_sha256"] == finished.record.vae["weights_sha256"]
         assert json.loads(attributes["config"]) == CONFIG.to_dict()
         assert {"created", "relatent_version"} <= set(attributes)
         latents = file["optimized_latents"][:].astype(np.float64)
@@ -142,17 +142,17 @@ def test_hdf5_is_as_specified(finished, records, tmp_path, virtual):
 
 
 def test_without_flip_nothing_of_it_is_stored(finished):
-    for path in (finished.record["outputs"]["hdf5"], *finished.out.glob("shards/*.h5")):
+    for path in (finished.record.outputs["hdf5"], *finished.out.glob("shards/*.h5")):
         with h5py.File(path) as file:
             assert set(file) == {
                 "image_name", "split", "source_path", "source_sha256", "original_size", "conversions",
                 "initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration", "stop_reason", "metrics", "images",
             }  # fmt: skip
             assert set(file["metrics"]) == set(METRICS)
-    content = torch.load(finished.record["outputs"]["pt"], weights_only=True)
+    content = torch.load(finished.record.outputs["pt"], weights_only=True)
     assert not [name for name in (*content, *content["metadata"]) if "flipped" in name]
-    assert "statistics_flipped" not in finished.record
-    folder = Path(finished.record["outputs"]["png"])
+    assert "statistics_flipped" not in finished.record.to_json()
+    folder = Path(finished.record.outputs["png"])
     assert "mirrored" not in (folder / "README.md").read_text()
     assert "flipped" not in json.loads((folder / "train" / "first" / "metrics.json").read_text())
 
@@ -175,7 +175,7 @@ def mirrored(finished, tmp_path_factory, small_vae):
 
 
 def test_flipped_outcomes_are_in_the_hdf5_and_read_back(mirrored):
-    with h5py.File(mirrored.record["outputs"]["hdf5"]) as file:
+    with h5py.File(mirrored.record.outputs["hdf5"]) as file:
         names = ("initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration", "stop_reason")
         for name in (*names, *(f"metrics/{metric}" for metric in METRICS)):
             flipped = file[name.replace("metrics/", "metrics_flipped/") if "/" in name else f"{name}_flipped"]
@@ -187,7 +187,7 @@ def test_flipped_outcomes_are_in_the_hdf5_and_read_back(mirrored):
         assert all(len(item) == 5 for item in file.values() if isinstance(item, h5py.Dataset))
         assert set(file["images"]) == {"original", "initial", "optimized"}
     shards = [record for batch in mirrored.records() for record in batch]
-    again = [record for batch in read_records(Path(mirrored.record["outputs"]["hdf5"])) for record in batch]
+    again = [record for batch in read_records(Path(mirrored.record.outputs["hdf5"])) for record in batch]
     assert len(shards) == len(again) == 5
     for one, two in zip(shards, again, strict=True):
         first, second = dict(vars(one.views["flipped"])), dict(vars(two.views["flipped"]))
@@ -199,8 +199,8 @@ def test_flipped_outcomes_are_in_the_hdf5_and_read_back(mirrored):
 
 def test_flipped_outcomes_are_in_every_other_format(mirrored):
     records = [record for batch in mirrored.records() for record in batch]
-    content = torch.load(mirrored.record["outputs"]["pt"], weights_only=True)
-    statistics = mirrored.record["statistics_flipped"]
+    content = torch.load(mirrored.record.outputs["pt"], weights_only=True)
+    statistics = mirrored.record.statistics_flipped
     assert content["metadata"]["processing_statistics_flipped"]["final_ssim"] == pytest.approx(statistics["final_ssim"])
     for i, record in enumerate(records):
         for name in ("initial_latents", "optimized_latents"):
@@ -209,7 +209,7 @@ def test_flipped_outcomes_are_in_every_other_format(mirrored):
         assert content["convergence_iteration_flipped"][i] == record.views["flipped"].convergence_iteration
         for name, value in record.views["flipped"].metrics.items():
             assert content["metrics_flipped"][name][i].item() == pytest.approx(value)
-    folder = Path(mirrored.record["outputs"]["png"])
+    folder = Path(mirrored.record.outputs["png"])
     facts = json.loads((folder / records[0].split / records[0].name / "metrics.json").read_text())
     assert facts["flipped"] == {
         **records[0].views["flipped"].metrics, "iterations": 6, "convergence_iteration": None, "stop_reason": "iterations",
@@ -232,18 +232,18 @@ def test_short_histories_are_nan_past_their_end(tmp_path, photographs, small_vae
 
 
 def test_pt_is_as_specified(finished):
-    content = torch.load(finished.record["outputs"]["pt"], weights_only=True)
+    content = torch.load(finished.record.outputs["pt"], weights_only=True)
     metadata = content["metadata"]
     assert metadata["total_samples"] == 5
     assert metadata["optimization_config"] == CONFIG.to_dict()
     assert metadata["latents_scaled"] is False
-    assert metadata["creation_timestamp"] == finished.record["created"]
+    assert metadata["creation_timestamp"] == finished.record.created
     statistics = metadata["processing_statistics"]["psnr_improvement"]
     assert statistics["mean"] == pytest.approx(content["metrics"]["psnr_improvement"].double().mean().item(), abs=1e-5)
 
 
 def test_png_is_as_specified(finished, records):
-    folder = Path(finished.record["outputs"]["png"])
+    folder = Path(finished.record.outputs["png"])
     assert {path.name for path in folder.iterdir()} == {
         "README.md", "statistics.json", "overview.png", "loss_curves.png", "latents.png", "train", "val", "test",
         "relatent.json", "SHA256SUMS",
@@ -270,8 +270,8 @@ def test_png_is_as_specified(finished, records):
 
 @pytest.mark.parametrize("name", CORE)
 def test_export_again_equals_the_first(finished, tmp_path, name):
-    path = export_run(finished, name, tmp_path / Path(finished.record["outputs"][name]).name)
-    first, again = READERS[name](finished.record["outputs"][name]), READERS[name](path)
+    path = export_run(finished, name, tmp_path / Path(finished.record.outputs[name]).name)
+    first, again = READERS[name](finished.record.outputs[name]), READERS[name](path)
     assert set(first) == set(again)
     for key in first:
         for a, b in zip(first[key], again[key], strict=True):

@@ -208,8 +208,8 @@ def test_an_interruption_keeps_what_was_finished(photographs, tmp_path, small_va
     with pytest.raises(KeyboardInterrupt):
         run(photographs, tmp_path / "out", vae, batch_size=1, config=ENCODES_ONCE)
     folder = RunFolder.open(tmp_path / "out")
-    assert folder.record["status"] == "interrupted"
-    assert folder.record["counts"]["done"] == 2
+    assert folder.record.status == "interrupted"
+    assert folder.record.counts["done"] == 2
     export_run(folder, "pt")
     assert len(torch.load(tmp_path / "out" / "dataset.pt", weights_only=True)["image_name"]) == 2
 
@@ -308,8 +308,8 @@ def test_an_interruption_keeps_whole_pairs(photographs, tmp_path, small_vae):
     with pytest.raises(KeyboardInterrupt):
         run(photographs, tmp_path / "out", vae, batch_size=1, flip=True, config=ENCODES_ONCE)
     folder = RunFolder.open(tmp_path / "out")
-    assert folder.record["counts"]["done"] == 1
-    assert folder.record["statistics_flipped"]
+    assert folder.record.counts["done"] == 1
+    assert folder.record.statistics_flipped
     (record,) = all_records(tmp_path / "out")
     assert record.views["flipped"].optimized_latents.shape == record.optimized_latents.shape
     for name in ("hdf5", "pt", "png"):

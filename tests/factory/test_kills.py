@@ -167,7 +167,7 @@ def test_a_shard_is_the_same_whoever_makes_it_and_however_it_is_cut_short(pictur
                     pictures, out, str(vae_folder), config=CONFIG, size=32, shard_size=2, device="cpu",
                     formats=["hdf5", "pt"],
                 )  # fmt: skip
-        assert RunFolder.open(out).record["status"] == "interrupted"
-        assert RunFolder.open(out).record["counts"]["done"] == sum(seen) - (sum(seen) > 7)  # the eighth is no picture
+        assert RunFolder.open(out).record.status == "interrupted"
+        assert RunFolder.open(out).record.counts["done"] == sum(seen) - (sum(seen) > 7)  # the eighth is no picture
     assert resume_directory(out)["status"] == "done"
     assert_same(out, undisturbed)

@@ -12,7 +12,7 @@ from PIL import Image
 from relatent import OptimizationConfig, load_autoencoder, optimize_directory, resume_directory
 from relatent.cli.main import main
 from relatent.engine.errors import DatasetError, RunStoppedError, UsageError
-from relatent.exporters.hdf5.exporter import open_file
+from relatent.exporters.hdf5.reading import open_file
 from relatent.factory.state.lock import RunLock
 from relatent.factory.state.run_folder import RunFolder
 
@@ -49,7 +49,7 @@ def test_a_full_disk_is_one_line_and_what_was_finished_stays(context, pictures, 
     assert "File too large" in error
     assert f"`relatent resume {out}` goes on" in error
     folder = RunFolder.open(out)
-    assert folder.record["status"] == "failed"
+    assert folder.record.status == "failed"
     assert list(folder.ledger.shards()) == [0, 1]
     for number in (0, 1):
         with open_file(folder.shard_path(number)) as file:
@@ -142,7 +142,7 @@ def test_failures_are_taken_up_again_when_asked(pictures, vae_folder, tmp_path, 
     assert "2.png" in capfd.readouterr().out
     assert main(["resume", str(out), "--retry-failed"]) == 0
     record = RunFolder.open(out).record
-    assert record["counts"] == {"total": 6, "done": 6, "failed": 0}
+    assert record.counts == {"total": 6, "done": 6, "failed": 0}
     assert list(latents(out)) == [str(i) for i in range(6)]
     after = {path.name: path.stat().st_ino for path in (out / "shards").iterdir()}
     assert [name for name in kept if after[name] != kept[name]] == ["shard-000001.h5"]
@@ -163,8 +163,8 @@ def test_too_many_failures_stop_the_run(pictures, vae_folder, tmp_path, capfd):
     assert main([*arguments, "--max-failures", "1"]) == 1
     assert "2 pictures failed, more than --max-failures 1" in capfd.readouterr().err
     record = RunFolder.open(out).record
-    assert record["status"] == "failed"
-    assert record["counts"] == {"total": 6, "done": 2, "failed": 2}
+    assert record.status == "failed"
+    assert record.counts == {"total": 6, "done": 2, "failed": 2}
     with pytest.raises(RunStoppedError):
         resume_directory(out, max_failures=1)
     assert resume_directory(out)["counts"] == {"total": 6, "done": 3, "failed": 3}
@@ -194,4 +194,4 @@ def test_readers_change_nothing(pictures, vae_folder, tmp_path, workers):
     found, expected = latents(tmp_path / "one"), latents(tmp_path / "two")
     assert list(found) == ["0", "1", "2", "4", "5"]
     assert all(np.array_equal(found[name], expected[name]) for name in found)
-    assert [failure["name"] for failure in RunFolder.open(tmp_path / "two").record["failures"]] == ["3"]
+    assert [failure.name for failure in RunFolder.open(tmp_path / "two").record.failures] == ["3"]

@@ -22,6 +22,7 @@ from relatent.kernels.group_norm_silu import (
     _group_norm_silu_backward,
     group_norm_silu,
 )
+from relatent.kernels.library import register_operators
 from relatent.kernels.upsample_conv import phase_weight, upsample_conv
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -378,24 +379,31 @@ def test_frozen_norm_is_torchs_own_in_fp32_and_refuses_what_learns():
 # registration
 
 
+def defined(operator):
+    """What torch knows of one of our operators."""
+    operator.register()
+    return operator.definition
+
+
 def test_opcheck():
     x = images((2, 3, 9, 6), torch.bfloat16, last=True)
-    torch.library.opcheck(_fused_loss, (x, x.float(), None, 0, 0.1, 4.0, False, -1.0, 1.0))
+    torch.library.opcheck(defined(_fused_loss), (x, x.float(), None, 0, 0.1, 4.0, False, -1.0, 1.0))
     torch.library.opcheck(
-        _fused_loss, (x, x.float(), mean_one(torch.rand(2, 1, 9, 6, device=DEVICE) + 0.1), 2, 0.1, 4.0, True, 0.0, 1.0)
+        defined(_fused_loss),
+        (x, x.float(), mean_one(torch.rand(2, 1, 9, 6, device=DEVICE) + 0.1), 2, 0.1, 4.0, True, 0.0, 1.0),
     )
     tensors, flags = adam_state((2, 4, 5, 3), low=torch.bfloat16)
-    torch.library.opcheck(_fused_adam, (*tensors.values(), *(flags | decay(flags, (0.9, 0.999))).values()))
+    torch.library.opcheck(defined(_fused_adam), (*tensors.values(), *(flags | decay(flags, (0.9, 0.999))).values()))
     x = images((2, 8, 5, 3), last=True).requires_grad_(True)
     w, b = images((8,), seed=1), images((8,), seed=2)
-    torch.library.opcheck(_group_norm_silu, (x, w, b, 2, 1e-6))
-    torch.library.opcheck(_add_group_norm_silu, (x, images((2, 8, 5, 3), last=True, seed=5), w, b, 2, 1e-6))
+    torch.library.opcheck(defined(_group_norm_silu), (x, w, b, 2, 1e-6))
+    torch.library.opcheck(defined(_add_group_norm_silu), (x, images((2, 8, 5, 3), last=True, seed=5), w, b, 2, 1e-6))
     _, mean, rstd = _group_norm_silu(x.detach(), w, b, 2, 1e-6)
-    torch.library.opcheck(_group_norm_silu_backward, (x.detach() * 0.5, x.detach(), mean, rstd, w, b, 2))
+    torch.library.opcheck(defined(_group_norm_silu_backward), (x.detach() * 0.5, x.detach(), mean, rstd, w, b, 2))
     weight, whole = images((4, 8, 3, 3), seed=3), (None, None, None)
-    torch.library.opcheck(_frozen_conv, (x, weight, None, 1, 1, False, *whole))
+    torch.library.opcheck(defined(_frozen_conv), (x, weight, None, 1, 1, False, *whole))
     low_rank = (images((2, 4, 1, 1)), images((2, 3, 3, 3)), images((8, 3, 1, 1)))
-    torch.library.opcheck(_frozen_conv, (x, weight, None, 1, 1, False, *low_rank))
+    torch.library.opcheck(defined(_frozen_conv), (x, weight, None, 1, 1, False, *low_rank))
 
 
 def test_compiled_gradients_equal_eager():
@@ -418,6 +426,7 @@ def test_compiled_gradients_equal_eager():
     z = images((2, 4, 6, 5), last=True).requires_grad_(True)
     target = images((2, 3, 12, 10), last=True, seed=7)
     eager = step(z, target)
+    register_operators()
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         compiled = torch.compile(step, fullgraph=True, dynamic=False)(z, target)
     for found, expected in zip(compiled, eager, strict=True):

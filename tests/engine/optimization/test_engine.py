@@ -22,6 +22,7 @@ from relatent.engine.optimization.slots import NON_FINITE, Slots
 from relatent.engine.optimization.step import build_step
 from relatent.engine.runtime.device import DTYPES
 from relatent.engine.runtime.memory import fastest_batch_size
+from relatent.kernels.library import register_operators
 from torch import nn
 
 EXACT = OptimizationConfig(iterations=6, precision="fp32", convergence_threshold=0.0)
@@ -54,6 +55,7 @@ def test_compiled_step_equals_eager(small_vae, targets, precision, kernels):
     for _ in range(3):
         step(eager)
     with torch._dynamo.config.patch(trace_autograd_ops=True):
+        register_operators()
         region = torch.compile(step, fullgraph=True, dynamic=False)
         for _ in range(3):
             region(compiled)

@@ -263,7 +263,7 @@ def test_an_interrupted_run_reports_what_it_has(photographs, tmp_path, small_vae
     config = relatent.OptimizationConfig(iterations=2)
     with pytest.raises(KeyboardInterrupt):
         relatent.optimize_directory(photographs, tmp_path / "out", small_vae, config=config, size=32, batch_size=1)
-    run = RunFolder.open(tmp_path / "out").record
+    run = RunFolder.open(tmp_path / "out").record.to_json()
     assert run["status"] == "interrupted"
     assert run["latents"]["images"] == run["counts"]["done"] == 1
     assert "psnr_loss" not in run["latents"]["initial"]  # nobody waits for it

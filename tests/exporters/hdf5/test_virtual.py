@@ -1,5 +1,6 @@
 """dataset.h5 over shards reads as the file that holds everything does, wherever it is, and never without its shards."""
 
+import dataclasses
 import os
 import pickle
 import shutil
@@ -16,7 +17,9 @@ from helpers import picture
 from PIL import Image
 from relatent.engine.errors import DatasetError, UsageError
 from relatent.exporters.formats.pt import check_memory, shard_bytes
-from relatent.exporters.hdf5.exporter import HDF5Exporter, columns, read_records
+from relatent.exporters.hdf5.columns import columns
+from relatent.exporters.hdf5.exporter import HDF5Exporter
+from relatent.exporters.hdf5.reading import read_records
 from relatent.exporters.hdf5.shard_reader import ShardReader
 from relatent.exporters.hdf5.virtual import write_virtual
 from relatent.factory.export import export_run
@@ -152,7 +155,7 @@ def test_settings_and_destinations_choose_the_kind(out, tmp_path):
     assert is_virtual(export_run(folder, "hdf5", out / "dataset.h5"))
     assert not is_virtual(export_run(folder, "hdf5", out / "copy.h5"))
     assert not is_virtual(export_run(folder, "hdf5", tmp_path / "copy.h5", single_file=False))
-    folder.record["settings"]["single_file"] = True
+    folder.update(settings=dataclasses.replace(folder.record.settings, single_file=True))
     assert not is_virtual(export_run(folder, "hdf5"))
     assert is_virtual(export_run(folder, "hdf5", single_file=False))
 

@@ -12,7 +12,7 @@ import torch
 from helpers import small_kl
 from relatent import resume_directory
 from relatent.engine.errors import RunStoppedError, UsageError
-from relatent.factory.api import Execution
+from relatent.factory.executors.base import ExecutionOptions
 from relatent.factory.executors.multiprocess import in_processes, resolve_devices
 from runs import (
     ITERATIONS,
@@ -163,7 +163,7 @@ def test_max_failures_counts_over_all_processes(pictures, vae_folder, tmp_path):
 @pytest.mark.parametrize("devices", [0, -1, "all", 1.5])
 def test_what_is_no_number_of_devices(devices):
     with pytest.raises(UsageError, match="devices: expected a whole number of at least 1, or auto"):
-        Execution(devices=devices)
+        ExecutionOptions(devices=devices)
 
 
 def test_devices_by_name():
@@ -175,4 +175,4 @@ def test_devices_by_name():
         resolve_devices(count + 1, cuda)
     assert resolve_devices("auto", cuda) == [f"cuda:{index}" for index in range(count)]
     with pytest.raises(UsageError, match="exclude each other"):
-        Execution(devices=2, ray="local")
+        ExecutionOptions(devices=2, ray="local")

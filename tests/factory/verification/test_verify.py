@@ -1,5 +1,6 @@
 """What `relatent verify` finds, and what `--repair` makes of it: the same data, value by value."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -299,8 +300,9 @@ def test_what_was_exported_before_the_end_is_brought_up_to_date(out):
     """Else the virtual dataset would show another order, or less, than there is."""
     before = contents(out)
     folder = RunFolder.open(out)
-    folder.record["settings"]["formats"] = ["pt"]
-    del folder.record["outputs"]["hdf5"]
+    settings = dataclasses.replace(folder.record.settings, formats=("pt",))
+    outputs = {name: place for name, place in folder.record.outputs.items() if name != "hdf5"}
+    folder.update(settings=settings, outputs=outputs)
     folder.save()
     folder.ledger.drop([0])
     assert main(["export", str(out), "--to", "hdf5"]) == 0

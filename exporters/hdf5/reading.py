@@ -1,0 +1,77 @@
+"""Records out of an HDF5 file, a shard or `dataset.h5`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+
+from ...engine.errors import DatasetError
+from ...engine.records import METRICS, Outcome, Record
+from ..base.exporter import SCHEMA
+from ..base.stored_views import stored_views
+from .columns import TEXT_COLUMNS
+
+
+def open_file(path: Path) -> h5py.File:
+    """A dataset of this schema, for reading. Raises `DatasetError` for anything else."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be opened as HDF5: {error}") from error
+    if file.attrs.get("schema") != SCHEMA:
+        found = file.attrs.get("schema")
+        file.close()
+        raise DatasetError(f"{path} is no dataset of schema {SCHEMA}: found {found!r}")
+    return file
+
+
+def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
+    """All records of a file, in batches. Raises `DatasetError` where a checksum fails."""
+    with open_file(path) as file:
+        for start in range(0, len(file["image_name"]), batch_size):
+            try:
+                yield read_rows(file, slice(start, start + batch_size))
+            except OSError as error:
+                raise DatasetError(f"{path} is damaged: {error}") from error
+
+
+def read_rows(file: h5py.File, rows: slice) -> list[Record]:
+    """Some records of an open file. Raises `OSError` where a checksum fails."""
+    text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
+    sizes, outcomes = file["original_size"][rows], _read_outcomes(file, rows)
+    others = {view.name: _read_outcomes(file, rows, view.suffix) for view in stored_views(file)[1:]}
+    images = {name: file[f"images/{name}"][rows] for name in file.get("images", ())}
+    return [
+        Record(
+            **vars(outcomes[i]),
+            name=text["image_name"][i],
+            split=text["split"][i],
+            source_path=text["source_path"][i],
+            source_sha256=text["source_sha256"][i],
+            original_size=(int(sizes[i, 0]), int(sizes[i, 1])),
+            conversions=tuple(text["conversions"][i].split("; ")) if text["conversions"][i] else (),
+            images={name: values[i] for name, values in images.items()},
+            views={name: found[i] for name, found in others.items()},
+        )
+        for i in range(len(outcomes))
+    ]
+
+
+def _read_outcomes(file: h5py.File, rows: slice, suffix: str = "") -> list[Outcome]:
+    initial, optimized, losses, counts, stops = (
+        file[f"{name}{suffix}"][rows]
+        for name in ("initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration")
+    )
+    reasons = file[f"stop_reason{suffix}"].asstr()[rows]
+    metrics = {name: file[f"metrics{suffix}/{name}"][rows] for name in METRICS}  # in their order, not the file's
+    return [
+        Outcome(
+            initial_latents=initial[i],
+            optimized_latents=optimized[i],
+            losses=[float(value) for value in losses[i, : counts[i]]],
+            convergence_iteration=int(stops[i]) if stops[i] >= 0 else None,
+            stop_reason=reasons[i],
+            metrics={name: float(values[i]) for name, values in metrics.items()},
+        )
+        for i in range(len(counts))
+    ]

@@ -1,0 +1,87 @@
+"""One attempt at a run: its record when it begins, and what run.json says however the attempt ends."""
+
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from ..engine.autoencoders.autoencoder import Autoencoder
+from ..engine.optimization.config import OptimizationConfig
+from ..engine.runtime.device import describe_device, resolve_precision
+from ..engine.version import VERSION
+from .state.counters import summarise
+from .state.ledger import now
+from .state.record import RunRecord
+from .state.run_folder import RunFolder
+from .state.settings import RunSettings
+
+PACKAGES = ("torch", "diffusers", "numpy", "h5py", "pillow")  # whose versions are recorded
+
+
+def new_record(
+    settings: RunSettings, config: OptimizationConfig, autoencoder: Autoencoder, batch_size: int | None, total: int
+) -> RunRecord:
+    """Return the record of a run that begins now, over `total` pictures.
+
+    batch_size: targets at once; None: the engine chooses.
+    """
+    return RunRecord(
+        status="running",
+        created=now(),
+        settings=settings,
+        config=config.to_dict(),
+        vae=autoencoder.identity(),
+        precision=resolve_precision(config.precision, autoencoder.device),
+        batch_size=batch_size or "auto",
+        hardware=describe_device(autoencoder.device),
+        versions=_installed_versions(),
+        counts={"total": total, "done": 0, "failed": 0},
+    )
+
+
+@contextmanager
+def run_attempt(folder: RunFolder, started: float, loaded: float) -> Iterator[dict[str, float]]:
+    """Work on a run inside this block: however it ends, run.json then says what there is.
+
+    started: when the attempt began, by `time.perf_counter`. loaded: seconds that loading the autoencoder took. Yields
+    the seconds by phase, for the block to add to.
+    """
+    seconds = {"load_autoencoder": loaded}
+    try:
+        yield seconds
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        folder.update(**summarise(folder), status=status)
+        raise
+    finally:
+        seconds["total"] = time.perf_counter() - started
+        folder.update(seconds=_added(folder.record.seconds, seconds))
+        folder.save()
+
+
+def write_summary(folder: RunFolder, seconds: dict[str, float]) -> None:
+    """Write counts, statistics and the report on the latents into run.json, before the formats are written.
+
+    seconds: by phase; `report` is added.
+    """
+    begin = time.perf_counter()
+    folder.update(**summarise(folder), status="exporting")
+    folder.save()
+    seconds["report"] = time.perf_counter() - begin
+
+
+def _added(total: dict[str, float], seconds: dict[str, float]) -> dict[str, float]:
+    """The seconds by phase of earlier attempts and of this one."""
+    return total | {phase: round(total.get(phase, 0.0) + value, 3) for phase, value in seconds.items()}
+
+
+def _installed_versions() -> dict[str, str]:
+    """The versions of relatent, Python and the packages that results depend on."""
+    found = {"relatent": VERSION, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,45 @@
+"""Dataclasses that are read from JSON objects: which keys there are, and which types of values."""
+
+from dataclasses import MISSING, Field, fields, is_dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from ...engine.errors import DatasetError
+
+
+def read_fields(kind: type, values: Any, place: str) -> dict[str, Any]:
+    """Return the values of the fields of dataclass `kind` that the JSON object `values` holds, as they are in JSON.
+
+    place: what holds the object, for messages. Raises `DatasetError` for what is no object, for keys of a newer
+    version, for values of another type, and for missing keys whose field has no default.
+    """
+    if not isinstance(values, dict):
+        raise DatasetError(f"{place} is damaged: expected an object, found {type(values).__name__}")
+    hints, known = get_type_hints(kind), {field.name: field for field in fields(kind)}
+    if unknown := [key for key in values if key not in known]:
+        raise DatasetError(
+            f"{place} has keys that this version does not know: {', '.join(unknown)}; "
+            "it is of a newer version of relatent: update this one"
+        )
+    if missing := [name for name, field in known.items() if name not in values and not _has_default(field)]:
+        raise DatasetError(f"{place} is damaged: it lacks {', '.join(missing)}")
+    for name, value in values.items():
+        expected = _json_types(hints[name])
+        if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+            wanted = " or ".join("null" if one is type(None) else one.__name__ for one in expected)
+            raise DatasetError(f"{place} is damaged: {name}: expected {wanted}, found {value!r}")
+    return dict(values)
+
+
+def _has_default(field: "Field[Any]") -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def _json_types(hint: Any) -> tuple[type, ...]:
+    """The Python types that JSON values of a field with this annotation have."""
+    if isinstance(hint, UnionType):
+        return tuple(kind for part in get_args(hint) for kind in _json_types(part))
+    kind = get_origin(hint) or hint
+    if kind is tuple:
+        return (list,)
+    return (dict,) if is_dataclass(kind) else (kind,)
