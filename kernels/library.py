@@ -72,7 +72,7 @@ class Operator:
 
     def __call__(self, *arguments: Any) -> Any:
         if self.definition is None:
-            self.register()
+            register_operators()  # all of them: one may call another by its name in torch.ops
         return self.definition(*arguments)
 
 

@@ -200,7 +200,7 @@ def test_flipped_outcomes_are_in_the_hdf5_and_read_back(mirrored):
 def test_flipped_outcomes_are_in_every_other_format(mirrored):
     records = [record for batch in mirrored.records() for record in batch]
     content = torch.load(mirrored.record.outputs["pt"], weights_only=True)
-    statistics = mirrored.record.statistics_flipped
+    statistics = mirrored.record.view_statistics["flipped"]
     assert content["metadata"]["processing_statistics_flipped"]["final_ssim"] == pytest.approx(statistics["final_ssim"])
     for i, record in enumerate(records):
         for name in ("initial_latents", "optimized_latents"):

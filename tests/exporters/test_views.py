@@ -14,8 +14,10 @@ from relatent.engine.inputs.views import VIEWS, View
 from relatent.engine.losses.metrics import psnr
 from relatent.engine.optimization.batcher import Batcher
 from relatent.engine.records import METRICS
-from relatent.exporters.base.exporter import Header, exporter_class
-from relatent.exporters.hdf5.exporter import HDF5Exporter, read_records
+from relatent.exporters.base.exporter import exporter_class
+from relatent.exporters.base.header import Header
+from relatent.exporters.hdf5.exporter import HDF5Exporter
+from relatent.exporters.hdf5.reading import read_records
 from relatent.exporters.hdf5.virtual import write_virtual
 
 CONFIG = relatent.OptimizationConfig(iterations=6, precision="fp32", target_gain=0.3, checkpoint_interval=2)

@@ -309,7 +309,7 @@ def test_an_interruption_keeps_whole_pairs(photographs, tmp_path, small_vae):
         run(photographs, tmp_path / "out", vae, batch_size=1, flip=True, config=ENCODES_ONCE)
     folder = RunFolder.open(tmp_path / "out")
     assert folder.record.counts["done"] == 1
-    assert folder.record.statistics_flipped
+    assert folder.record.view_statistics["flipped"]
     (record,) = all_records(tmp_path / "out")
     assert record.views["flipped"].optimized_latents.shape == record.optimized_latents.shape
     for name in ("hdf5", "pt", "png"):

@@ -78,7 +78,7 @@ def test_a_process_that_is_killed_costs_nothing_but_its_work(pictures, vae_folde
     finish = beside.BackgroundExporter.finish
 
     def killed(self):
-        self._settle()
+        self._stop_timer()
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.join()
         return finish(self)

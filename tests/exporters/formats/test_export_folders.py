@@ -15,7 +15,7 @@ from PIL import Image
 from relatent.engine.errors import UsageError
 from relatent.exporters.base.exporter import FORMATS, exporter_class, make_exporter
 from relatent.exporters.base.folder import FolderExporter
-from relatent.exporters.base.labels import class_name, survey
+from relatent.exporters.base.labels import class_name
 from relatent.exporters.base.names import is_verbatim, safe_part, source_folder, source_stem
 from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
@@ -290,8 +290,12 @@ def test_the_class_is_the_folder(path, split, expected):
 
 
 def test_survey_knows_the_classes_and_splits_of_the_plan(run, odd):
-    assert survey(run) == (("cat", "dog"), ("train", "val"))
-    assert survey(odd) == (("-", "_README.md", "_relatent.json", "unlabelled"), ("all",))
+    def found(folder):
+        header = folder.header_for("webdataset")
+        return header.classes, header.splits
+
+    assert found(run) == (("cat", "dog"), ("train", "val"))
+    assert found(odd) == (("-", "_README.md", "_relatent.json", "unlabelled"), ("all",))
 
 
 def test_names_are_the_sources_where_they_are_harmless(records):
