@@ -116,7 +116,7 @@ def alive(pids) -> list[int]:
 
 def only_line(stderr: str) -> str:
     """The one line on stderr that is not of the progress."""
-    lines = [line for line in stderr.splitlines() if "images/s" not in line]
+    lines = [line for line in stderr.splitlines() if "images/s" not in line and ", once: " not in line]
     assert len(lines) == 1, stderr
     return lines[0]
 

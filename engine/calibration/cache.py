@@ -5,8 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 logger = logging.getLogger(__name__)
 
 
@@ -19,6 +17,8 @@ def read_tensors(path: Path) -> Any:
     """What `write_tensors` stored, on the CPU; None where there is none, or it is damaged."""
     if not path.is_file():
         return None
+    import torch
+
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch makes of it
@@ -28,6 +28,8 @@ def read_tensors(path: Path) -> Any:
 
 def write_tensors(path: Path, value: Any) -> None:
     """Tensors, or plain containers of them; where the folder cannot be written to, they are computed again next time."""
+    import torch
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}")

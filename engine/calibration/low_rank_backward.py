@@ -17,7 +17,7 @@ import contextlib
 import hashlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from torch import nn
 from ..autoencoders.autoencoder import Autoencoder
 from ..autoencoders.rewrite import Factors, FrozenConv, LowRank, LowRankFactors, prepare
 from ..errors import ImageError
+from ..runtime.one_time import one_time
 from .cache import cache_folder, read_tensors, write_tensors
 from .preconditioner import GRID, SEED, WIDTH, typical_latent_std, whitening_kernel
 
@@ -65,7 +66,6 @@ def _load_or_measure(
     path = cache_folder("low_rank_backward") / f"{key}.pt"
     found: LowRankFactors | None = read_tensors(path)
     if found is None:
-        logger.info("measuring a low-rank backward pass of %s, once", autoencoder.name)
         found = measure(autoencoder, kernel, grid, error)
         write_tensors(path, found)
     return found
@@ -86,13 +86,15 @@ def measure(autoencoder: Autoencoder, kernel: torch.Tensor, grid: tuple[int, int
         if not points:
             points = [_noisy(module, draw(WIDTH * std), generator) for _ in range(RANDOM)]
         layers = _layers(module, points[0][0])
-        for number, point in enumerate(points):
-            if number % TRIED:
-                _probe(module, layers, point, F.conv2d(draw(MOVE * std), kernel, padding="same"))
-        for layer in layers.values():
-            layer.outputs.balance()
-            layer.inputs.balance()
-        return _cheapest(module, layers, points[::TRIED], kernel, error)
+        with one_time(f"measuring a low-rank backward pass of {autoencoder.name}", len(points) + HALVINGS) as advance:
+            for number, point in enumerate(points):
+                if number % TRIED:
+                    _probe(module, layers, point, F.conv2d(draw(MOVE * std), kernel, padding="same"))
+                advance()
+            for layer in layers.values():
+                layer.outputs.balance()
+                layer.inputs.balance()
+            return _cheapest(module, layers, points[::TRIED], kernel, error, advance)
     except (RuntimeError, ImageError) as why:  # a decoder of one size only, moments without a decomposition
         logger.info("the backward pass stays exact: %s", why)
         return {}
@@ -209,8 +211,9 @@ def _probe(module: nn.Module, layers: dict[str, Layer], point: Point, move: torc
 
 
 def _cheapest(
-    module: nn.Module, layers: dict[str, Layer], trials: list[Point], kernel: torch.Tensor, error: float
-) -> LowRankFactors:
+    module: nn.Module, layers: dict[str, Layer], trials: list[Point], kernel: torch.Tensor, error: float,
+    advance: Callable[[], None],
+) -> LowRankFactors:  # fmt: skip
     """At the highest price at which the trials' gradients are near enough."""
 
     def gradients() -> torch.Tensor:
@@ -223,6 +226,7 @@ def _cheapest(
     )
     low = high - DECADES
     for _ in range(HALVINGS):
+        advance()
         middle = 0.5 * (low + high)
         found = {name: layer.choose(10.0**middle) for name, layer in layers.items()}
         for name, factors in found.items():

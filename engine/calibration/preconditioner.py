@@ -13,12 +13,13 @@ serves every size.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 
 from ..autoencoders.autoencoder import Autoencoder
+from ..runtime.one_time import one_time
 from .cache import cache_folder, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,6 @@ def _load_or_measure(autoencoder: Autoencoder, shape: tuple[int, ...], grid: tup
     path = _path(autoencoder, grid)
     found = _stored(path, shape[0])
     if found is None:
-        logger.info("measuring the curvature of %s, once", autoencoder.name)
         try:
             found = measure(autoencoder, shape[0], grid)
         except RuntimeError as error:  # a decoder of one size only
@@ -70,12 +70,17 @@ def measure(autoencoder: Autoencoder, channels: int, grid: tuple[int, int]) -> t
     latents = (
         (torch.randn(1, channels, *grid, generator=generator) * std).to(autoencoder.device) for _ in range(LATENTS)
     )
-    return whiten(curvature(autoencoder, latents, PROBES, generator))
+    with one_time(f"measuring the curvature of {autoencoder.name}", LATENTS * PROBES) as advance:
+        return whiten(curvature(autoencoder, latents, PROBES, generator, advance))
 
 
 @torch.enable_grad()
 def curvature(
-    autoencoder: Autoencoder, latents: Iterable[torch.Tensor], probes: int, generator: torch.Generator
+    autoencoder: Autoencoder,
+    latents: Iterable[torch.Tensor],
+    probes: int,
+    generator: torch.Generator,
+    advance: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
     """(h, w, C, C) complex, on the CPU: JᵀJ as if it were the same everywhere, for each spatial frequency.
 
@@ -91,6 +96,7 @@ def curvature(
             (pulled,) = torch.autograd.grad(picture, each, noise, retain_graph=probe < probes - 1)
             waves = torch.fft.fft2(pulled[0].float().cpu(), norm="ortho").permute(1, 2, 0)
             spectra.append(waves.unsqueeze(-1) * waves.conj().unsqueeze(-2))
+            advance()
     return torch.stack(spectra).mean(0)
 
 

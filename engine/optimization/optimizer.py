@@ -111,8 +111,10 @@ def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.d
     decoder, modality = autoencoder.loop_decoder("fp32"), autoencoder.modality
     slots = loop.unload(where)
     start = decoder.evaluate(slots.initial, slots.step)
-    slots = _refine(decoder, loop, slots, start.output.float()).in_latent_space()
-    latents, output, initial_loss, final_loss = _choose(decoder, slots, start, total_objective(loop.config, slots))
+    slots, last = _refine(decoder, loop, slots, start.output.float())
+    slots = slots.in_latent_space()
+    objective = total_objective(loop.config, slots)
+    latents, output, initial_loss, final_loss = _choose(decoder, slots, start, last, objective)
     initial_output = modality.clamp(start.output.float())
     before, after = (modality.measure(each, slots.targets, slots.weights) for each in (initial_output, output))
     metrics = summarise(modality, before, after, initial_loss, final_loss)
@@ -132,11 +134,15 @@ def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.d
     ]
 
 
-def _refine(decoder: LoopDecoder, loop: Loop, slots: Slots, start: torch.Tensor) -> Slots:
+def _refine(decoder: LoopDecoder, loop: Loop, slots: Slots, start: torch.Tensor) -> tuple[Slots, Decoded | None]:
     """After a loop in less than fp32, or with approximate gradients: the last iterations without, and for an image whose
-    target is not met in fp32 as many as it has left. start: (B, C, *spatial) fp32, the initial latents decoded."""
+    target is not met in fp32 as many as it has left. start: (B, C, *spatial) fp32, the initial latents decoded.
+
+    Returns the slots, and what their latents decode to where that was computed and still holds.
+    """
+    last = None
     if loop.exact:
-        return slots
+        return slots, last
     config, modality = loop.config, decoder.modality
     which = ((slots.stop_code == RUNNING) | (slots.stop_code == CONVERGED)) & (loop.refinement_iterations > 0)
     max_steps = (slots.step + loop.refinement_iterations).clamp_max(config.iterations)
@@ -146,18 +152,24 @@ def _refine(decoder: LoopDecoder, loop: Loop, slots: Slots, start: torch.Tensor)
         slots.target_error.copy_(goal)
         claimed = slots.stop_code == TARGET_REACHED
         if bool(claimed.any()):
-            output = decoder.evaluate(slots.to_latents(slots.latents), slots.step).output
-            short = claimed & (modality.squared_error(output, slots.targets, slots.weights) > goal)
+            last = decoder.evaluate(slots.to_latents(slots.latents), slots.step)
+            short = claimed & (modality.squared_error(last.output, slots.targets, slots.weights) > goal)
             which, max_steps = which | short, torch.where(short, config.iterations, max_steps)
     which = which & (slots.step < max_steps)
-    return refine_in_fp32(decoder, slots, config, which, max_steps) if bool(which.any()) else slots
+    if not bool(which.any()):
+        return slots, last
+    return refine_in_fp32(decoder, slots, config, which, max_steps), None
 
 
 def _choose(
-    decoder: LoopDecoder, slots: Slots, start: Decoded, objective: Callable[[Decoded, torch.Tensor], torch.Tensor]
+    decoder: LoopDecoder,
+    slots: Slots,
+    start: Decoded,
+    last: Decoded | None,
+    objective: Callable[[Decoded, torch.Tensor], torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of the start, the last iterate and the best seen, each decoded in fp32, the one of lowest loss, per image.
-    start: the initial latents, decoded.
+    start: the initial latents, decoded. last: the last iterate, where it was decoded already.
 
     -> latents, their output clamped, the start's loss and the chosen one's. The loop may have run in lower precision;
     this comparison is what makes "never worse than the start" exact.
@@ -168,7 +180,10 @@ def _choose(
         # the best seen is decoded only where, by the loop's own and perhaps less exact figure, it may be better
         if candidate is slots.best_latents and bool((slots.best_loss > loss + 0.02 * loss.abs()).all()):
             break
-        decoded = decoder.evaluate(candidate, slots.step)
+        if candidate is slots.best_latents and torch.equal(candidate, slots.latents):
+            break  # the last iterate was the best, and is decoded already
+        known = last if candidate is slots.latents else None
+        decoded = decoder.evaluate(candidate, slots.step) if known is None else known
         candidate_loss = objective(decoded, candidate)
         better = candidate_loss < loss  # False for NaN
         wide = better.view((-1,) + (1,) * (output.ndim - 1))

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..autoencoders.autoencoder import Autoencoder, Transform
+from ..autoencoders.autoencoder import Autoencoder
+from ..loop_decoder import LoopDecoder
 from ..losses.metrics import from_uint8, psnr
 from ..records import Record
 from .moments import Moments
@@ -48,6 +49,9 @@ class _Sample:
     optimized: np.ndarray
     picture: np.ndarray  # uint8 (H, W, 3)
     sigma: float
+    recorded: dict[
+        str, float
+    ]  # Metrics of the whole picture, the decoder in fp32; empty where they are of a part of it.
 
 
 class _Side:
@@ -123,7 +127,9 @@ class LatentReport:
     another report to merge. No method raises: an error is logged and recorded in the figures under `error`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, masked: bool = False) -> None:
+        """masked: the metrics of the records are of what their masks leave."""
+        self.masked = masked
         self.initial, self.optimized, self.change = _Side(), _Side(), Spectrum()
         self.count, self.sigmas = 0, 0.0
         self.distances, self.farthest = 0.0, 0.0
@@ -158,15 +164,25 @@ class LatentReport:
         for record, spread in zip(records, sigma.ravel().tolist(), strict=True):
             picture = record.images.get("original", record.target)
             if len(self.sample) < SAMPLE and picture is not None:
-                self.sample.append(_Sample(record.initial_latents, record.optimized_latents, picture, spread))
+                recorded = {} if self.masked else record.metrics
+                self.sample.append(_Sample(record.initial_latents, record.optimized_latents, picture, spread, recorded))
 
-    def decode(self, autoencoder: Autoencoder) -> None:
-        """Measure the PSNR that rounding and noise cost on the sample: a dozen fp32 decodings per image."""
+    def decode(self, autoencoder: Autoencoder, precision: str = "fp32") -> None:
+        """Decode the sample again, and measure how much PSNR it loses to rounded and to noisy latents.
+
+        precision: of the decoder for noisy latents and what they are compared with, the loop's own: several times faster
+        than fp32 where the processor has bf16. What rounding costs is too small for that, and is measured in fp32.
+        """
         try:
-            decode = autoencoder.loop_decoder("fp32")
+            decoders = [autoencoder.loop_decoder(name) for name in ("fp32", precision)]
             del self.sample[-(-self.count // ONE_IN) :]
-            rows = [[_losses(decode, one, latents, autoencoder.device) for latents in (one.initial, one.optimized)]
-                    for one in self.sample]  # fmt: skip
+            rows = [
+                [
+                    _losses(decoders, one, one.initial, one.recorded.get("initial_psnr"), autoencoder.device),
+                    _losses(decoders, one, one.optimized, one.recorded.get("final_psnr"), autoencoder.device),
+                ]
+                for one in self.sample
+            ]
             for side, name in enumerate(("initial", "optimized")) if rows else ():
                 self.psnr[name] = {key: float(np.mean([row[side][key] for row in rows])) for key in rows[0][side]}
             self.sampled = len(rows)
@@ -218,18 +234,32 @@ class LatentReport:
 
 
 @torch.no_grad()
-def _losses(decode: Transform, sample: _Sample, latents: np.ndarray, device: torch.device) -> dict[str, float]:
-    """Return the PSNR (dB, against the image) lost to each rounding and each noise level; NaN where a latent overflows."""
+def _losses(
+    decoders: Sequence[LoopDecoder],
+    sample: _Sample,
+    latents: np.ndarray,
+    recorded: float | None,
+    device: torch.device,
+) -> dict[str, float]:
+    """Return the PSNR against the image that is lost (dB) to each rounding and each noise; NaN where a latent overflows.
+
+    decoders: for rounded latents, in fp32, and for noisy ones. recorded: the PSNR of the latents themselves, the decoder in
+    fp32, where it is known, which saves a decoding.
+    """
     z = torch.from_numpy(latents).float().unsqueeze(0).to(device)
     target = from_uint8(torch.from_numpy(sample.picture)).permute(2, 0, 1).unsqueeze(0).to(device)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED)).to(device) * sample.sigma
-    variants = {name: z.to(dtype).float() for name, dtype in ROUNDINGS.items()}
-    variants |= {f"noise_{level:g}": z + noise * level for level in NOISE}
-    reference = psnr(decode(z), target).item()
-    return {
-        name: reference - psnr(decode(variant), target).item() if variant.isfinite().all() else float("nan")
-        for name, variant in variants.items()
-    }
+    rounded = {name: z.to(dtype).float() for name, dtype in ROUNDINGS.items()}
+    noisy = {f"noise_{level:g}": z + noise * level for level in NOISE}
+    found = {}
+    for decoder, variants in zip(decoders, (rounded, noisy), strict=True):
+        known = recorded if decoder.dtype == torch.float32 else None
+        reference = psnr(decoder(z.to(decoder.dtype)), target).item() if known is None else known
+        for name, variant in variants.items():
+            finite = bool(variant.isfinite().all())
+            value = psnr(decoder(variant.to(decoder.dtype)), target).item() if finite else float("nan")
+            found[name] = reference - value
+    return found
 
 
 def _inner(latents: np.ndarray, first: int) -> tuple[int, ...]:

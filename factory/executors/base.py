@@ -9,6 +9,7 @@ import torch
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.errors import UsageError
 from ...engine.optimization.config import OptimizationConfig
+from ...engine.runtime.one_time import listening
 from ..state.counters import RunCounters
 from ..state.progress import Progress
 from ..state.run_folder import RunFolder
@@ -66,7 +67,7 @@ def make_shards(
     """These shards, into the ledger as they get done."""
     folder.update(status="running")
     folder.save()
-    with Progress(folder.plan.total, execution.progress) as bar:
+    with Progress(folder.plan.total, execution.progress) as bar, listening(bar.one_time):
         _make_shards(folder, numbers, autoencoder, config, execution, bar, seconds)
 
 

@@ -35,7 +35,7 @@ class ShardWriter:
         """kept: the names of those that are finished, `kept_names`."""
         self.number, self.commit, self._background = number, commit, background
         self.path = folder.shard_path(number)
-        self.report = LatentReport()
+        self.report = LatentReport(masked=folder.record.settings.masks is not None)
         self._order = deque(row.source.name for row in folder.plan.rows(number))
         self._kept = kept
         self._old = (record for records in read_records(self.path) for record in records) if kept else iter(())

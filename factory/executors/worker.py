@@ -132,7 +132,7 @@ class ShardWorker:
                         on_outcomes(outcomes)
                     if number == 0:  # the report's sample is of the run's first pictures
                         self._timed_write(shard.flush)
-                        shard.report.decode(self.autoencoder)
+                        shard.report.decode(self.autoencoder, self.batcher.config.precision)
                     if last is not None:
                         self._timed_write(last.result)
                 except BaseException:

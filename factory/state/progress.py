@@ -9,13 +9,15 @@ class Progress:
     """Counts pictures, whole and in work, and shows the mean gain in dB. A context manager."""
 
     SECONDS_BETWEEN_LINES = 10.0
+    SECONDS_BEFORE_A_STEP_SHOWS = 2.0  # where there is no terminal: a shorter measurement is not worth a line
 
     def __init__(self, total: int, enabled: bool = True):
         self.total, self.enabled = total, enabled
         self.done, self.gains = 0, 0.0
         self.finished, self.failed, self.skipped = 0, 0, 0
         self._bar = None
-        self._started = self._last_line = time.monotonic()
+        self._started = self._last_line = self._step_started = time.monotonic()
+        self._step_shown = False
 
     def __enter__(self) -> "Progress":
         if self.enabled and sys.stderr.isatty():
@@ -49,6 +51,21 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(self._gain(), refresh=False)
         self._show(float(self.done))
+
+    def one_time(self, what: str, fraction: float) -> None:
+        """Show a measurement that is made once per decoder: on a terminal as it goes, else as a line where it takes long.
+
+        what: what is measured. fraction: how much of it is done, in [0, 1].
+        """
+        if fraction == 0.0:
+            self._step_started, self._step_shown = time.monotonic(), False
+        if self._bar is not None:
+            text = "" if fraction >= 1.0 else f"{what}, once: {100 * fraction:.0f} %"
+            self._bar.set_postfix_str(text or self._gain())
+        elif self.enabled and not self._step_shown and fraction < 1.0:
+            self._step_shown = time.monotonic() - self._step_started > self.SECONDS_BEFORE_A_STEP_SHOWS
+            if self._step_shown:
+                print(f"{what}, once: {100 * fraction:.0f} %", file=sys.stderr, flush=True)
 
     def _gain(self) -> str:
         failures = f", {self.failed} failed" if self.failed else ""

@@ -32,6 +32,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.skipif(sys.platform != "linux", reason="readers are forked on Linux only")
 @pytest.mark.parametrize("beside", ["alone", "sibling"])
 def test_an_orphan_ends_though_its_parent_was_killed_before_it_began_to_watch(beside):
-    """BackgroundExporter a sibling, forked later and so holding the pipe to the parent open, as a second reader of pictures does."""
+    """Beside a sibling, forked later and so holding the pipe to the parent open, as a second reader of pictures does."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, beside], capture_output=True, text=True, timeout=12)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "watching\n"), done.stderr

@@ -228,7 +228,7 @@ def test_a_run_reports_its_latents(photographs, tmp_path, small_vae, capsys):
     again = LatentReport()  # the shards give the same
     for one in records:
         again.add([one])
-    again.decode(small_vae)
+    again.decode(small_vae, run["precision"])
     assert strict(again.summary()) == strict(found)
     assert main(["info", str(out)]) == 0
     printed = capsys.readouterr().out
