@@ -14,6 +14,7 @@ from torch import nn
 from ..errors import UsageError, WeightsUnavailableError
 from .autoencoder import Autoencoder
 from .catalogue import CATALOGUE, Entry
+from .scaling import ChannelScaling, FactorScaling, Scaling
 
 SUPPORTED = ("AutoencoderKL", "AutoencoderTiny")
 BUNDLED = Path(__file__).parent / "tiny"
@@ -59,10 +60,19 @@ def wrap(vae: Any, name: str, **known: Any) -> Autoencoder:
         name=name,
         latent_channels=config.latent_channels,
         downscale_factor=2 ** (len(stages) - 1),
-        scaling_factor=config.scaling_factor if config.scaling_factor is not None else 1.0,
-        shift_factor=config.get("shift_factor", None) or 0.0,
+        scaling=_scaling(config),
         **known,
     )
+
+
+def _scaling(config: Any) -> Scaling:
+    """How pipelines scale the latents of an autoencoder with this configuration: by factor and shift, or, where it has
+    `latents_mean` and `latents_std`, per channel, as Stable Diffusion XL's pipelines do."""
+    factor = float(config.scaling_factor if config.scaling_factor is not None else 1.0)
+    mean, std = config.get("latents_mean", None), config.get("latents_std", None)
+    if mean is not None and std is not None:
+        return ChannelScaling(tuple(map(float, mean)), tuple(map(float, std)), factor)
+    return FactorScaling(factor, float(config.get("shift_factor", None) or 0.0))
 
 
 def load_bundled(entry: Entry, weights: Path | None, token: str | None = None) -> Autoencoder:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TextIO
 
 import numpy as np
 
+from ...engine.autoencoders.scaling import FactorScaling, identity_scaling
 from ...engine.errors import UsageError
 from ...engine.inputs.views import FLIPPED, PLAIN, VIEWS
 from ...engine.records import Outcome, Record
@@ -118,6 +119,9 @@ class FolderExporter(Exporter):
         vae = self.header.vae
         if not self.latents_scaled:
             return np.ascontiguousarray(latents, np.float32)
+        scaling = identity_scaling(vae)
+        if not isinstance(scaling, FactorScaling):
+            return np.ascontiguousarray(scaling.scale(latents), np.float32)
         shift = vae["shift_factor"] if self.shift_subtracted else 0.0
         return ((latents - np.float32(shift)) * np.float32(vae["scaling_factor"])).astype(np.float32)
 
@@ -147,6 +151,9 @@ class FolderExporter(Exporter):
     def scaling(self) -> str:
         """How the latents are stored, as a sentence."""
         factor, shift = self.header.vae["scaling_factor"], self.header.vae["shift_factor"]
+        kind = identity_scaling(self.header.vae).kind
+        if self.latents_scaled and kind != FactorScaling.kind:
+            return f"Latents are stored **scaled**, by the autoencoder's `scaling` of kind `{kind}` in `{PROVENANCE}`."
         if self.latents_scaled:
             formula = f"(z − {shift:g}) · {factor:g}" if self.shift_subtracted else f"z · {factor:g}"
             return f"Latents are stored **scaled**: {formula}, where z is what the decoder takes."

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from relatent import load_autoencoder
+from helpers import small_kl
+from relatent import OptimizationConfig, load_autoencoder, load_optimized_dataset, optimize_directory
 from relatent.engine.autoencoders.scaling import (
     BatchNormScaling,
     ChannelScaling,
@@ -14,6 +15,7 @@ from relatent.engine.autoencoders.scaling import (
     scaling_from_json,
 )
 from relatent.engine.errors import DatasetError, UsageError
+from safetensors.torch import load_file
 
 SCALINGS = [
     FactorScaling(0.18215),
@@ -67,3 +69,31 @@ def test_what_cannot_be_is_refused():
         scaling_from_json({"kind": "log"})
     with pytest.raises(DatasetError, match="gain"):
         scaling_from_json({"kind": "factor", "gain": 2.0})
+
+
+def test_statistics_in_a_configuration_of_diffusers_are_kept(tmp_path):
+    small_kl(
+        latents_mean=[0.5, -1.0, 0.0, 2.0], latents_std=[1.0, 2.0, 0.5, 4.0], scaling_factor=0.13025
+    ).save_pretrained(tmp_path)
+    vae = load_autoencoder(tmp_path, device="cpu")
+    assert vae.scaling == SCALINGS[2]
+    assert load_autoencoder(small_kl(shift_factor=0.1), device="cpu").scaling == FactorScaling(0.3, 0.1)
+
+
+def test_files_hold_it_whole_and_scaled_formats_use_it(tmp_path, photographs):
+    vae = load_autoencoder(small_kl(), device="cpu")
+    vae.scaling = SCALINGS[2]
+    config = OptimizationConfig(iterations=2)
+    formats = ["hdf5", "pt", "webdataset", "safetensors", "ai-toolkit"]
+    optimize_directory(photographs, tmp_path / "out", vae, config=config, size=32, formats=formats)
+    expected = SCALINGS[2].to_json()
+    for name in ("dataset.h5", "dataset.pt"):
+        assert load_optimized_dataset(tmp_path / "out" / name).get_metadata()["vae"]["scaling"] == expected
+    for name in ("webdataset", "safetensors", "ai-toolkit"):
+        provenance = json.loads((tmp_path / "out" / name / "relatent.json").read_text())
+        assert provenance["vae"]["scaling"] == expected
+    (file,) = (tmp_path / "out" / "ai-toolkit" / "test").rglob("*.safetensors")
+    dataset = load_optimized_dataset(tmp_path / "out" / "dataset.h5")
+    (sample,) = (dataset[i] for i in range(len(dataset)) if dataset[i]["image_name"] == "third")
+    torch.testing.assert_close(load_file(file)["latent"], SCALINGS[2].scale(sample["optimized_latents"]))
+    assert "`scaling` of kind `channels`" in (tmp_path / "out" / "ai-toolkit" / "README.md").read_text()

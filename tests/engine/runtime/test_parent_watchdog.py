@@ -17,8 +17,8 @@ def sibling():
 def late(parent):
     while os.getppid() == parent:
         time.sleep(0.01)
+    print("watching", flush=True)  # before: the watch may end the process at once
     end_with_parent()
-    print("watching", flush=True)
     time.sleep(600)
 
 context = multiprocessing.get_context("fork")
