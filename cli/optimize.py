@@ -45,6 +45,7 @@ def add_commands(commands: Any) -> None:
     )
     out_argument(resume)
     resume.add_argument("--retry-failed", action="store_true", help="take up the pictures that failed, too")
+    resume.add_argument("--batch-size", metavar="N|auto", help="pictures at once (default: as the run began)")
     recorded_device_option(resume)
     execution_options(resume)
 
@@ -194,9 +195,18 @@ def _resume(options: argparse.Namespace) -> int:
 
     limit_threads()
     run = resume_directory(
-        options.out, retry_failed=options.retry_failed, device=options.device, **execution_settings(options)
+        options.out,
+        retry_failed=options.retry_failed,
+        batch_size=options.batch_size and _batch_size(options.batch_size),
+        device=options.device,
+        **execution_settings(options),
     )
     return _end(run, options)
+
+
+def _batch_size(text: str) -> int | str:
+    """The value of --batch-size. Raises `UsageError` unless it is a whole number or auto."""
+    return text if text == "auto" else whole_number("--batch-size", text)
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def resume_directory(
     out: str | Path,
     *,
     retry_failed: bool = False,
+    batch_size: int | str | None = None,
     device: str | None = None,
     workers: int | None = None,
     devices: int | str | None = None,
@@ -119,7 +120,8 @@ def resume_directory(
 ) -> dict[str, Any]:
     """Go on with the run in `out`, with its own recorded configuration. Returns what `optimize_directory` returns.
 
-    retry_failed: take up the pictures that failed, too, with their files as they are now. The others: see `ExecutionOptions`.
+    retry_failed: take up the pictures that failed, too, with their files as they are now. batch_size: latents at once, or
+    `auto`; None: as it is recorded. The others: see `ExecutionOptions`.
     Raises `DatasetError` where there is no run, `UsageError` where its inputs or its autoencoder have changed.
     """
     out = Path(out)
@@ -139,6 +141,8 @@ def resume_directory(
             folder.make_plan(_discover(settings.input, settings.limit, out, settings.masks), settings.shard_size)
         if retry_failed:
             folder.retry_failed()
+        if batch_size is not None:
+            folder.update(batch_size=batch_size)
         return _run(folder, autoencoder, folder.record.optimization_config(), execution, started, loaded)
 
 

@@ -48,6 +48,8 @@ class RunFolder:
                     "settings; for these choose another OUT"
                 )
             folder.add_formats(record.settings.formats)
+            if record.batch_size != "auto":  # it says how the run goes on, not what comes out
+                folder.update(batch_size=record.batch_size)
         else:
             folder = cls(out, record)
             try:
