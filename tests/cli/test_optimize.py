@@ -1,5 +1,6 @@
 """demo, optimize and resume, from their options to what they print and leave."""
 
+import json
 import os
 import signal
 import subprocess
@@ -138,3 +139,9 @@ def test_a_run_that_failures_stop_says_how_to_go_on(photographs, tmp_path, vae_f
         assert line.startswith("relatent: 1 pictures failed, more than --max-failures 0")
         assert line.endswith(expected)
         assert line.count("relatent resume") == 1
+    assert main(["resume", str(out), "--batch-size", "many"]) == 2
+    assert "--batch-size: expected a whole number or auto, found 'many'" in capfd.readouterr().err
+    (photographs / "bad.png").write_bytes((photographs / "train" / "first.png").read_bytes())
+    assert main(["resume", str(out), "--retry-failed", "--batch-size", "3", "--json"]) == 0
+    record = json.loads(capfd.readouterr().out)
+    assert (record["batch_size"], record["counts"]["done"]) == (3, 5)
