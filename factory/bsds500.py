@@ -1,4 +1,4 @@
-"""One-line helpers for BSDS500, where this project began; they read $BSDS500_PATH."""
+"""Helpers for BSDS500, the dataset this project began with; they read its location from $BSDS500_PATH."""
 
 import dataclasses
 from pathlib import Path
@@ -19,10 +19,12 @@ def optimize_bsds500_test(
     vae: Any = "sd15",
     **options: Any,
 ) -> dict[str, Path]:
-    """A trial: at most `max_images` pictures of each split. Returns {"pytorch": path, "png": path}, as asked for.
+    """Optimise at most `max_images` pictures of each split of BSDS500, as a trial run.
 
     options: fields of `OptimizationConfig` (iterations, learning_rate, loss_function, …) and arguments of
-    `optimize_directory` (size, device, weights, preset, …). Raises `UsageError` where BSDS500_PATH is not set or empty.
+    `optimize_directory` (size, device, weights, preset, …).
+    Returns {"pytorch": path, "png": path}, with the formats that were requested. Raises `UsageError` if BSDS500_PATH is
+    not set or its folder is empty.
     """
     return _optimize(output_path, create_pytorch, create_png, vae, {"limit": max_images, **options})
 
@@ -37,7 +39,10 @@ def optimize_bsds500_full(
     vae: Any = "sd15",
     **options: Any,
 ) -> dict[str, Path]:
-    """All pictures of all splits; otherwise as `optimize_bsds500_test`. None leaves a setting at its default."""
+    """Optimise all pictures of all splits of BSDS500; otherwise the same as `optimize_bsds500_test`.
+
+    iterations, learning_rate: None leaves the setting at its default.
+    """
     for name, value in (("iterations", iterations), ("learning_rate", learning_rate)):
         if value is not None:
             options[name] = value

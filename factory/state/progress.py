@@ -1,4 +1,4 @@
-"""A live bar on a terminal, plain lines elsewhere; always on stderr."""
+"""Progress on stderr: a live bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ from types import TracebackType
 
 
 class Progress:
-    """Counts pictures, whole and in work, and shows the mean gain in dB. A context manager."""
+    """Context manager of a progress bar that counts pictures and parts of pictures, and shows the mean gain in dB."""
 
     SECONDS_BETWEEN_LINES = 10.0
 
@@ -30,18 +30,18 @@ class Progress:
         return self
 
     def skip(self, images: int) -> None:
-        """So many are done already."""
+        """Set the number of pictures that were finished before this attempt."""
         self.skipped = self.done = images
         if self._bar is not None:
-            self._bar.initial = images  # of the rate
+            self._bar.initial = images  # excluded from the rate
             self._show(float(images))
 
     def within(self, images: float) -> None:
-        """So many pictures' worth of the current batch are done."""
+        """Update the progress within the current batch, in units of whole pictures."""
         self._show(self.done + images)
 
     def add(self, gains: list[float], failed: int) -> None:
-        """A batch is done: the gains in dB of its pictures, and how many failed."""
+        """Record a finished batch: the gains of its pictures in dB, and the number of pictures that failed."""
         self.finished += len(gains)
         self.failed += failed
         self.gains += sum(gains)
