@@ -61,7 +61,7 @@ def optimize_directory(
     config, preset: the optimiser's settings. The preset's name is recorded; its settings are used if `config` is None,
         otherwise `config` is expected to have been made from it.
     size: side of the square targets in pixels; None selects the autoencoder's native size.
-    fit, background: see `engine.images`.
+    fit, background: see `engine.inputs.images`.
     masks: a folder with one greyscale image per picture, under the same relative path. White pixels count, and loss,
         targets and metrics are computed over them.
     batch_size: number of latents optimised at once; None finds a batch size that fits in memory.

@@ -1,4 +1,4 @@
-"""File names inside an export: as in the source where that is harmless, and never outside the export's folder."""
+"""File names inside an export: as in the source if they are safe, and never outside the export's folder."""
 
 import re
 from pathlib import PurePosixPath

@@ -71,7 +71,7 @@ def on_ray(
                 done, waiting = ray.wait(waiting)
                 yield _result(ray, out, done[0])
         finally:
-            # a local cluster ends with the run; on cancelling, Ray 2.60 may abort this process if a task ends just then
+            # a local cluster ends with the run; no force: with it Ray 2.60 may abort this process if a task ends just then
             for reference in waiting if address != "local" else ():
                 ray.cancel(reference)
 

@@ -156,7 +156,7 @@ class ShardWorker:
         return ShardResult(made[0], self.statistics())
 
     def statistics(self) -> WorkerStatistics:
-        """Return the statistics since the previous call."""
+        """Return the statistics of what was made since the previous call."""
         now = dict(self.batcher.seconds)
         seconds = {phase: value - self._told.get(phase, 0.0) for phase, value in now.items()}
         self._told = now

@@ -83,7 +83,7 @@ def _examine_shards(folder: RunFolder, found: Findings) -> list[Shard]:
     known = {folder.shard_path(number).name for number in found.unfinished}
     known |= {shard.file for shard in shards.values() if shard.file is not None}
     for path in sorted((folder.out / "shards").iterdir()) if (folder.out / "shards").is_dir() else ():
-        left_over = path.name.startswith(".") and ".partial-" in path.name  # left by a killed process; resume removes it
+        left_over = path.name.startswith(".") and ".partial-" in path.name  # resume removes these temporary files
         if path.name not in known and not left_over:
             found.notes.append(f"{path} is none of the run's; nothing reads it")
     return sound
