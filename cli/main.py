@@ -1,4 +1,7 @@
-"""The `relatent` command. Progress goes to stderr, results to stdout; torch is imported only where it is used."""
+"""The entry point of the `relatent` command.
+
+Progress goes to stderr, results to stdout; torch is imported only where it is used.
+"""
 
 import os
 import signal
@@ -11,15 +14,15 @@ from .text import stopped_line, what_is_kept
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit status. Errors meant for the user are one line on stderr."""
+    """Run one command line, and return its exit status. Errors meant for the user are printed as one line on stderr."""
     options = build_parser().parse_args(arguments)
     out = getattr(options, "out", None)
     from ..engine.calibration.cache import cache_folder
     from ..engine.errors import RelatentError, RunStoppedError
 
-    # compiled code outlives the process; torch's own default is a temporary folder
+    # keep the cache of compiled code: torch's own default is a temporary folder
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("inductor")))
-    # SIGTERM ends a run as Ctrl-C does: what is finished is written
+    # SIGTERM interrupts a run as Ctrl-C does: finished work is written
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return options.run(options)
@@ -28,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RelatentError as error:
         return _fail(str(error), USAGE)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of stdout has gone, and Python would complain of it at exit
+        sys.stderr.close()  # the reader of stdout has closed it, and Python would report that at exit
         return SOME_FAILED
     except OSError as error:
         return _fail(f"{error}; {what_is_kept(out)}", SOME_FAILED)
@@ -37,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
+    """Print an error message on stderr, and return the exit status."""
     print(f"relatent: {message}", file=sys.stderr)
     return status
 

@@ -52,6 +52,7 @@ def optimize_bsds500_full(
 def _optimize(
     output_path: str | Path, create_pytorch: bool, create_png: bool, vae: Any, options: dict[str, Any]
 ) -> dict[str, Path]:
+    """Run `optimize_directory` on BSDS500, and return the paths of the requested formats."""
     fields = {field.name for field in dataclasses.fields(OptimizationConfig)}
     config = preset(options.get("preset"), **{key: options.pop(key) for key in sorted(fields & options.keys())})
     formats = ["hdf5"] + ["pt"] * create_pytorch + ["png"] * create_png

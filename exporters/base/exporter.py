@@ -65,7 +65,7 @@ class Exporter(ABC):
         sample_bytes: total size in bytes of all latents, fp32, and of the original pictures, uint8.
         """
 
-    @classmethod  # noqa: B027 - as above
+    @classmethod  # noqa: B027 - most formats have no limit
     def check_shards(cls, shards: Sequence[Path]) -> None:
         """Raise `UsageError` if this machine cannot write a dataset of the pictures in these shards."""
 

@@ -35,8 +35,8 @@ class FolderExporter(Exporter):
         False  # scaled latents are (z - shift_factor) * scaling_factor if True, else z * scaling_factor
     )
     channels: ClassVar[int | None] = None  # number of channels that the consumer requires; None: any
-    consumer_factors: ClassVar[tuple[float, ...]] = ()  # scaling factors that the consumer itself may apply
-    per_split: ClassVar[bool] = False  # one folder per split, since the consumer reads a whole folder
+    consumer_factors: ClassVar[tuple[float, ...]] = ()  # factors by which the consumer multiplies unscaled latents
+    per_split: ClassVar[bool] = False  # a folder per split, if several: a consumer reads a folder whole
 
     def open(self) -> None:
         self.temporary.mkdir(parents=True)
@@ -98,7 +98,7 @@ class FolderExporter(Exporter):
             path.write_text(text, encoding="utf-8")
 
     def place(self, record: Record) -> PurePosixPath:
-        """Return the folder of a picture's split: "." if the run has only one split, or the format separates none."""
+        """Return the folder of a picture's split; "." if the run has only one split or `per_split` is False."""
         one = not self.per_split or len(self.header.splits) == 1
         return PurePosixPath() if one else PurePosixPath(record.split)
 
@@ -183,9 +183,7 @@ class FolderExporter(Exporter):
         return text + f"\n`{PROVENANCE}` says where all this comes from; `sha256sum -c {SUMS}` checks it.\n"
 
     def check_destination(self) -> None:
-        """Raise `UsageError` unless the destination is absent, empty, or an export of relatent with no other files in
-        it.
-        """
+        """Raise `UsageError` unless the destination is absent, empty, or an export of relatent and nothing else."""
         check_replaceable(self.destination, self.name)
 
     def _check(self, record: Record) -> None:

@@ -1,7 +1,7 @@
 """MDS: shards of MosaicML Streaming, with the columns that its diffusion trainer reads.
 
 The writer is implemented here: the format is small, and the library cannot be installed beside current versions of the
-Hugging Face packages. The library's reader opens these files (tests/exporters/formats/test_trainer_shards.py).
+Hugging Face packages. The library's reader opens these files (tests/exporters/formats/test_trainer_formats.py).
 
 Layout of a shard, in little-endian uint32: the number of samples n, then n + 1 offsets from the start of the file;
 then JSON that names the columns; then the samples. Each sample holds the sizes of its columns of variable size, then

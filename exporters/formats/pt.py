@@ -44,6 +44,7 @@ def shard_bytes(shards: Sequence[Path]) -> int:
 
 
 def _sample_bytes(shard: Path) -> int:
+    """Return the number of bytes of the columns of a shard that a `.pt` holds."""
     with open_file(shard) as file:
         return sum(
             column.nbytes
@@ -74,7 +75,7 @@ class PTExporter(Exporter):
     def write(self, records: list[Record]) -> None:
         for record in records:
             original = {name: pixels for name, pixels in record.images.items() if name == "original"}
-            self.records.append(dataclasses.replace(record, images=original))  # the other images are not stored
+            self.records.append(dataclasses.replace(record, images=original))  # others are not stored: free them now
 
     def close(self) -> None:
         records, header = self.records, self.header
@@ -122,4 +123,5 @@ def _outcomes(outcomes: Sequence[Outcome], suffix: str) -> dict[str, Any]:
 
 
 def _stack(arrays: list[np.ndarray]) -> torch.Tensor:
+    """Stack arrays of one shape into a tensor (N, …)."""
     return torch.from_numpy(np.stack(arrays))

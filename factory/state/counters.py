@@ -44,6 +44,7 @@ class RunCounters:
         self._add(list(shard.gains), len(shard.failures))
 
     def _add(self, gains: list[float], failed: int) -> None:
+        """Add to the counts, and raise `RunStoppedError` beyond the limit on failures."""
         self.bar.add(gains, failed)
         self.failures += failed
         if self.max_failures is not None and self.failures > self.max_failures:

@@ -32,6 +32,7 @@ def read_fields(kind: type, values: Any, place: str) -> dict[str, Any]:
 
 
 def _has_default(field: "Field[Any]") -> bool:
+    """Return whether a field of a dataclass has a default."""
     return field.default is not MISSING or field.default_factory is not MISSING
 
 

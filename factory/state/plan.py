@@ -96,6 +96,7 @@ class PlannedImage:
 
     @classmethod
     def _with(cls, source: Source, file: FileState, mask: FileState | None) -> "PlannedImage":
+        """Return an entry whose source holds the checksums of file and mask."""
         return cls(replace(source, sha256=file.sha256, mask_sha256=mask.sha256 if mask else None), file, mask)
 
     def line(self) -> str:

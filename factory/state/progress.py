@@ -51,10 +51,12 @@ class Progress:
         self._show(float(self.done))
 
     def _gain(self) -> str:
+        """Return the mean gain and the number of failures as text."""
         failures = f", {self.failed} failed" if self.failed else ""
         return f"{self.gains / self.finished:+.2f} dB{failures}" if self.finished else f"no gain known yet{failures}"
 
     def _show(self, position: float) -> None:
+        """Show the position, in pictures, on the bar or, at most every ten seconds, as a line."""
         if self._bar is not None:
             self._bar.n = position
             self._bar.refresh()

@@ -126,4 +126,5 @@ def identity_differences(recorded: dict[str, Any], found: dict[str, Any]) -> lis
 
 
 def _difference(key: str, old: Any, new: Any) -> str:
+    """Return "key was old, now new" if the values differ, else an empty string."""
     return f"{key} was {old!r}, now {new!r}" if old != new else ""
