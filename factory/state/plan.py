@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # it imports torch
     from ...engine.inputs.masks import Masks
 
 LEAST_SHARD, MOST_SHARD = 32, 2048  # limits of the default shard size, in pictures
-PART = 100  # default number of shards of a run
+PART = 100  # default number of shards of a run, within these limits
 THREADS = 8  # threads that compute checksums: the disk is slower than they are
 AT_ONCE = 1024  # files submitted to the thread pool at once
 NAMED = 5  # maximum number of differences named in an error

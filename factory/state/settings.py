@@ -6,7 +6,7 @@ from typing import Any
 from ...exporters.base.header import DatasetSettings
 from .json_fields import read_fields
 
-# settings that may change on resume, since the results do not depend on them
+# settings that may differ when a run is continued: they determine how it goes on, not its results
 CHANGEABLE_SETTINGS = ("input", "formats", "shard_size", "device")
 
 
