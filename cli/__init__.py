@@ -1,4 +1,4 @@
-"""The `relatent` command: `main` runs one command line. One file per family of subcommands."""
+"""The `relatent` command: `main` runs one command line. There is one file per family of subcommands."""
 
 from .main import main
 

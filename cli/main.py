@@ -1,4 +1,7 @@
-"""The `relatent` command. Progress goes to stderr, results to stdout; torch is imported only where it is used."""
+"""The entry point of the `relatent` command.
+
+Progress goes to stderr, results to stdout; torch is imported only where it is used.
+"""
 
 import gc
 import os
@@ -12,17 +15,18 @@ from .text import stopped_line, what_is_kept
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit status. Errors meant for the user are one line on stderr."""
+    """Run one command line, and return its exit status. Errors meant for the user are printed as one line on stderr."""
     options = build_parser().parse_args(arguments)
     out = getattr(options, "out", None)
     from ..engine.calibration.cache import cache_folder
     from ..engine.errors import RelatentError, RunStoppedError
 
-    # compiled code outlives the process; torch's own default is a temporary folder
+    # keep the cache of compiled code: torch's own default is a temporary folder
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("inductor")))
-    # importing torch makes objects by the hundred thousand, and at Python's own thresholds looking through them takes 0.2 s
+    # raise the thresholds of the garbage collector: importing torch makes objects by the hundred thousand, and at Python's
+    # own thresholds collecting among them takes 0.2 s
     gc.set_threshold(50_000, 20, 50)
-    # SIGTERM ends a run as Ctrl-C does: what is finished is written
+    # SIGTERM interrupts a run as Ctrl-C does: finished work is written
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return options.run(options)
@@ -31,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RelatentError as error:
         return _fail(str(error), USAGE)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of stdout has gone, and Python would complain of it at exit
+        sys.stderr.close()  # the reader of stdout has closed it, and Python would report that at exit
         return SOME_FAILED
     except OSError as error:
         return _fail(f"{error}; {what_is_kept(out)}", SOME_FAILED)
@@ -40,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
+    """Print an error message on stderr, and return the exit status."""
     print(f"relatent: {message}", file=sys.stderr)
     return status
 

@@ -1,4 +1,4 @@
-"""The subcommands about autoencoders and this machine: export-onnx, bench, models, doctor."""
+"""The subcommands for autoencoders and for this machine: export-onnx, bench, models, doctor."""
 
 import argparse
 from collections.abc import Iterator
@@ -30,6 +30,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _export_onnx(options: argparse.Namespace) -> int:
+    """Run `relatent export-onnx`, and return its exit status."""
     from ..engine.autoencoders.loading import load_autoencoder
     from ..exporters.formats.onnx import export_onnx
 
@@ -45,6 +46,7 @@ def _export_onnx(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    """Run `relatent bench`, and return its exit status."""
     import logging
 
     from ..benchmarks.suite import run_suite, table
@@ -56,6 +58,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
+    """Run `relatent models`, and return its exit status."""
     from ..engine.autoencoders.catalogue import CATALOGUE
 
     print_result({name: vars(entry) for name, entry in CATALOGUE.items()}, _models_table(), options.json)
@@ -63,6 +66,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _models_table() -> Iterator[str]:
+    """Yield the lines of the table of autoencoders."""
     from ..engine.autoencoders.catalogue import CATALOGUE
 
     yield f"{'name':15}{'channels':>9}{'factor':>8}{'size':>7}  repository, note"
@@ -74,6 +78,7 @@ def _models_table() -> Iterator[str]:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    """Run `relatent doctor`, and return its exit status."""
     from ..engine.runtime.doctor import examine
 
     findings = examine()

@@ -1,4 +1,4 @@
-"""The subcommands that optimise: demo, optimize, resume."""
+"""The subcommands that optimise latents: demo, optimize, resume."""
 
 import argparse
 from pathlib import Path
@@ -51,7 +51,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _fitting_options(parser: argparse.ArgumentParser) -> None:
-    """How pictures become squares."""
+    """Declare the options that fit pictures to squares."""
     parser.add_argument("--size", type=int, metavar="N", help="side of the square in pixels (default: the VAE's own)")
     parser.add_argument(
         "--fit", default="crop", metavar="crop|pad|none", help="how pictures get that size (default: crop)"
@@ -60,7 +60,7 @@ def _fitting_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _objective_options(parser: argparse.ArgumentParser) -> None:
-    """What is minimised, and when a picture is done."""
+    """Declare the options of the objective and of the stopping criteria."""
     parser.add_argument(
         "--learning-rate", type=float, metavar="F", help="in the latent's unit (default: relative to its spread)"
     )
@@ -88,7 +88,7 @@ def _objective_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _engine_options(parser: argparse.ArgumentParser) -> None:
-    """How an iteration runs, and where."""
+    """Declare the options of the engine: batch size, precision, memory, compilation and device."""
     parser.add_argument("--batch-size", default="auto", metavar="N|auto", help="pictures at once (default: auto)")
     parser.add_argument("--precision", metavar="auto|fp32|bf16|fp16", help="of the decoder in the loop")
     parser.add_argument(
@@ -99,7 +99,7 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _dataset_options(parser: argparse.ArgumentParser) -> None:
-    """Which pictures the dataset has, and how it is written."""
+    """Declare the options that select the pictures of the dataset and how it is written."""
     parser.add_argument("--limit", type=int, metavar="N", help="pictures per split")
     parser.add_argument(
         "--format", action="append", metavar="NAME", help=f"repeatable (default: hdf5): {', '.join(FORMATS)}"
@@ -120,6 +120,7 @@ def _dataset_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    """Run `relatent demo`, and return its exit status."""
     import shutil
     import tempfile
 
@@ -146,6 +147,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _optimize(options: argparse.Namespace) -> int:
+    """Run `relatent optimize`, and return its exit status."""
     from ..engine.optimization.config import read_settings
     from ..engine.optimization.presets import preset
     from ..engine.runtime.device import limit_threads
@@ -190,6 +192,7 @@ def _optimize(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
+    """Run `relatent resume`, and return its exit status."""
     from ..engine.runtime.device import limit_threads
     from ..factory.api import resume_directory
 
@@ -210,10 +213,11 @@ def _batch_size(text: str) -> int | str:
 
 
 def _given(**settings: Any) -> dict[str, Any]:
-    """The settings that an option was given for."""
+    """Return the settings whose option was given on the command line."""
     return {name: value for name, value in settings.items() if value is not None}
 
 
 def _end(run: dict[str, Any], options: argparse.Namespace) -> int:
+    """Print the result of a run, and return its exit status."""
     print_result(run, summary(run, options.out), options.json)
     return SOME_FAILED if run["counts"]["failed"] else DONE

@@ -1,19 +1,19 @@
-"""How a subcommand is declared, and the options that several subcommands share, each defined once."""
+"""Declaration of subcommands, and the options that several subcommands share."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..engine.optimization.presets import PRESETS  # knows no torch
+from ..engine.optimization.presets import PRESETS  # does not import torch
 
 
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], about: str, **settings: Any
 ) -> argparse.ArgumentParser:
-    """Declare the subcommand `name`, which calls `run` with the parsed options and ends with the status it returns.
+    """Declare the subcommand `name`, which calls `run` with the parsed options and exits with the status it returns.
 
-    `commands` is what `add_subparsers` returned, `about` the line of help, and `settings` go to `ArgumentParser`.
+    commands: the return value of `add_subparsers`. about: the line of help. settings: passed to `ArgumentParser`.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=about[0].upper() + about[1:] + ".", **settings
@@ -24,12 +24,15 @@ def add_command(
 
 
 def out_argument(parser: argparse.ArgumentParser, about: str | None = None) -> None:
-    """The folder of a run. `main` tells how to resume the run in it where the command is stopped."""
+    """Declare the argument OUT, the folder of a run.
+
+    If the command is stopped, `main` prints how to resume the run in this folder.
+    """
     parser.add_argument("out", metavar="OUT", type=Path, help=about)
 
 
 def autoencoder_options(parser: argparse.ArgumentParser) -> None:
-    """Which autoencoder: --vae and --weights."""
+    """Declare --vae and --weights, which select the autoencoder."""
     parser.add_argument(
         "--vae", default="sd15", metavar="NAME|PATH", help="`relatent models` lists the names (default: sd15)"
     )
@@ -37,7 +40,7 @@ def autoencoder_options(parser: argparse.ArgumentParser) -> None:
 
 
 def preset_options(parser: argparse.ArgumentParser) -> None:
-    """How much work per picture: --preset and --iterations."""
+    """Declare --preset and --iterations, which determine the work per picture."""
     parser.add_argument(
         "--preset", metavar="|".join(PRESETS), help="how much work to spend per picture; other settings win over it"
     )
@@ -45,17 +48,17 @@ def preset_options(parser: argparse.ArgumentParser) -> None:
 
 
 def device_option(parser: argparse.ArgumentParser, choices: str = "auto|cpu|cuda|cuda:1|mps") -> None:
-    """--device of a command that begins something."""
+    """Declare --device of a command that starts something new."""
     parser.add_argument("--device", default="auto", metavar=choices)
 
 
 def recorded_device_option(parser: argparse.ArgumentParser) -> None:
-    """--device of a command that goes on with a run, whose device is recorded."""
+    """Declare --device of a command that continues a run, whose device is recorded."""
     parser.add_argument("--device", metavar="auto|cpu|cuda|cuda:1|mps", help="default: as the run began")
 
 
 def execution_options(parser: argparse.ArgumentParser) -> None:
-    """Which processes make the shards, and when they give up."""
+    """Declare the options that select the executor and limit the number of failures."""
     parser.add_argument("--workers", type=int, metavar="N", help="processes that read pictures ahead, for each device")
     parser.add_argument("--devices", metavar="N|auto", help="one process per GPU over the same plan; on CPU, N of them")
     parser.add_argument(
@@ -65,7 +68,7 @@ def execution_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execution_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What `execution_options` parsed, as keyword arguments of `optimize_directory` and `resume_directory`."""
+    """Return the values of `execution_options` as keyword arguments of `optimize_directory` and `resume_directory`."""
     devices = options.devices
     if devices is not None and devices != "auto":
         devices = whole_number("--devices", devices)
@@ -79,7 +82,7 @@ def execution_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def whole_number(option: str, text: str) -> int:
-    """The number that was given for an option which also takes `auto`. Raises `UsageError`."""
+    """Return the number given for an option that also takes `auto`. Raises `UsageError` if it is not a whole number."""
     from ..engine.errors import UsageError
 
     if not text.isdecimal():

@@ -1,15 +1,18 @@
-"""The parser of the command line, put together from the families of subcommands. A new family is one file and one line."""
+"""The command-line parser, assembled from the families of subcommands. A new family is one file and one line here."""
 
 import argparse
 
 from ..engine.version import VERSION
 from . import models, optimize, runs
 
-FAMILIES = (optimize, runs, models)  # in the order of `relatent --help`
+FAMILIES = (optimize, runs, models)  # in the order shown by `relatent --help`
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of every subcommand; `run` of what it parses is the function that runs the subcommand."""
+    """Return the parser of all subcommands.
+
+    `run` of the parsed options is the function that executes the subcommand.
+    """
     parser = argparse.ArgumentParser(
         prog="relatent", description="Find the latents a frozen decoder really needs, and write them as datasets."
     )

@@ -1,4 +1,4 @@
-"""The subcommands that read a run's folder: info, report, verify, export."""
+"""The subcommands that read the folder of a run: info, report, verify, export."""
 
 import argparse
 from collections.abc import Iterator
@@ -30,6 +30,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_export(commands: Any) -> None:
+    """Declare export."""
     export = add_command(
         commands,
         "export",
@@ -40,7 +41,7 @@ def _add_export(commands: Any) -> None:
     out_argument(export)
     export.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(FORMATS))
     dest = export.add_argument("dest", metavar="DEST", type=Path, help="where (default: its usual place in OUT)")
-    # not nargs="?": with that, Python 3.11 takes DEST for absent where --to comes between OUT and DEST
+    # not nargs="?": with it, Python 3.11 treats DEST as absent if --to comes between OUT and DEST
     dest.required = False
     export.add_argument(
         "--single-file", action="store_true", default=None, help="hdf5 with everything in it, without the shards"
@@ -48,6 +49,7 @@ def _add_export(commands: Any) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
+    """Run `relatent info`, and return its exit status."""
     from ..factory.state.run_folder import RunFolder
 
     folder = RunFolder.open(options.out)
@@ -56,6 +58,7 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _run_and_pictures(folder: "RunFolder") -> Iterator[str]:
+    """Yield the summary of a run, then one line per finished picture."""
     yield from summary(folder.record.to_json(), folder.out)
     for records in folder.records():
         for record in records:
@@ -67,6 +70,7 @@ def _run_and_pictures(folder: "RunFolder") -> Iterator[str]:
 
 
 def _report(options: argparse.Namespace) -> int:
+    """Run `relatent report`, and return its exit status."""
     from ..factory.report import write_report
 
     path = str(write_report(options.out))
@@ -75,6 +79,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    """Run `relatent verify`, and return its exit status."""
     from ..engine.runtime.device import limit_threads
     from ..factory.verification.verify import verify_run
 
@@ -85,6 +90,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    """Run `relatent export`, and return its exit status."""
     from ..engine.errors import UsageError
     from ..exporters.base.exporter import exporter_class
     from ..factory.export import export_lock, export_run

@@ -1,4 +1,4 @@
-"""What people read of a result, and the JSON that programs read instead."""
+"""Results as text for users, and as JSON for programs."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,10 @@ def print_json(value: Any) -> None:
 
 
 def print_result(value: Any, lines: Iterable[str], as_json: bool) -> None:
-    """Print `value` as JSON, or else the lines that say the same to people; nobody iterates over the lines for JSON."""
+    """Print `value` as JSON, or else the lines that state the same as text.
+
+    For JSON the lines are not iterated over.
+    """
     if as_json:
         print_json(value)
         return
@@ -21,23 +24,27 @@ def print_result(value: Any, lines: Iterable[str], as_json: bool) -> None:
 
 
 def what_is_kept(out: Path | None) -> str:
-    """What a command that was stopped leaves, and, where `out` holds a run, how to go on with it."""
+    """Return what a stopped command leaves, and, if `out` holds a run, how to resume it."""
     goes_on = f", and `relatent resume {out}` goes on" if _holds_run(out) else ""
     return f"what was finished is kept{goes_on}"
 
 
 def stopped_line(message: str, out: Path | None) -> str:
-    """The message of a run that stopped, with how to go on where `out` holds a run and the message does not say it."""
+    """Return the message of a run that stopped.
+
+    How to resume is appended if `out` holds a run and the message does not state it.
+    """
     told = "relatent resume" in message or not _holds_run(out)
     return message if told else f"{message}; {what_is_kept(out)}"
 
 
 def _holds_run(out: Path | None) -> bool:
+    """Return whether `out` is the folder of a run."""
     return out is not None and (out / "run.json").exists()
 
 
 def summary(run: dict[str, Any], out: Path) -> Iterator[str]:
-    """The lines people see at the end of a run, of its run.json."""
+    """Yield the lines printed at the end of a run, from the contents of its run.json."""
     counts = run["counts"]
     yield f"{out}: {counts['done']} of {counts['total']} pictures, {run['status']}, vae {run['vae']['name']}"
     yield from _statistics_table(run)
@@ -50,7 +57,7 @@ def summary(run: dict[str, Any], out: Path) -> Iterator[str]:
 
 
 def _statistics_table(run: dict[str, Any]) -> Iterator[str]:
-    """Mean, least and most of each metric over the pictures, and what mirrored ones gained."""
+    """Yield mean, minimum and maximum of each metric over the pictures, and the gain of mirrored ones."""
     from ..exporters.summaries.statistics import statistic_rows
 
     if not run["statistics"]:
@@ -66,7 +73,7 @@ def _statistics_table(run: dict[str, Any]) -> Iterator[str]:
 
 
 def _latents_table(report: dict[str, Any]) -> Iterator[str]:
-    """What the run's report says of the latents, the encoder's beside the optimised."""
+    """Yield the statistics of the latents, the encoder's beside the optimised ones."""
     from ..exporters.summaries.latents import latent_distance, latent_rows
 
     rows = latent_rows(report)
@@ -80,6 +87,7 @@ def _latents_table(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _time_and_memory(run: dict[str, Any]) -> Iterator[str]:
+    """Yield the elapsed time, the hardware, and how the engine ran."""
     seconds = run["seconds"]
     per_image = seconds.get("optimize", 0.0) / max(run["counts"]["done"], 1)
     yield (
@@ -94,7 +102,7 @@ def _time_and_memory(run: dict[str, Any]) -> Iterator[str]:
 
 
 def verdict(found: dict[str, Any], out: Path) -> Iterator[str]:
-    """What `relatent verify` found: counts, one line for each thing that is, or was, wrong, and what it could not check."""
+    """Yield the results of `relatent verify`: counts, damaged and repaired files, and what was not checked."""
     shards, sample = found["shards"], found["sample"]
     yield (
         f"{out}: {found['status']}, {shards['finished']} of {shards['planned']} shards, {found['pictures']} sound pictures, "

@@ -1,4 +1,4 @@
-"""Datasets back into training: `.h5` and `.pt` behind one torch Dataset."""
+"""Datasets for training: `.h5` and `.pt` files as a PyTorch Dataset."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
 
 
 def load_optimized_dataset(path: str | Path) -> "OptimizedLatentDataset":
-    """Open `dataset.h5`, which may be virtual, over shards beside it, or `dataset.pt`.
+    """Open `dataset.h5`, which may be a virtual dataset over shards beside it, or `dataset.pt`.
 
     Raises `DatasetError` for a missing, damaged, foreign or hostile file, and for a virtual one without its shards.
     """
@@ -35,28 +35,39 @@ def load_optimized_dataset(path: str | Path) -> "OptimizedLatentDataset":
 
 
 class OptimizedLatentDataset(Dataset[dict[str, Any]]):
-    """Samples `image_name`, `initial_latents` and `optimized_latents` ((C, h, w) fp32, unscaled), `metrics` (dict of
-    floats) and, where they were stored, `original_image` ((3, H, W) fp32 in [-1, 1]) and the mirrored picture's own
-    `initial_latents_flipped`, `optimized_latents_flipped` and `metrics_flipped`."""
+    """Map-style PyTorch Dataset of optimised latents.
+
+    A sample is a dictionary with `image_name`, `initial_latents` and `optimized_latents` ((C, h, w) fp32, unscaled),
+    `metrics` (dict of floats) and, if they were stored, `original_image` ((3, H, W) fp32 in [-1, 1]) and the mirrored
+    picture's own `initial_latents_flipped`, `optimized_latents_flipped` and `metrics_flipped`.
+    """
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         raise NotImplementedError
 
     def get_metadata(self) -> dict[str, Any]:
-        """`schema`, `total_samples`, `vae`, `optimization_config`, `latents_scaled`, `scaling_factor`, `shift_factor`, …"""
+        """Return the metadata of the dataset.
+
+        Keys: `schema`, `total_samples`, `vae`, `optimization_config`, `latents_scaled`, `scaling_factor`,
+        `shift_factor`, …
+        """
         raise NotImplementedError
 
     def create_dataloader(
         self, batch_size: int = 4, shuffle: bool = True, **options: Any
     ) -> "DataLoader[dict[str, Any]]":
-        """Batches: names as a list, latents and pictures stacked, metrics as a dict of (B,) tensors.
+        """Return a DataLoader over the samples.
 
-        options go to torch's DataLoader; with `num_workers` each worker opens the file for itself.
+        A batch holds names as a list, stacked latents and images, and metrics as a dictionary of (B,) tensors.
+        options: passed to torch's DataLoader; with `num_workers`, each worker opens the file for itself.
         """
         return DataLoader(self, batch_size=batch_size, shuffle=shuffle, **options)
 
 
 class _HDF5Dataset(OptimizedLatentDataset):
+    """Dataset of an HDF5 file, read sample by sample."""
+
     def __init__(self, path: Path):
         self.path = path
         self._file: OpenColumns | None = None
@@ -86,7 +97,7 @@ class _HDF5Dataset(OptimizedLatentDataset):
             }
 
     def __getstate__(self) -> dict[str, Any]:
-        # an open HDF5 file does not travel to a worker: each opens its own, when it first reads
+        # an open HDF5 file is not pickled for DataLoader workers: each opens the file on its first read
         return self.__dict__ | {"_file": None, "_metrics": {}}
 
     def __len__(self) -> int:
@@ -105,6 +116,7 @@ class _HDF5Dataset(OptimizedLatentDataset):
             raise DatasetError(f"{self.path}: sample {index} ({self._names[index]}) is damaged: {error}") from error
 
     def _sample(self, index: int) -> dict[str, Any]:
+        """Read one sample. Raises `OSError` if a checksum fails."""
         sample: dict[str, Any] = {"image_name": self._names[index]}
         for suffix in self._suffixes:
             for name in (f"initial_latents{suffix}", f"optimized_latents{suffix}"):
@@ -117,23 +129,30 @@ class _HDF5Dataset(OptimizedLatentDataset):
         return sample
 
     def _row(self, name: str, index: int) -> np.ndarray:
+        """Return sample `index` of a column, from the shards if the dataset is virtual."""
         if self._shards is not None:
             return self._shards.row(name, index)
         return self._opened().row(name, index)
 
     def _metric_columns(self, group: str) -> dict[str, np.ndarray]:
-        """Kept in memory: 44 bytes a sample, which one by one take longer to read than all the rest of it."""
+        """Return the metrics of all samples, cached in memory.
+
+        They take 44 bytes per sample; read one by one they would take longer than all the rest of the sample.
+        """
         if group not in self._metrics:
             self._metrics[group] = {name: values[:] for name, values in self._opened().file[group].items()}
         return self._metrics[group]
 
     def _opened(self) -> OpenColumns:
+        """Return the open file, opening it on first use."""
         if self._file is None:
             self._file = OpenColumns(open_file(self.path))
         return self._file
 
 
 class _PTDataset(OptimizedLatentDataset):
+    """Dataset of a `.pt` file, held in memory."""
+
     def __init__(self, path: Path):
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,1 +1,1 @@
-"""A run over a folder: its settings and files, who makes its shards, its verification and its report."""
+"""Runs over a folder of pictures: settings and state on disk, executors that make shards, verification, and report."""

@@ -1,4 +1,4 @@
-"""The main job: a folder of pictures in, a dataset of optimised latents out."""
+"""The main entry points: optimise a folder of pictures into a dataset of latents, and resume such a run."""
 
 import time
 from collections.abc import Sequence
@@ -54,18 +54,29 @@ def optimize_directory(
 ) -> dict[str, Any]:
     """Optimise every picture of `source` (image, folder, or text file of paths) and write the formats to `out`.
 
-    Where `out` holds the same run, unfinished, it goes on with it; a finished one is left as it is, but for formats that
-    it does not have yet.
-    vae: what `load_autoencoder` takes. preset: a preset's name, recorded; its settings are used where `config` is left
-    out, else `config` was made from it. size: side in pixels, the autoencoder's native size if left out. fit,
-    background: see `engine.images`. masks: a folder with a greyscale image per picture, under the same path, white where
-    it counts: loss, targets and metrics are of that. batch_size: latents at once; None finds one that fits. limit:
-    pictures per split. keep_images: keep the pictures beside the latents (needed by png). flip: optimise each picture
-    mirrored left-right too. seed: torch's, recorded. shard_size: pictures that are finished together, what a killed run
-    repeats; None: a hundredth of them, at least 32. single_file: dataset.h5 holds everything itself, instead of pointing to
-    the shards. workers, devices, ray, max_failures, progress: see `ExecutionOptions`.
+    If `out` already holds the same run, an unfinished run is resumed, and a finished run is left as it is except that
+    missing formats are exported.
+
+    vae: anything `load_autoencoder` accepts.
+    config, preset: the optimiser's settings. The preset's name is recorded; its settings are used if `config` is None,
+        otherwise `config` is expected to have been made from it.
+    size: side of the square targets in pixels; None selects the autoencoder's native size.
+    fit, background: see `engine.inputs.images`.
+    masks: a folder with one greyscale image per picture, under the same relative path. White pixels count, and loss,
+        targets and metrics are computed over them.
+    batch_size: number of latents optimised at once; None finds a batch size that fits in memory.
+    limit: maximum number of pictures per split.
+    keep_images: store the pictures beside the latents (required by png).
+    flip: also optimise each picture mirrored left-right.
+    seed: torch's random seed, recorded in run.json.
+    shard_size: pictures per shard, which is the work that a killed run repeats; None selects a hundredth of the
+        pictures, at least 32.
+    single_file: write a self-contained dataset.h5 instead of a virtual dataset over the shards.
+    workers, devices, ray, max_failures, progress: see `ExecutionOptions`.
+
     Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
-    Raises `UsageError` or `WeightsUnavailableError` before any work; a picture that fails is listed, not raised.
+    Raises `UsageError` or `WeightsUnavailableError` before any work starts. A picture that fails is listed under
+    `failures` and does not raise.
     """
     out, config, formats = Path(out), resolve_config(config or preset), check_formats(list(formats))
     execution = ExecutionOptions(workers, devices, ray, max_failures, progress, device)
@@ -102,7 +113,7 @@ def optimize_directory(
     record = new_record(settings, config, autoencoder, batch_size, len(sources))
     with locked(out):
         folder = RunFolder.begin(out, record, sources, shard_size)
-        del sources  # the plan on the disk has them; a million take a gigabyte
+        del sources  # they are in plan.jsonl now; a million sources take a gigabyte of memory
         return _run(folder, autoencoder, config, execution, started, loaded)
 
 
@@ -118,11 +129,12 @@ def resume_directory(
     max_failures: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Go on with the run in `out`, with its own recorded configuration. Returns what `optimize_directory` returns.
+    """Resume the run in `out` with its own recorded configuration, and return what `optimize_directory` returns.
 
-    retry_failed: take up the pictures that failed, too, with their files as they are now. batch_size: latents at once, or
-    `auto`; None: as it is recorded. The others: see `ExecutionOptions`.
-    Raises `DatasetError` where there is no run, `UsageError` where its inputs or its autoencoder have changed.
+    retry_failed: also retry the pictures that failed, with their files as they are now.
+    batch_size: latents at once, or `auto`; None: as it is recorded.
+    device, workers, devices, ray, max_failures, progress: see `ExecutionOptions`.
+    Raises `DatasetError` if `out` holds no run, and `UsageError` if its inputs or its autoencoder have changed.
     """
     out = Path(out)
     folder = RunFolder.open(out)
@@ -133,7 +145,7 @@ def resume_directory(
     loaded = time.perf_counter() - started
     execution.check(autoencoder.device)
     with locked(out):
-        folder = RunFolder.open(out)  # again: another process may have written to it before this one had the lock
+        folder = RunFolder.open(out)  # reopened under the lock: another process may have written to it in between
         settings = folder.record.settings
         if folder.planned:
             folder.check_inputs()
@@ -154,13 +166,13 @@ def _run(
     started: float,
     loaded: float,
 ) -> dict[str, Any]:
-    """Make the shards that are missing, then the outputs that are; return the contents of run.json.
+    """Make the missing shards, then export the missing outputs, and return the contents of run.json.
 
     started, loaded: see `run_attempt`.
     """
     folder.clean()
     numbers = folder.unfinished()
-    if numbers:  # outputs that are there will be out of date, also those that were exported after the run
+    if numbers:  # existing outputs become stale, including those exported after the run
         exports = folder.ledger.exports()
         folder.add_formats([name for name, (_, _, place) in FORMATS.items() if place in exports])
         folder.update(outputs={})
@@ -186,25 +198,25 @@ def _run(
 
 
 def _check_counts(**counts: int | None) -> None:
-    """Raise `UsageError` for a count below 1; None is a count that is left to be found out."""
+    """Raise `UsageError` for a count below 1; None means that the count is determined automatically."""
     for name, value in counts.items():
         if value is not None and value < 1:
             raise UsageError(f"{name}: expected a whole number of at least 1, found {value}")
 
 
 def _discover(source: str | Path, limit: int | None, out: Path, masks: str | Path | None) -> list[Source]:
-    """The pictures of `source`, without those in the run's own folder and among its masks."""
+    """Return the pictures of `source`, excluding the run's own folder and the folder of masks."""
     return discover(source, limit, exclude=[out] if masks is None else [out, Masks(masks).folder])
 
 
 def _check_feasible(settings: RunSettings, config: OptimizationConfig, autoencoder: Autoencoder, total: int) -> None:
-    """Raise `UsageError` now, rather than after days, for what this run of `total` pictures could not do."""
+    """Raise `UsageError` now, rather than after days, if the run cannot process or export `total` pictures."""
     size = settings.size
     autoencoder.check_size(size)
     check_loss(config.loss_function, (3, size, size), autoencoder.device)
     latents = (autoencoder.latent_channels or 4) * (size // (autoencoder.downscale_factor or 1)) ** 2
     sample_bytes = (
         8 * latents * len(run_views(settings.flip)) + 3 * size**2 * settings.keep_images
-    )  # initial, optimised; uint8
+    )  # initial and optimised fp32 latents; uint8 pixels
     for name in settings.formats:
         exporter_class(name).check_capacity(total * sample_bytes)

@@ -1,4 +1,4 @@
-"""One attempt at a run: its record when it begins, and what run.json says however the attempt ends."""
+"""One attempt at a run: its initial record, and the update of run.json however the attempt ends."""
 
 import platform
 import time
@@ -16,7 +16,7 @@ from .state.record import RunRecord
 from .state.run_folder import RunFolder
 from .state.settings import RunSettings
 
-PACKAGES = ("torch", "diffusers", "numpy", "h5py", "pillow")  # whose versions are recorded
+PACKAGES = ("torch", "diffusers", "numpy", "h5py", "pillow")  # packages whose versions are recorded in run.json
 
 
 def new_record(
@@ -24,7 +24,7 @@ def new_record(
 ) -> RunRecord:
     """Return the record of a run that begins now, over `total` pictures.
 
-    batch_size: targets at once; None: the engine chooses.
+    batch_size: number of targets optimised at once; None lets the engine choose.
     """
     return RunRecord(
         status="running",
@@ -42,10 +42,10 @@ def new_record(
 
 @contextmanager
 def run_attempt(folder: RunFolder, started: float, loaded: float) -> Iterator[dict[str, float]]:
-    """Work on a run inside this block: however it ends, run.json then says what there is.
+    """Context manager around the work of one attempt; run.json is brought up to date however the block ends.
 
-    started: when the attempt began, by `time.perf_counter`. loaded: seconds that loading the autoencoder took. Yields
-    the seconds by phase, for the block to add to.
+    started: when the attempt began, by `time.perf_counter`. loaded: seconds spent loading the autoencoder. Yields the
+    seconds by phase, a dictionary that the block adds to.
     """
     seconds = {"load_autoencoder": loaded}
     try:
@@ -61,9 +61,9 @@ def run_attempt(folder: RunFolder, started: float, loaded: float) -> Iterator[di
 
 
 def write_summary(folder: RunFolder, seconds: dict[str, float]) -> None:
-    """Write counts, statistics and the report on the latents into run.json, before the formats are written.
+    """Write counts, statistics and the report on the latents into run.json, before the formats are exported.
 
-    seconds: by phase; `report` is added.
+    seconds: elapsed time by phase; the phase `report` is added.
     """
     begin = time.perf_counter()
     folder.update(**summarise(folder), status="exporting")
@@ -72,12 +72,12 @@ def write_summary(folder: RunFolder, seconds: dict[str, float]) -> None:
 
 
 def _added(total: dict[str, float], seconds: dict[str, float]) -> dict[str, float]:
-    """The seconds by phase of earlier attempts and of this one."""
+    """Return the seconds by phase, summed over earlier attempts and this one."""
     return total | {phase: round(total.get(phase, 0.0) + value, 3) for phase, value in seconds.items()}
 
 
 def _installed_versions() -> dict[str, str]:
-    """The versions of relatent, Python and the packages that results depend on."""
+    """Return the versions of relatent, Python and the packages that results depend on."""
     found = {"relatent": VERSION, "python": platform.python_version()}
     for package in PACKAGES:
         try:

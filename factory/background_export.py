@@ -1,6 +1,6 @@
-"""Formats written by a process of their own while shards are still being made.
+"""Formats exported by a background process while shards are still being made.
 
-It only saves time: a format that it does not finish, for whatever reason, is exported at the run's end.
+It only saves time: a format that the process does not finish, for whatever reason, is exported at the end of the run.
 """
 
 import contextlib
@@ -26,16 +26,19 @@ from .state.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-DELAY = 60.0  # seconds until the process starts: a shorter run is exported sooner than it would be up
-POLL = 0.5  # seconds between looks at the ledger
-NICE = 10  # added to the process's niceness, so that the engine goes first
+DELAY = 60.0  # seconds until the process starts: a shorter run is exported before the process would be ready
+POLL = 0.5  # seconds between polls of the ledger
+NICE = 10  # added to the process's niceness, so that the engine has priority
 
 
 class BackgroundExporter:
-    """A context manager around the making of shards; `finish`, when all of them are made, says what is written."""
+    """Context manager that exports formats in a background process while shards are made inside its block.
+
+    Call `finish` once all shards are made, to learn which formats have been written.
+    """
 
     def __init__(self, out: Path, names: Sequence[str]):
-        """names: formats; those that can only be written at the run's end are left for then."""
+        """Prepare the export of the formats `names`, without those that can only be written at the end of the run."""
         self.out, self.names = out, [name for name in names if exporter_class(name).streams]
         self._process: Any = None
         self._timer = threading.Timer(DELAY, self._start)
@@ -51,14 +54,14 @@ class BackgroundExporter:
     ) -> None:
         self._stop_timer()
         if self._process is not None:
-            # not terminated: Python ignores an exception that a signal handler raises within a __del__
+            # killed, not terminated: Python ignores an exception that a signal handler raises within a __del__
             self._process.kill()
             self._process.join()
             for path in self.out.glob(f".*.partial-{self._process.pid}*"):
                 discard(path)
 
     def finish(self) -> list[str]:
-        """Return the formats that are at their places, written from all shards and from run.json as it is now."""
+        """Return the formats that were published, written from all shards and from run.json as it is now."""
         self._stop_timer()
         if self._process is None:
             return []
@@ -71,11 +74,13 @@ class BackgroundExporter:
         return written
 
     def _stop_timer(self) -> None:
+        """Cancel the delayed start of the process, or wait for it to complete."""
         self._timer.cancel()
         if self._timer.ident is not None:
-            self._timer.join()  # it may be starting the process
+            self._timer.join()  # it may be starting the process at this moment
 
     def _start(self) -> None:
+        """Start the background process."""
         context = multiprocessing.get_context("spawn")  # neither CUDA nor OpenMP survives a fork
         self._pipe, child = context.Pipe()
         self._process = context.Process(target=_export, args=(self.out, self.names, child))
@@ -85,9 +90,10 @@ class BackgroundExporter:
 
 
 def _export(out: Path, names: list[str], pipe: Any) -> None:
-    """Write the formats, in the new process, which may be killed at any time.
+    """Write the formats; runs in the background process, which may be killed at any time.
 
-    A format that fails is given up here: the parent exports it at the run's end, meets the same error and reports it.
+    A format that fails is dropped here: the parent exports it at the end of the run, meets the same error and reports
+    it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     end_with_parent()
@@ -119,7 +125,7 @@ def _export(out: Path, names: list[str], pipe: Any) -> None:
 
 @contextlib.contextmanager
 def _giving_up(name: str) -> Iterator[None]:
-    """Log an exception in the block instead of raising it."""
+    """Log an exception raised in the block instead of propagating it."""
     try:
         yield
     except Exception as error:
@@ -127,7 +133,7 @@ def _giving_up(name: str) -> Iterator[None]:
 
 
 def _finished_records(folder: RunFolder) -> Iterator[list[Record]]:
-    """All pictures of the run in its order, each as soon as its shard is finished."""
+    """Yield all records of the run in the order of its plan, each as soon as its shard is finished."""
     ledger, size, shards = folder.ledger, -1, folder.ledger.shards()
     for number in range(len(folder.plan)):
         while number not in shards or not shards[number].whole:

@@ -1,4 +1,4 @@
-"""One-line helpers for BSDS500, where this project began; they read $BSDS500_PATH."""
+"""Helpers for BSDS500, the dataset this project began with; they read its location from $BSDS500_PATH."""
 
 import dataclasses
 from pathlib import Path
@@ -19,10 +19,12 @@ def optimize_bsds500_test(
     vae: Any = "sd15",
     **options: Any,
 ) -> dict[str, Path]:
-    """A trial: at most `max_images` pictures of each split. Returns {"pytorch": path, "png": path}, as asked for.
+    """Optimise at most `max_images` pictures of each split of BSDS500, as a trial run.
 
     options: fields of `OptimizationConfig` (iterations, learning_rate, loss_function, …) and arguments of
-    `optimize_directory` (size, device, weights, preset, …). Raises `UsageError` where BSDS500_PATH is not set or empty.
+    `optimize_directory` (size, device, weights, preset, …).
+    Returns {"pytorch": path, "png": path}, with the formats that were requested. Raises `UsageError` if BSDS500_PATH is
+    not set or its folder is empty.
     """
     return _optimize(output_path, create_pytorch, create_png, vae, {"limit": max_images, **options})
 
@@ -37,7 +39,10 @@ def optimize_bsds500_full(
     vae: Any = "sd15",
     **options: Any,
 ) -> dict[str, Path]:
-    """All pictures of all splits; otherwise as `optimize_bsds500_test`. None leaves a setting at its default."""
+    """Optimise all pictures of all splits of BSDS500; otherwise the same as `optimize_bsds500_test`.
+
+    iterations, learning_rate: None leaves the setting at its default.
+    """
     for name, value in (("iterations", iterations), ("learning_rate", learning_rate)):
         if value is not None:
             options[name] = value
@@ -47,6 +52,7 @@ def optimize_bsds500_full(
 def _optimize(
     output_path: str | Path, create_pytorch: bool, create_png: bool, vae: Any, options: dict[str, Any]
 ) -> dict[str, Path]:
+    """Run `optimize_directory` on BSDS500, and return the paths of the requested formats."""
     fields = {field.name for field in dataclasses.fields(OptimizationConfig)}
     config = preset(options.get("preset"), **{key: options.pop(key) for key in sorted(fields & options.keys())})
     formats = ["hdf5"] + ["pt"] * create_pytorch + ["png"] * create_png

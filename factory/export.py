@@ -1,4 +1,4 @@
-"""Formats from a run's shards, without optimising again."""
+"""Export of further formats from the shards of a run, without optimising again."""
 
 import logging
 import os
@@ -15,12 +15,14 @@ log = logging.getLogger(__name__)
 
 
 def export_run(folder: RunFolder, name: str, destination: Path | None = None, single_file: bool | None = None) -> Path:
-    """Write one format from the run's shards, and its checksum into the ledger; return where it is.
+    """Write one format from the run's shards, append its checksum to the ledger, and return its path.
 
-    destination: None: the format's usual place in the run's folder. single_file: whether a format that can point to the
-    shards holds everything itself; None: as the run was told. At another place than the usual one it always does, so
-    that it can be moved anywhere. The caller holds the run's lock. Raises `UsageError` where nothing is finished, and
-    where the format does not fit on this machine.
+    destination: None selects the format's usual place in the run's folder.
+    single_file: whether a format that can be a virtual dataset over the shards is self-contained instead; None uses the
+        run's own setting. At a place other than the usual one it is always self-contained, so that it can be moved
+        anywhere.
+    The caller holds the run's lock. Raises `UsageError` if no picture is finished, and if this machine does not have
+    the capacity for the format.
     """
     exporter = exporter_class(name)
     place = folder.out / FORMATS[name][2]
@@ -39,7 +41,7 @@ def export_run(folder: RunFolder, name: str, destination: Path | None = None, si
 
 
 def record_export(folder: RunFolder, name: str) -> Path:
-    """Enter a format that another process has written to its usual place into the ledger; return where it is."""
+    """Add a format that another process wrote to its usual place to the ledger, and return its path."""
     place = folder.out / FORMATS[name][2]
     _record(folder, name, place)
     return place
@@ -47,7 +49,7 @@ def record_export(folder: RunFolder, name: str) -> Path:
 
 @contextmanager
 def export_lock(folder: RunFolder) -> Iterator[None]:
-    """Hold the run's lock while an export of `relatent export` goes on; without one where the folder is read-only."""
+    """Hold the run's lock during an export by `relatent export`; no lock is taken if the folder is read-only."""
     if not os.access(folder.out, os.W_OK):
         yield
         return
@@ -57,7 +59,7 @@ def export_lock(folder: RunFolder) -> Iterator[None]:
 
 
 def _record(folder: RunFolder, name: str, place: Path, single_file: bool | None = None) -> None:
-    """Enter an output and its checksum into the ledger, where that can be written to."""
+    """Append an output and its checksum to the ledger, if the ledger is writable."""
     if not os.access(folder.ledger.path, os.W_OK):
         log.warning("%s cannot be written to: `relatent verify` will not know of %s", folder.ledger.path, place)
         return

@@ -1,4 +1,4 @@
-"""A page to look at: a run's figures, its curves and its telling pictures, in one HTML file that needs nothing else."""
+"""The HTML report of a run: its metrics, loss curves and selected pictures, in one self-contained file."""
 
 import base64
 import io
@@ -23,14 +23,15 @@ from .state.run_folder import RunFolder
 
 REPORT = "report.html"
 GROUPS = (("Least gain", 0.0, 3), ("Around the median", 0.5, 2), ("Most gain", 1.0, 3))  # title, quantile, pictures
-DETAIL = 384  # pixels: of a larger picture, a square of that side is shown
-CURVES = 500  # pictures, evenly spread over the run, whose losses are summed up in quantiles
-LISTED = 100  # pictures, and failures, in the tables at the most
+DETAIL = 384  # pixels: a larger picture is cropped to a square of this side
+CURVES = 500  # pictures, evenly spread over the run, whose losses are summarised as quantiles
+LISTED = 100  # maximum number of pictures, and of failures, in the tables
 
 
 def write_report(out: str | Path) -> Path:
-    """Write `OUT/report.html` of what is finished so far; returns its path. Raises `UsageError` where nothing is,
-    `DatasetError` where there is no run.
+    """Write `OUT/report.html` of what is finished so far, and return its path.
+
+    Raises `UsageError` if no picture is finished yet, and `DatasetError` if `out` holds no run.
     """
     import jinja2
 
@@ -62,7 +63,7 @@ def write_report(out: str | Path) -> Path:
 
 
 def _columns(files: Sequence[Path]) -> dict[str, np.ndarray]:
-    """(N,) each: PSNR of the start and of the end, the gain, and the number of the picture's file."""
+    """Return (N,) arrays: initial PSNR, final PSNR, gain in dB, and the index of the file that holds the picture."""
     found: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in ("initial", "final", "gain", "shard")}
     for number, path in enumerate(files):
         with open_file(path) as file:
@@ -73,7 +74,10 @@ def _columns(files: Sequence[Path]) -> dict[str, np.ndarray]:
 
 
 def _groups(order: np.ndarray) -> list[tuple[str, list[int]]]:
-    """Titles and indices of pictures, the least gain first; all in one where they are few. order: by gain."""
+    """Return pairs of a title and the indices of pictures, those with the least gain first; one group if there are few.
+
+    order: indices of all pictures, sorted by gain.
+    """
     if len(order) <= sum(count for _, _, count in GROUPS):
         return [("All pictures, the least gain first", [int(i) for i in order])]
     found = []
@@ -84,28 +88,30 @@ def _groups(order: np.ndarray) -> list[tuple[str, list[int]]]:
 
 
 def _spread(count: int, most: int) -> np.ndarray:
-    """At most so many of `range(count)`, evenly spread."""
+    """Return at most `most` indices of `range(count)`, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
 class _Rows:
-    """Single pictures, by their index in the run, out of its shards."""
+    """Random access to single records by their index in the run, read from its shards."""
 
     def __init__(self, files: Sequence[Path], shard: np.ndarray):
         self.files, self.shard = files, shard.astype(int)
         self.starts = np.searchsorted(self.shard, np.arange(len(files)))
 
     def _find(self, index: int) -> tuple[Path, int]:
+        """Return the shard file and the row within it of the picture `index`."""
         number = self.shard[index]
         return self.files[number], int(index - self.starts[number])
 
     def record(self, index: int) -> Record:
+        """Return the record of the picture `index`."""
         path, row = self._find(index)
         with open_file(path) as file:
             return read_rows(file, slice(row, row + 1))[0]
 
     def facts(self, index: int) -> dict[str, Any]:
-        """A row of the table."""
+        """Return the values of the picture's row in the table."""
         path, row = self._find(index)
         with open_file(path) as file:
             text = {name: file[name].asstr()[row] for name in ("split", "image_name", "stop_reason")}
@@ -113,7 +119,10 @@ class _Rows:
             return text | metrics | {"iterations": int(file["iterations"][row])}
 
     def losses(self, indices: np.ndarray) -> list[np.ndarray]:
-        """(T,) of each, T its own; without one that was not finite, with which a picture's iterations ended."""
+        """Return the losses of each picture, an array (T,) with T of its own.
+
+        A non-finite loss, with which the iterations of a picture ended, is left out.
+        """
         found = []
         for number in np.unique(self.shard[indices]):
             mine = indices[self.shard[indices] == number] - self.starts[number]
@@ -123,6 +132,7 @@ class _Rows:
 
 
 def _card(record: Record) -> dict[str, Any]:
+    """Return the template variables of one picture in the gallery."""
     top, left = _place(record)
     images = {name: pixels[top : top + DETAIL, left : left + DETAIL] for name, pixels in record.images.items()}
     return {
@@ -136,7 +146,7 @@ def _card(record: Record) -> dict[str, Any]:
 
 
 def _place(record: Record) -> tuple[int, int]:
-    """Top left corner of the square of `DETAIL` in which the encoder's error is largest."""
+    """Return the top left corner of the square of side `DETAIL` in which the encoder's error is largest."""
     if not record.images:
         return 0, 0
     error = np.square(record.images["initial"].astype(np.float64) - record.images["original"]).sum(2)
@@ -148,18 +158,19 @@ def _place(record: Record) -> tuple[int, int]:
 
 
 def _webp(pixels: np.ndarray) -> bytes:
-    """Without loss: what is looked for here is small."""
+    """Encode pixels as lossless WebP, since the differences to be inspected are small."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
     return buffer.getvalue()
 
 
 def _embed(draw: Any, *arguments: Any) -> str:
-    """What `draw(*arguments, file)` draws as a PNG, as the address of an image."""
+    """Return what `draw(*arguments, file)` writes as a PNG, as a data URI."""
     buffer = io.BytesIO()
     draw(*arguments, buffer)
     return _data_uri(buffer.getvalue(), "image/png")
 
 
 def _data_uri(content: bytes, kind: str) -> str:
+    """Return the content as a data URI of the MIME type `kind`."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,1 +1,1 @@
-"""The protocol that every format implements, the registry of formats, and what folders of files share."""
+"""The exporter protocol that every format implements, the registry of formats, and the base classes for folders."""

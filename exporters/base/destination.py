@@ -51,6 +51,7 @@ def foreign_files(folder: Path) -> list[str]:
 
 
 def _is_export(folder: Path) -> bool:
+    """Return whether the folder holds the provenance file of an export of relatent."""
     try:
         found = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

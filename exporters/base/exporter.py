@@ -1,4 +1,4 @@
-"""The one protocol of all formats: begin, write batches of records, commit; and what a run asks of a format."""
+"""The exporter protocol of all formats: begin, write batches of records, commit; and the properties a run checks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,20 +18,21 @@ RUN_FILES = ("run.json", "run.lock", "plan.jsonl", "ledger.jsonl", "shards", "re
 
 
 class Exporter(ABC):
-    """Writes one dataset to `destination`: `begin`, `write` batches of records, `commit`; or a context manager.
+    """Writer of one dataset to `destination`, by `begin`, `write` with batches of records, and `commit`.
 
-    The dataset is written under a temporary name until `commit` publishes it. `rollback`, or a block that ends in an
-    exception, publishes nothing and leaves an older `destination` as it was. A format implements `open`, `write` and
-    `close`, and `abort` where it holds a file open.
+    As a context manager it calls `begin` on entry and `commit` or `rollback` on exit. The dataset is written under a
+    temporary name until `commit` publishes it by an atomic rename. `rollback`, or an exception in the block, publishes
+    nothing and leaves an older `destination` unchanged. A format implements `open`, `write` and `close`, and `abort` if
+    it holds a file open.
     """
 
-    latents_scaled: ClassVar[bool] = False  # whether latents are stored times the autoencoder's scaling factor
+    latents_scaled: ClassVar[bool] = False  # whether latents are stored multiplied by the autoencoder's scaling factor
     needs_images: ClassVar[bool] = False  # whether it stores the pictures themselves
-    needs_flip: ClassVar[bool] = False  # whether it stores the mirrored pictures' own latents
+    needs_flip: ClassVar[bool] = False  # whether it stores the latents of the mirrored pictures
     needs_crop: ClassVar[bool] = False  # whether pictures must be cut to size, not padded
-    streams: ClassVar[bool] = True  # whether it can take records while the run makes them; else only at its end
-    needs_classes: ClassVar[bool] = False  # whether classes and splits are in the header before the first record
-    links_shards: ClassVar[bool] = False  # whether it can point to the run's shards; --single-file is for these
+    streams: ClassVar[bool] = True  # whether records can be written while the run makes them; otherwise only at its end
+    needs_classes: ClassVar[bool] = False  # whether the header must hold classes and splits before the first record
+    links_shards: ClassVar[bool] = False  # whether it can be virtual, over the run's shards (see --single-file)
 
     def __init__(self, destination: Path, header: Header):
         self.destination, self.header = destination, header
@@ -43,62 +44,62 @@ class Exporter(ABC):
 
     @abstractmethod
     def write(self, records: list[Record]) -> None:
-        """Append finished pictures."""
+        """Append the records of finished pictures."""
 
     @abstractmethod
     def close(self) -> None:
-        """Finish the file or folder at `self.temporary`, and check it."""
+        """Complete the file or folder at `self.temporary`, and verify it."""
 
     def abort(self) -> None:  # noqa: B027 - only exporters that hold a file open need it
-        """Close the files that `open` has opened, finished or not."""
+        """Close the files that `open` has opened, whether or not they are complete."""
 
     def check_destination(self) -> None:
-        """Raise `UsageError` where publishing would replace what no export has written; here, a folder."""
+        """Raise `UsageError` if publishing would replace something that no export has written; here, a folder."""
         if self.destination.is_dir():
             raise UsageError(f"{self.destination} is a folder, and this format writes a file: choose another DEST")
 
     @classmethod  # noqa: B027 - most formats have no limit
     def check_capacity(cls, sample_bytes: int) -> None:
-        """Raise `UsageError` where this machine cannot write a dataset of that size.
+        """Raise `UsageError` if this machine cannot write a dataset of that size.
 
-        sample_bytes: of all latents, fp32, and of the original pictures, uint8.
+        sample_bytes: total size in bytes of all latents, fp32, and of the original pictures, uint8.
         """
 
-    @classmethod  # noqa: B027 - as above
+    @classmethod  # noqa: B027 - most formats have no limit
     def check_shards(cls, shards: Sequence[Path]) -> None:
-        """Raise `UsageError` where this machine cannot write a dataset of these shards' pictures."""
+        """Raise `UsageError` if this machine cannot write a dataset of the pictures in these shards."""
 
     @classmethod
     def write_from_shards(cls, destination: Path, shards: Sequence[Path], header: Header) -> bool:
-        """Write a dataset that points to the shards; return whether the format could.
+        """Write a virtual dataset over the shards, and return whether the format supports that.
 
-        False, the default, means that nothing was written: the records have to be written one by one.
+        False, the default, means that nothing was written: the records have to be written in batches.
         """
         return False
 
     @classmethod
     def verify_links(cls, place: Path) -> str | None:
-        """Return what is wrong with how the dataset at `place` points to its shards; None: nothing."""
+        """Return what is wrong with the links of the dataset at `place` to its shards; None if nothing is."""
         return None
 
     def begin(self) -> None:
-        """Start to write. Raises `UsageError` where `destination` holds what no export has written."""
+        """Start writing. Raises `UsageError` if `destination` holds something that no export has written."""
         self.check_destination()
         self.destination.parent.mkdir(parents=True, exist_ok=True)
         discard(self.temporary)
         self.open()
 
     def commit(self) -> None:
-        """Finish the dataset and publish it at `destination`, or raise and leave nothing new."""
+        """Complete the dataset and publish it at `destination`; if that fails, raise and leave no new file."""
         try:
             self.close()
-            self.check_destination()  # again: writing may have taken hours
+            self.check_destination()  # checked again, since writing may have taken hours
             publish(self.temporary, self.destination)
         finally:
             discard(self.temporary)
 
     def rollback(self) -> None:
-        """Give up what was written since `begin`."""
+        """Discard what was written since `begin`."""
         try:
             self.abort()
         finally:
@@ -118,7 +119,7 @@ class Exporter(ABC):
 
 
 def check_formats(names: list[str]) -> list[str]:
-    """Return the names without repetition. Raises `UsageError` for one that does not exist."""
+    """Return the names without duplicates. Raises `UsageError` for a format that does not exist."""
     for name in names:
         if name not in FORMATS:
             raise UsageError(f"unknown format {name!r}; expected one of {', '.join(FORMATS)}")
@@ -126,7 +127,7 @@ def check_formats(names: list[str]) -> list[str]:
 
 
 def check_needs(names: list[str], keep_images: bool, flip: bool, fit: str) -> None:
-    """Raise `UsageError` where a run with these settings could not be exported as one of `names`."""
+    """Raise `UsageError` if a run with these settings cannot be exported as one of `names`."""
     for name in names:
         kind = exporter_class(name)
         if kind.needs_images and not keep_images:
@@ -148,7 +149,7 @@ def exporter_class(name: str) -> type[Exporter]:
 def make_exporter(name: str, out: Path, header: Header, destination: Path | None = None) -> Exporter:
     """Return the exporter of a format for its usual place under `out`, or for `destination`.
 
-    Raises `UsageError` where `destination` is a file of the run itself.
+    Raises `UsageError` if `destination` is a file of the run itself.
     """
     if destination is not None:
         place = destination.resolve()

@@ -1,4 +1,4 @@
-"""What formats that write a folder have in common: its provenance, its checksums, its README, and whose it is."""
+"""Base class of formats that write a folder: provenance, checksums, README, and protection of other files."""
 
 import contextlib
 import json
@@ -25,27 +25,27 @@ CLASSES = "classes.json"
 
 
 class FolderExporter(Exporter):
-    """A folder with `relatent.json`, `SHA256SUMS` and `README.md` beside the format's own files.
+    """Exporter of a folder with `relatent.json`, `SHA256SUMS` and `README.md` beside the format's own files.
 
-    A format implements `add`, and `finish` where something is left to write at the end. Every file is written inside
-    `with self.new_file(name) as path`, which keeps it in the folder and in the checksums.
+    A format implements `add`, and `finish` if something is left to write at the end. Every file is written inside
+    `with self.new_file(name) as path`, which keeps it in the folder and adds its checksum.
     """
 
-    name: ClassVar[str]  # in the registry
+    name: ClassVar[str]  # name in the registry
     shift_subtracted: ClassVar[bool] = (
-        False  # of scaled latents: (z - shift_factor) * scaling_factor, else z * scaling_factor
+        False  # scaled latents are (z - shift_factor) * scaling_factor if True, else z * scaling_factor
     )
-    channels: ClassVar[int | None] = None  # of the latents, where the consumer takes no other number
-    consumer_factors: ClassVar[tuple[float, ...]] = ()  # what the consumer itself multiplies unscaled latents by
-    per_split: ClassVar[bool] = False  # a consumer reads a folder whole: a folder per split, where there are several
+    channels: ClassVar[int | None] = None  # number of channels that the consumer requires; None: any
+    consumer_factors: ClassVar[tuple[float, ...]] = ()  # factors by which the consumer multiplies unscaled latents
+    per_split: ClassVar[bool] = False  # a folder per split, if several: a consumer reads a folder whole
 
     def open(self) -> None:
         self.temporary.mkdir(parents=True)
-        self.counts: Counter[str] = Counter()  # pictures by split
-        self.views: Counter[str] = Counter()  # outcomes by view
+        self.counts: Counter[str] = Counter()  # number of pictures by split
+        self.views: Counter[str] = Counter()  # number of outcomes by view
         self.labels = {name: index for index, name in enumerate(self.header.classes)}
-        self.labelled = False  # whether a label was asked for, so that their classes must be known
-        self.notes: list[str] = []  # what went otherwise than asked, for README.md and relatent.json
+        self.labelled = False  # whether labels were written, so that classes.json is needed
+        self.notes: list[str] = []  # deviations from what was requested, for README.md and relatent.json
         self.sums: TextIO = (self.temporary / SUMS).open("w", encoding="utf-8", newline="\n")
 
     def write(self, records: list[Record]) -> None:
@@ -57,10 +57,10 @@ class FolderExporter(Exporter):
 
     @abstractmethod
     def add(self, record: Record) -> None:
-        """Write, or put by, one picture."""
+        """Write or buffer one picture."""
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Write what is still buffered."""
 
     def close(self) -> None:
         if not self.counts:
@@ -77,7 +77,10 @@ class FolderExporter(Exporter):
 
     @contextlib.contextmanager
     def new_file(self, name: str | PurePosixPath) -> Iterator[Path]:
-        """Yields where to write `name`, relative to the folder; afterwards its checksum is noted."""
+        """Yield the path at which to write `name`, relative to the folder; afterwards its checksum is recorded.
+
+        Raises `ValueError` for a name that leads outside the folder.
+        """
         relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts:
             raise ValueError(f"a file of an export must lie inside its folder, found {name!s}")
@@ -87,26 +90,26 @@ class FolderExporter(Exporter):
         self.sums.write(f"{file_sha256(path)}  {relative}\n")
 
     def write_json(self, name: str, value: Any) -> None:
-        """Strict JSON."""
+        """Write `value` as strict JSON."""
         self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """UTF-8."""
+        """Write `text` in UTF-8."""
         with self.new_file(name) as path:
             path.write_text(text, encoding="utf-8")
 
     def place(self, record: Record) -> PurePosixPath:
-        """The folder of a picture's split: "." where the run has but one."""
+        """Return the folder of a picture's split; "." if the run has only one split or `per_split` is False."""
         one = not self.per_split or len(self.header.splits) == 1
         return PurePosixPath() if one else PurePosixPath(record.split)
 
     def label(self, record: Record) -> int:
-        """Of the picture's class; -1 where the header knows no classes."""
+        """Return the label of the picture's class; -1 if the header holds no classes."""
         self.labelled = True
         return self.labels[class_of(record)] if self.labels else -1
 
     def mirrored(self, record: Record) -> Outcome:
-        """The outcome of the mirrored picture. Raises `UsageError` where the run had no --flip."""
+        """Return the outcome of the mirrored picture. Raises `UsageError` if the run was made without --flip."""
         if FLIPPED not in record.views:
             raise UsageError(
                 f"{self.name} reads a mirrored latent beside each latent, and a flipped array is none: "
@@ -115,7 +118,7 @@ class FolderExporter(Exporter):
         return record.views[FLIPPED]
 
     def stored(self, latents: np.ndarray) -> np.ndarray:
-        """(C, h, w) fp32, scaled as the format says."""
+        """Return latents (C, h, w) fp32 as they are stored, scaled if the format requires it."""
         vae = self.header.vae
         if not self.latents_scaled:
             return np.ascontiguousarray(latents, np.float32)
@@ -126,7 +129,7 @@ class FolderExporter(Exporter):
         return ((latents - np.float32(shift)) * np.float32(vae["scaling_factor"])).astype(np.float32)
 
     def provenance(self) -> dict[str, Any]:
-        """The contents of `relatent.json`."""
+        """Return the contents of `relatent.json`."""
         header = self.header
         return {
             "schema": SCHEMA,
@@ -149,7 +152,7 @@ class FolderExporter(Exporter):
         }
 
     def scaling(self) -> str:
-        """How the latents are stored, as a sentence."""
+        """Return a sentence that states how the latents are stored."""
         factor, shift = self.header.vae["scaling_factor"], self.header.vae["shift_factor"]
         kind = identity_scaling(self.header.vae).kind
         if self.latents_scaled and kind != FactorScaling.kind:
@@ -160,17 +163,17 @@ class FolderExporter(Exporter):
         return f"Latents are stored **unscaled**, as the decoder takes them (scaling_factor {factor:g}, shift_factor {shift:g})."
 
     def where(self) -> str:
-        """What of the folder a consumer is pointed at, in words."""
+        """Return a phrase for the part of the folder that a consumer is given as its path."""
         if not self.per_split or len(self.header.splits) == 1:
             return "this folder"
         return f"one of the folders {', '.join(f'`{split}/`' for split in self.counts)}"
 
     def about(self) -> str:
-        """What the folder holds and how its consumer is pointed at it, in Markdown."""
+        """Return a description of the folder and how its consumer is configured to read it, in Markdown."""
         return ""
 
     def readme(self) -> str:
-        """The contents of `README.md`."""
+        """Return the contents of `README.md`."""
         factor = self.header.vae["scaling_factor"]
         if self.consumer_factors and factor not in self.consumer_factors:
             known = " or ".join(f"{value:g}" for value in self.consumer_factors)
@@ -187,10 +190,11 @@ class FolderExporter(Exporter):
         return text + f"\n`{PROVENANCE}` says where all this comes from; `sha256sum -c {SUMS}` checks it.\n"
 
     def check_destination(self) -> None:
-        """Raise `UsageError` unless the destination is absent, an empty folder, or an export of ours and nothing else."""
+        """Raise `UsageError` unless the destination is absent, empty, or an export of relatent and nothing else."""
         check_replaceable(self.destination, self.name)
 
     def _check(self, record: Record) -> None:
+        """Raise `UsageError` for a record that the format cannot hold."""
         channels = len(record.optimized_latents)
         if self.channels is not None and channels != self.channels:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""File names inside an export: as in the source where that is harmless, and never outside the export's folder."""
+"""File names inside an export: as in the source if they are safe, and never outside the export's folder."""
 
 import re
 from pathlib import PurePosixPath
@@ -12,15 +12,19 @@ RESERVED = frozenset(["relatent.json", "readme.md", "sha256sums", "classes.json"
 
 
 def safe_part(part: str, room: int = 0) -> str:
-    """Return the name of one folder or file, replaced by a safe name only where needed: where it could leave its
-    folder, break a list of names, or be too long with `room` more bytes appended.
+    """Return the name of one folder or file, replaced by a safe name only if needed.
+
+    It is replaced if it could leave its folder, break a list of names, or be too long with `room` more bytes appended.
     """
     harmless = part not in ("", ".", "..") and not re.search(r"[\x00-\x1f\x7f/\\]", part)
     return part if harmless and len(part.encode()) + room <= MAX_BYTES else safe_name(part)
 
 
 def safe_folder(part: str) -> str:
-    """Return a folder's name: as `safe_part`, with "_up" for "..", and never the name of one of the export's own files."""
+    """Return the name of a folder, made safe by `safe_part`.
+
+    ".." becomes "_up", and a name of one of the export's own files gets a leading underscore.
+    """
     part = "_up" if part == ".." else safe_part(part)
     return f"_{part}" if part.casefold() in RESERVED else part
 

@@ -1,4 +1,4 @@
-"""The registry of formats. A new one is one file and one line here; nothing is imported until it is used."""
+"""The registry of formats. A new format is one file and one line here; modules are imported when first used."""
 
 # name -> module, class, and the name under OUT
 FORMATS: dict[str, tuple[str, str, str]] = {

@@ -1,4 +1,4 @@
-"""What formats state of a picture besides its latents."""
+"""The metadata of a picture that formats store beside its latents."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from ...engine.records import Outcome, Record
 
 
 def sample_metadata(record: Record) -> dict[str, Any]:
-    """What is known of a picture besides its latents, JSON-ready."""
+    """Return the metadata of a picture, JSON-ready; metrics of further views are nested under the name of the view."""
     found = {
         "name": record.name,
         "source_path": record.source_path,
@@ -19,7 +19,7 @@ def sample_metadata(record: Record) -> dict[str, Any]:
 
 
 def outcome_metadata(outcome: Outcome) -> dict[str, Any]:
-    """Metrics and how the iterations ended."""
+    """Return the metrics of an outcome, and how its iterations ended."""
     return {
         "metrics": dict(outcome.metrics),
         "iterations": len(outcome.losses),

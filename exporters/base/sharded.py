@@ -1,4 +1,4 @@
-"""Formats of numbered shards, a series for each split."""
+"""Base class of formats that write numbered shards, one series per split."""
 
 from abc import abstractmethod
 from collections import Counter
@@ -9,7 +9,7 @@ from .folder import FolderExporter
 
 
 class ShardedExporter(FolderExporter):
-    """Gathers samples until a shard is full, so memory holds one shard for each split at the most."""
+    """Exporter that buffers samples until a shard is full; memory holds at most one shard per split."""
 
     shard_samples: ClassVar[int] = 10_000
     shard_bytes: ClassVar[int] = 1 << 27
@@ -36,13 +36,14 @@ class ShardedExporter(FolderExporter):
 
     @abstractmethod
     def encode(self, record: Record) -> tuple[Any, int]:
-        """A picture's sample, as `write_shard` takes it, and about how many bytes it has."""
+        """Return a picture's sample, as `write_shard` takes it, and its approximate size in bytes."""
 
     @abstractmethod
     def write_shard(self, split: str, number: int, samples: list[Any]) -> None:
-        """One file, of at least one sample."""
+        """Write one shard file of at least one sample."""
 
     def _flush(self, split: str) -> None:
+        """Write the buffered samples of a split as its next shard."""
         if self.waiting[split]:
             self.write_shard(split, self.shards[split], self.waiting[split])
             self.shards[split] += 1

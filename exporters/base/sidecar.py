@@ -1,4 +1,4 @@
-"""Caches that a trainer expects beside its pictures: the source's folders again, and its files' own names."""
+"""Base class of latent caches that a trainer expects beside its pictures: the same folders, with derived file names."""
 
 from abc import abstractmethod
 from pathlib import PurePosixPath
@@ -10,11 +10,14 @@ from .names import is_verbatim, source_folder, source_stem
 
 
 class SidecarExporter(FolderExporter):
-    """A file per picture, found by its path. Two pictures of one stem and size in a folder share a name in the trainer:
-    the second is kept under its name in the run, which no trainer looks for."""
+    """Exporter of one file per picture, found by its path.
+
+    A trainer derives the same name for two pictures of one stem and size in a folder: the second is written under its
+    name in the run, which no trainer looks for.
+    """
 
     needs_crop = True
-    subfolder = "."  # between the picture's folder and the file
+    subfolder = "."  # subfolder of the picture's folder that holds the file
 
     def open(self) -> None:
         super().open()
@@ -23,10 +26,13 @@ class SidecarExporter(FolderExporter):
 
     @abstractmethod
     def file_end(self, record: Record) -> str:
-        """What stands behind the stem in the file's name, the suffix included."""
+        """Return the part of the file name after the stem, including the suffix."""
 
     def file_of(self, record: Record) -> PurePosixPath:
-        """Where to write a picture's file, relative to the export; never where there is one already."""
+        """Return the unused path of a picture's file, relative to the export.
+
+        Raises `UsageError` for a padded picture.
+        """
         settings = self.header.settings
         if settings is not None and settings.fit == "pad" and len(set(record.original_size)) > 1:
             raise UsageError(f"{self.name} crops pictures, and those of this run are padded: optimise with --fit crop")

@@ -1,4 +1,4 @@
-"""Which views of its pictures a dataset holds, by the names of its columns."""
+"""Detection of the views that a dataset holds, by the names of its columns."""
 
 from collections.abc import Container
 
@@ -6,5 +6,5 @@ from ...engine.inputs.views import VIEWS, View
 
 
 def stored_views(columns: Container[str], column: str = "optimized_latents") -> list[View]:
-    """The views of which `column` is among the `columns`, the plain one first."""
+    """Return the views whose `column` is among the `columns`, the plain view first."""
     return [view for view in VIEWS.values() if f"{column}{view.suffix}" in columns]

@@ -1,1 +1,1 @@
-"""One file per format."""
+"""The formats other than HDF5, one file each."""

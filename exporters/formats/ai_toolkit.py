@@ -1,4 +1,4 @@
-"""ai-toolkit's cache of latents on disk."""
+"""The on-disk latent cache of ai-toolkit."""
 
 import base64
 import hashlib
@@ -10,13 +10,16 @@ from typing import Any
 from ...engine.records import Record
 from ..base.sidecar import SidecarExporter
 
-# the trainer's word for a space of latents, by (channels, scaling factor)
+# the trainer's name of a latent space, by (channels, scaling factor)
 SPACES = {(4, 0.18215): "sd1", (4, 0.13025): "sdxl", (16, 1.5305): "sd3", (16, 0.3611): "flux1"}
 
 
 class AIToolkitExporter(SidecarExporter):
-    """`<folder>/_latent_cache/<stem>_<hash>.safetensors`, `latent` (C, h, w) fp32 **scaled**, (z − shift) · scale. To be
-    copied over the pictures' own folder. The hash is of the trainer's parameters for `square_crop` at the run's size."""
+    """Write `<folder>/_latent_cache/<stem>_<hash>.safetensors` files for ai-toolkit.
+
+    Each holds `latent` (C, h, w) fp32 **scaled**, (z − shift) · scale. The folders have to be copied over the pictures'
+    own folder. The hash covers the trainer's parameters for `square_crop` at the size of the run.
+    """
 
     name = "ai-toolkit"
     latents_scaled = True
@@ -25,7 +28,7 @@ class AIToolkitExporter(SidecarExporter):
 
     @property
     def space(self) -> str:
-        """`latent_space_version`, one of our own for an autoencoder the trainer has no word for."""
+        """The trainer's `latent_space_version`; a name specific to relatent if the trainer has none for this VAE."""
         vae = self.header.vae
         return SPACES.get((vae["latent_channels"], vae["scaling_factor"]), f"relatent-{str(vae['weights_sha256'])[:8]}")
 
@@ -35,7 +38,7 @@ class AIToolkitExporter(SidecarExporter):
         return f"_{digest.decode().rstrip('=')}.safetensors"
 
     def parameters(self, record: Record) -> dict[str, Any]:
-        """What the trainer hashes of an unmirrored picture."""
+        """Return the parameters of a picture that is not mirrored, from which the trainer computes the hash."""
         height, width = record.original_size
         size = record.optimized_latents.shape[-1] * (self.header.vae["downscale_factor"] or 8)
         scale = max(size / width, size / height)

@@ -1,4 +1,4 @@
-"""fast-DiT's extracted features: a latent and a label per picture."""
+"""The extracted features that fast-DiT trains on: one latent and one label per picture."""
 
 import numpy as np
 
@@ -7,8 +7,12 @@ from ..base.folder import FolderExporter
 
 
 class FastDiTExporter(FolderExporter):
-    """`imagenet256_features/<i>.npy` (1, 4, h, w) fp32 **scaled**, z · scaling_factor, and `imagenet256_labels/<i>.npy` (1,)
-    int64. The names are the trainer's, whatever the pictures. It lists one folder: more than 10,000 files may lie in it."""
+    """Write one latent and one label file per picture, in fast-DiT's layout.
+
+    `imagenet256_features/<i>.npy` (1, 4, h, w) fp32 **scaled**, z · scaling_factor, and `imagenet256_labels/<i>.npy`
+    (1,) int64. The folder names are the trainer's, whatever the pictures are. The trainer lists a single folder, which
+    may therefore hold more than 10,000 files.
+    """
 
     name = "fast-dit"
     latents_scaled = True

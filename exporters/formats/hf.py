@@ -1,4 +1,4 @@
-"""A folder that `datasets.load_dataset` opens and the Hugging Face hub takes: HDF5 shards and a dataset card."""
+"""The format of `datasets.load_dataset` and the Hugging Face Hub: HDF5 shards and a dataset card."""
 
 from typing import Any
 
@@ -11,9 +11,11 @@ SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
 
 
 class HuggingFaceExporter(ShardedExporter):
-    """`data/<split>-<number>.h5` in the schema of `dataset.h5`, unscaled, read by `datasets` itself (4.4 or later), and
-    `README.md`, the dataset card. Pictures outside train, val and test are the split `train`, or, where the run has that
-    too, `other`: `all` is a word of `datasets`."""
+    """Write `data/<split>-<number>.h5` in the schema of `dataset.h5`, unscaled, and `README.md`, the dataset card.
+
+    The shards are read by `datasets` itself (4.4 or later). Pictures outside train, val and test become the split
+    `train`, or `other` if the run has a split `train` too: `all` is a reserved word of `datasets`.
+    """
 
     name = "hf"
     needs_classes = True
@@ -28,6 +30,7 @@ class HuggingFaceExporter(ShardedExporter):
             exporter.write(samples)
 
     def _split(self, split: str) -> str:
+        """Return the name of a split in the dataset."""
         if split != DEFAULT_SPLIT:
             return split
         return "train" if self.header.splits == (DEFAULT_SPLIT,) else "other"

@@ -1,4 +1,4 @@
-"""sd-scripts' cache of latents on disk, for Stable Diffusion 1.x, 2.x and XL."""
+"""The on-disk latent cache of sd-scripts (kohya), for Stable Diffusion 1.x, 2.x and XL."""
 
 import math
 from typing import Any
@@ -9,12 +9,15 @@ from ...engine.inputs.views import FLIPPED
 from ...engine.records import Record
 from ..base.sidecar import SidecarExporter
 
-SDXL_FACTOR = 0.13025  # the scaling factor by which SDXL's autoencoder is known
+SDXL_FACTOR = 0.13025  # the scaling factor that identifies SDXL's autoencoder
 
 
 class KohyaExporter(SidecarExporter):
-    """`<folder>/<stem>_<W>x<H>_sd.npz`, or `_sdxl.npz`, W × H the picture's original size; unscaled: `latents` (C, h, w) fp32,
-    `original_size` (W, H), `crop_ltrb`, and with --flip `latents_flipped`. To be copied over the pictures' own folder."""
+    """Write `<folder>/<stem>_<W>x<H>_sd.npz`, or `_sdxl.npz`, where W × H is the original size of the picture.
+
+    Each file holds `latents` (C, h, w) fp32, unscaled, `original_size` (W, H), `crop_ltrb`, and with --flip
+    `latents_flipped`. The folders have to be copied over the pictures' own folder.
+    """
 
     name = "kohya"
     channels = 4
@@ -22,7 +25,7 @@ class KohyaExporter(SidecarExporter):
 
     @property
     def suffix(self) -> str:
-        """Which of sd-scripts' families reads the files."""
+        """The model family of sd-scripts that reads the files: "sdxl" or "sd"."""
         return "sdxl" if math.isclose(self.header.vae["scaling_factor"], SDXL_FACTOR) else "sd"
 
     def file_end(self, record: Record) -> str:
@@ -51,8 +54,10 @@ class KohyaExporter(SidecarExporter):
 
 
 def crop_ltrb(size: int, width: int, height: int) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom as sd-scripts states them of a bucket of `size` × `size` pixels: the picture, its longer
-    side scaled to the bucket's, in the bucket's middle."""
+    """Return left, top, right, bottom in pixels, as sd-scripts computes them for a bucket of `size` × `size` pixels.
+
+    The rectangle is the picture with its longer side scaled to that of the bucket, centred in the bucket.
+    """
     ratio = width / height
     inner_width, inner_height = (size * ratio, size) if ratio < 1 else (size, size / ratio)
     left, top = (size - inner_width) // 2, (size - inner_height) // 2

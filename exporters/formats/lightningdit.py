@@ -1,4 +1,4 @@
-"""LightningDiT's cache of latents: safetensors shards and the channels' statistics."""
+"""The latent cache of LightningDiT: safetensors shards and per-channel statistics."""
 
 from typing import Any
 
@@ -10,9 +10,12 @@ from .safetensors import SafetensorsExporter
 
 
 class LightningDiTExporter(SafetensorsExporter):
-    """`latents_rank00_shard<number>.safetensors`, unscaled: `latents`, `latents_flip` (N, C, h, w) fp32, `labels` (N,) int64;
-    `latents_stats.pt`: `mean` and `std` (1, C, 1, 1), by which the trainer normalises. Needs --flip: the trainer reads
-    either latent at random."""
+    """Write `latents_rank00_shard<number>.safetensors`, unscaled, and `latents_stats.pt`.
+
+    A shard holds `latents` and `latents_flip` (N, C, h, w) fp32 and `labels` (N,) int64. `latents_stats.pt` holds
+    `mean` and `std` (1, C, 1, 1), with which the trainer normalises. Requires --flip: the trainer reads either latent
+    at random.
+    """
 
     name = "lightningdit"
     needs_flip = True

@@ -1,4 +1,4 @@
-"""MAR's cache of latents: a file per picture, in a folder per class."""
+"""The latent cache of MAR: one file per picture, in one folder per class."""
 
 from collections import Counter
 
@@ -8,13 +8,15 @@ from ...engine.records import Record
 from ..base.folder import FolderExporter
 from ..base.labels import class_of
 
-LOG_VARIANCE = -30.0  # of a point: the trainer's own floor
-PER_FOLDER = 10_000
+LOG_VARIANCE = -30.0  # log-variance of a point: the lower limit in the trainer
+PER_FOLDER = 10_000  # maximum number of files per folder
 
 
 class MARExporter(FolderExporter):
-    """`<class>/<name>.npz`, unscaled: `moments` and `moments_flip`, (2C, h, w) fp32, the latent and its log-variance, −30.
-    Needs --flip: the trainer reads either at random."""
+    """Write `<class>/<name>.npz`, unscaled, with `moments` and `moments_flip`, (2C, h, w) fp32.
+
+    The moments are the latent and its log-variance, −30. Requires --flip: the trainer reads either array at random.
+    """
 
     name = "mar"
     needs_flip = True
@@ -25,12 +27,12 @@ class MARExporter(FolderExporter):
     def open(self) -> None:
         super().open()
         self.filled: Counter[str] = Counter()
-        self.labelled = True  # by the folders' names
+        self.labelled = True  # the folder names are the labels
 
     def add(self, record: Record) -> None:
         folder = self.place(record) / class_of(record)
         full, self.filled[str(folder)] = self.filled[str(folder)] // PER_FOLDER, self.filled[str(folder)] + 1
-        folder = folder / f"{full:05d}" if full else folder  # the reader looks into subfolders too
+        folder = folder / f"{full:05d}" if full else folder  # the trainer's reader descends into subfolders
         with self.new_file(folder / f"{record.name}.npz") as path, path.open("wb") as file:
             np.savez(
                 file,
@@ -39,6 +41,7 @@ class MARExporter(FolderExporter):
             )
 
     def _moments(self, latents: np.ndarray) -> np.ndarray:
+        """Return the moments (2C, h, w) fp32 of latents (C, h, w)."""
         mean = self.stored(latents)
         return np.concatenate([mean, np.full_like(mean, LOG_VARIANCE)])
 

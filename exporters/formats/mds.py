@@ -1,9 +1,11 @@
-"""MDS: MosaicML Streaming's shards, with the columns its diffusion trainer reads.
+"""MDS: shards of MosaicML Streaming, with the columns that its diffusion trainer reads.
 
-The writer is our own. The format is small, and the library cannot be installed beside current versions of the Hugging
-Face packages; its reader opens what this writes (tests/test_trainer_shards.py). A shard is, in little-endian uint32: the
-number of samples n, n + 1 offsets from the file's start; then JSON that names the columns; then the samples, each the
-sizes of its columns of variable size, then the columns' bytes, in the order of their names.
+The writer is implemented here: the format is small, and the library cannot be installed beside current versions of the
+Hugging Face packages. The library's reader opens these files (tests/exporters/formats/test_trainer_formats.py).
+
+Layout of a shard, in little-endian uint32: the number of samples n, then n + 1 offsets from the start of the file;
+then JSON that names the columns; then the samples. Each sample holds the sizes of its columns of variable size, then
+the bytes of the columns in the order of their names.
 """
 
 import json
@@ -16,18 +18,21 @@ from ..base.sample_metadata import sample_metadata
 from ..base.sharded import ShardedExporter
 from .webdataset import png_bytes
 
-FIXED = {"int32": 4, "int64": 8, "float64": 8}  # bytes of the encodings that always have the same
+FIXED = {"int32": 4, "int64": 8, "float64": 8}  # bytes of the encodings of fixed size
 
 
 class MDSExporter(ShardedExporter):
-    """`index.json` and `shard.<number>.mds`, a folder per split. Latents **scaled**, z · scaling_factor, as raw fp16 bytes
-    of (C, h, w), in the column `latents_<size>`; with --flip also `latents_<size>_flipped`."""
+    """Write `index.json` and `shard.<number>.mds`, one folder per split.
+
+    Latents are **scaled**, z · scaling_factor, as raw fp16 bytes of (C, h, w) in the column `latents_<size>`; with
+    --flip also in `latents_<size>_flipped`.
+    """
 
     name = "mds"
     latents_scaled = True
     needs_classes = True
     per_split = True
-    shard_bytes = 1 << 26  # the library's own size
+    shard_bytes = 1 << 26  # bytes, the library's default
 
     def open(self) -> None:
         super().open()
@@ -46,6 +51,7 @@ class MDSExporter(ShardedExporter):
         return sample, len(sample) + 4
 
     def _columns(self, record: Record) -> dict[str, tuple[str, Any]]:
+        """Return the encoding and the value of each column of a picture, by name."""
         shape = record.optimized_latents.shape
         size = self.header.size or shape[-1] * (self.header.vae["downscale_factor"] or 1)
         height, width = record.original_size
@@ -70,6 +76,7 @@ class MDSExporter(ShardedExporter):
         return columns
 
     def _fp16(self, latents: np.ndarray) -> bytes:
+        """Return latents (C, h, w) as stored, as little-endian fp16 bytes."""
         return self.stored(latents).astype("<f2").tobytes()
 
     def write_shard(self, split: str, number: int, samples: list[Any]) -> None:
@@ -109,6 +116,7 @@ class MDSExporter(ShardedExporter):
 
 
 def _encode(kind: str, value: Any) -> bytes:
+    """Encode a value as bytes in the MDS encoding `kind`."""
     if kind in FIXED:
         return np.array([value], {"int32": "<i4", "int64": "<i8", "float64": "<f8"}[kind]).tobytes()
     if kind == "bytes":

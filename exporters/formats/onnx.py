@@ -1,4 +1,4 @@
-"""ONNX: decoder and encoder, with a dynamic batch, checked against onnxruntime before they are published."""
+"""ONNX export of decoder and encoder with a dynamic batch size, verified with onnxruntime before publishing."""
 
 import json
 import logging
@@ -15,11 +15,11 @@ from ...engine.errors import RelatentError, UsageError
 from ..base.exporter import SCHEMA
 from ..files.atomic import atomic_path
 
-TOLERANCE = 1e-3  # largest absolute difference from torch, outputs of order one
+TOLERANCE = 1e-3  # largest absolute difference from torch, for outputs of order one
 
 
 class _Decode(nn.Module):
-    """latents (B, C, h, w) -> image (B, 3, H, W) in [-1, 1], not clamped."""
+    """Decode latents (B, C, h, w) into images (B, 3, H, W) in [-1, 1], not clamped."""
 
     def __init__(self, autoencoder: Autoencoder):
         super().__init__()
@@ -31,7 +31,7 @@ class _Decode(nn.Module):
 
 
 class _Encode(nn.Module):
-    """image (B, 3, H, W) in [-1, 1] -> latents (B, C, h, w), unscaled."""
+    """Encode images (B, 3, H, W) in [-1, 1] into latents (B, C, h, w), unscaled."""
 
     def __init__(self, autoencoder: Autoencoder):
         super().__init__()
@@ -43,11 +43,12 @@ class _Encode(nn.Module):
 
 
 def export_onnx(autoencoder: Autoencoder, path: str | Path, size: int | None = None) -> dict[str, Any]:
-    """Write the decoder to `path` and the encoder, where there is one, beside it as `<stem>-encoder.onnx`.
+    """Write the decoder to `path`, and the encoder, if there is one, beside it as `<stem>-encoder.onnx`.
 
-    size: the picture's side in pixels, fixed in the file; the batch is dynamic. Each file carries the autoencoder's
-    identity in its metadata. Returns paths and the largest differences from torch. Raises `UsageError` where onnx is
-    not installed or the decoder is no module, `RelatentError` where onnxruntime disagrees by over 1e-3.
+    size: side of the image in pixels, fixed in the file; None selects the autoencoder's native size. The batch size is
+    dynamic. The metadata of each file holds the identity of the autoencoder.
+    Returns the paths and the largest absolute differences from torch. Raises `UsageError` if onnx is not installed or
+    the decoder is not a torch module, `RelatentError` if onnxruntime differs from torch by more than 1e-3.
     """
     try:
         import onnx  # noqa: F401
@@ -78,6 +79,7 @@ def export_onnx(autoencoder: Autoencoder, path: str | Path, size: int | None = N
 def _export(
     module: nn.Module, given: str, returned: str, shape: tuple[int, ...], path: Path, autoencoder: Autoencoder
 ) -> dict[str, Any]:
+    """Export one module with an atomic rename, and return its path and its largest absolute difference from torch."""
     import onnx
 
     module.eval()
@@ -116,6 +118,7 @@ def _export(
 
 
 def _difference(module: nn.Module, path: Path, shape: tuple[int, ...], count: int) -> float:
+    """Return the largest absolute difference of onnxruntime from torch on a random batch of `count` samples."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""PNG: a folder to look at, with every picture, its comparison, and the run's statistics."""
+"""PNG: a folder for visual inspection, with every picture, a comparison, and the statistics of the run."""
 
 from typing import Any
 
@@ -13,12 +13,16 @@ from ..summaries.figures import comparison, difference, loss_curves, overview
 from ..summaries.latents import latent_distance, latent_figure, latent_rows
 from ..summaries.statistics import metric_statistics
 
-OVERVIEW_ROWS = 8  # pictures shown in overview.png, the first of the run
-CURVES = 64  # pictures drawn in loss_curves.png at the most
+OVERVIEW_ROWS = 8  # pictures shown in overview.png, taken from the start of the run
+CURVES = 64  # maximum number of pictures drawn in loss_curves.png
 
 
 class PNGExporter(FolderExporter):
-    """`<split>/<image>/{original,initial,optimized,difference,comparison}.png` and `metrics.json`, and a summary."""
+    """Write a folder of PNG images per picture, its metrics, and a summary of the run.
+
+    The files of a picture are `<split>/<image>/{original,initial,optimized,difference,comparison}.png` and
+    `metrics.json`.
+    """
 
     name = "png"
     needs_images = True
@@ -26,7 +30,7 @@ class PNGExporter(FolderExporter):
     def open(self) -> None:
         super().open()
         self.metrics: list[dict[str, float]] = []
-        self.view_metrics: dict[str, list[dict[str, float]]] = {}  # of the views beside the plain one
+        self.view_metrics: dict[str, list[dict[str, float]]] = {}  # metrics by view, without the plain view
         self.names: list[str] = []
         self.shown: list[Record] = []
         self.curves: list[tuple[str, list[float]]] = []
@@ -43,6 +47,7 @@ class PNGExporter(FolderExporter):
             self.shown.append(record)
 
     def _write_one(self, record: Record) -> None:
+        """Write the images and the metrics of one picture."""
         folder = f"{record.split}/{record.name}"
         pictures = {name: Image.fromarray(pixels) for name, pixels in record.images.items()}
         pictures["difference"] = Image.fromarray(difference(record.images["original"], record.images["optimized"]))
@@ -85,12 +90,13 @@ class PNGExporter(FolderExporter):
         return text + (self._latents() if latent_rows(self.header.latents) else "")
 
     def _latents(self) -> str:
+        """Return the section of the README on the latents."""
         rows = "\n".join(f"| {' | '.join(row)} |" for row in latent_rows(self.header.latents))
         return LATENTS.format(rows=rows, distance=latent_distance(self.header.latents))
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:
-    """Metrics and the rest on one level."""
+    """Return metrics and other metadata of an outcome in one flat dictionary."""
     found = outcome_metadata(outcome)
     return found.pop("metrics") | found
 

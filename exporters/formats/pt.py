@@ -1,4 +1,4 @@
-"""PyTorch: one `.pt` of plain tensors, strings and numbers, for sets that fit in memory."""
+"""PyTorch: one `.pt` file of plain tensors, strings and numbers, for datasets that fit in memory."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,13 +16,15 @@ from ..hdf5.columns import columns
 from ..hdf5.reading import open_file
 from ..summaries.statistics import metric_statistics
 
-COPIES = 2  # the samples one by one, then stacked
-SHARE = 0.5  # of the memory that is available
+COPIES = 2  # copies in memory: the separate samples, and the stacked tensors
+SHARE = 0.5  # maximum share of the available memory
 
 
 def check_memory(samples: int, limit: int | None = None) -> None:
-    """Raise `UsageError` where a `.pt` of so many bytes of samples would take more than `limit` bytes to make; None: half
-    of the memory that is available."""
+    """Raise `UsageError` if making a `.pt` with so many bytes of samples would need more than `limit` bytes of memory.
+
+    limit: bytes; None uses half of the available memory.
+    """
     if limit is None:
         available = available_memory()
         if available is None:
@@ -37,11 +39,12 @@ def check_memory(samples: int, limit: int | None = None) -> None:
 
 
 def shard_bytes(shards: Sequence[Path]) -> int:
-    """Return how many bytes of samples a `.pt` of these shards would hold."""
+    """Return the number of bytes of samples that a `.pt` of these shards would hold."""
     return sum(map(_sample_bytes, shards))
 
 
 def _sample_bytes(shard: Path) -> int:
+    """Return the number of bytes of the columns of a shard that a `.pt` holds."""
     with open_file(shard) as file:
         return sum(
             column.nbytes
@@ -51,9 +54,12 @@ def _sample_bytes(shard: Path) -> int:
 
 
 class PTExporter(Exporter):
-    """Loads with `torch.load(weights_only=True)`. Stacked tensors, sample i of each belongs to image_name[i]."""
+    """Write a file that loads with `torch.load(weights_only=True)`.
 
-    streams = False  # it takes the whole run into memory
+    The tensors are stacked: sample i of each belongs to image_name[i].
+    """
+
+    streams = False  # it holds the whole run in memory
 
     @classmethod
     def check_capacity(cls, sample_bytes: int) -> None:
@@ -69,7 +75,7 @@ class PTExporter(Exporter):
     def write(self, records: list[Record]) -> None:
         for record in records:
             original = {name: pixels for name, pixels in record.images.items() if name == "original"}
-            self.records.append(dataclasses.replace(record, images=original))  # the others need not wait in memory
+            self.records.append(dataclasses.replace(record, images=original))  # others are not stored: free them now
 
     def close(self) -> None:
         records, header = self.records, self.header
@@ -102,10 +108,11 @@ class PTExporter(Exporter):
             # (N, H, W, 3) uint8, as the pictures are in the other formats
             content["original_images"] = _stack([record.images["original"] for record in records])
         torch.save(content, self.temporary)
-        torch.load(self.temporary, weights_only=True, mmap=True)  # raises where it would not open for a reader
+        torch.load(self.temporary, weights_only=True, mmap=True)  # raises if the file cannot be loaded
 
 
 def _outcomes(outcomes: Sequence[Outcome], suffix: str) -> dict[str, Any]:
+    """Return the columns of one view, with `suffix` appended to their names."""
     return {
         f"initial_latents{suffix}": _stack([outcome.initial_latents for outcome in outcomes]),
         f"optimized_latents{suffix}": _stack([outcome.optimized_latents for outcome in outcomes]),
@@ -116,4 +123,5 @@ def _outcomes(outcomes: Sequence[Outcome], suffix: str) -> dict[str, Any]:
 
 
 def _stack(arrays: list[np.ndarray]) -> torch.Tensor:
+    """Stack arrays of one shape into a tensor (N, …)."""
     return torch.from_numpy(np.stack(arrays))

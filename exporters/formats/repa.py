@@ -1,4 +1,4 @@
-"""REPA's preprocessed data: pictures, moments of their latents, labels."""
+"""The preprocessed data of REPA: pictures, moments of their latents, and labels."""
 
 import json
 
@@ -10,8 +10,11 @@ from ..base.folder import FolderExporter
 
 
 class REPAExporter(FolderExporter):
-    """`images/00000/img00000000.png`, `vae-sd/00000/img-mean-std-00000000.npy` (8, h, w) fp32 unscaled, the latent and its
-    standard deviation, 0, and `vae-sd/dataset.json`, the labels. A thousand pictures a folder."""
+    """Write pictures, moments and labels in the layout of REPA's preprocessing, a thousand pictures per folder.
+
+    `images/00000/img00000000.png`; `vae-sd/00000/img-mean-std-00000000.npy` (8, h, w) fp32 unscaled, the latent and its
+    standard deviation, 0; and `vae-sd/dataset.json`, the labels.
+    """
 
     name = "repa"
     needs_images = True
@@ -22,7 +25,7 @@ class REPAExporter(FolderExporter):
 
     def open(self) -> None:
         super().open()
-        self.listed: dict[str, list[int]] = {}  # by folder of the split
+        self.listed: dict[str, list[int]] = {}  # labels by the folder of the split
 
     def add(self, record: Record) -> None:
         folder = self.place(record)
@@ -45,4 +48,5 @@ class REPAExporter(FolderExporter):
 
 
 def _feature(number: str) -> str:
+    """Return the path of the moments of a picture, relative to `vae-sd`."""
     return f"{number[:5]}/img-mean-std-{number}.npy"

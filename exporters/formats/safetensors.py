@@ -1,4 +1,4 @@
-"""safetensors: plain tensors in shards, for loaders of one's own."""
+"""safetensors: shards of plain tensors, for custom data loaders."""
 
 import json
 from typing import Any
@@ -12,9 +12,12 @@ from ..base.sharded import ShardedExporter
 
 
 class SafetensorsExporter(ShardedExporter):
-    """`<split>-<number>.safetensors` of up to 256 samples, unscaled: `latents` (N, C, h, w) fp32, with --flip
-    `latents_flipped`, `labels` (N,) int64. The header's metadata: `schema`, `format`, `vae`, `latents_scaled`,
-    `scaling_factor`, `shift_factor`, and `samples`, a JSON list of each picture's name, path and metrics."""
+    """Write `<split>-<number>.safetensors` of up to 256 samples, unscaled.
+
+    A shard holds `latents` (N, C, h, w) fp32, with --flip also `latents_flipped`, and `labels` (N,) int64. The metadata
+    in its header: `schema`, `format`, `vae`, `latents_scaled`, `scaling_factor`, `shift_factor`, and `samples`, a JSON
+    list of each picture's name, path and metrics.
+    """
 
     name = "safetensors"
     needs_classes = True
@@ -26,11 +29,11 @@ class SafetensorsExporter(ShardedExporter):
         return {"tensors": tensors, "facts": sample_metadata(record)}, sum(value.nbytes for value in tensors.values())
 
     def latents(self, record: Record) -> dict[str, np.ndarray]:
-        """A picture's latents, unscaled, by the names of the tensors that hold them: here, those of all its views."""
+        """Return the unscaled latents of a picture by the names of their tensors: here, those of all its views."""
         return {f"latents{view.suffix}": outcome.optimized_latents for view, outcome in record.all_views()}
 
     def file_name(self, split: str, number: int) -> str:
-        """Of a shard, relative to the folder."""
+        """Return the path of a shard, relative to the folder."""
         return f"{split}-{number:05d}.safetensors"
 
     def write_shard(self, split: str, number: int, samples: list[Any]) -> None:

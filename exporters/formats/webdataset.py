@@ -16,10 +16,11 @@ Sample = tuple[str, dict[str, bytes]]
 
 
 class WebDatasetExporter(ShardedExporter):
-    """`<split>-<number>.tar`, unscaled. A sample: `latents.npy` (C, h, w) fp32, with --flip `latents_flipped.npy`, `cls`
-    (the label), `json` (name, path, metrics), and `png`, the picture, where the run kept it.
+    """Write `<split>-<number>.tar`, unscaled.
 
-    Keys are numbers: the reader splits a file's name at its first dot, so names such as `img.v2` would run together.
+    A sample holds `latents.npy` (C, h, w) fp32, with --flip also `latents_flipped.npy`, `cls` (the label), `json`
+    (name, path, metrics), and `png`, the picture, if the run kept it. Sample keys are numbers: the reader splits a file
+    name at its first dot, so samples with names such as `img.v2` would be merged.
     """
 
     name = "webdataset"
@@ -52,7 +53,7 @@ class WebDatasetExporter(ShardedExporter):
         with self.new_file(f"{split}-{number:06d}.tar") as path, tarfile.open(path, "w") as tar:
             for key, files in samples:
                 for field, content in files.items():
-                    member = tarfile.TarInfo(f"{key}.{field}")  # time 0, so that an export repeats to the byte
+                    member = tarfile.TarInfo(f"{key}.{field}")  # mtime 0, so that exports are reproducible to the byte
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
 
@@ -65,13 +66,14 @@ class WebDatasetExporter(ShardedExporter):
 
 
 def _npy(array: np.ndarray) -> bytes:
+    """Return an array in the .npy format."""
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:
-    """uint8 (H, W, 3) as a PNG."""
+    """Encode pixels, uint8 (H, W, 3), as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "png")
     return buffer.getvalue()

@@ -1,1 +1,1 @@
-"""HDF5: the shards of a run and `dataset.h5`, one schema for both (docs/files.md)."""
+"""HDF5: the shards of a run and `dataset.h5`, in one schema (docs/files.md)."""

@@ -1,4 +1,4 @@
-"""What every HDF5 file of ours says of itself, in its root attributes (docs/files.md)."""
+"""The root attributes of every HDF5 file written by relatent (docs/files.md)."""
 
 import json
 
@@ -8,11 +8,11 @@ import numpy as np
 from ..base.exporter import SCHEMA
 from ..base.header import Header
 
-PREFIXES = {"optimized_latents": "latents", "initial_latents": "initial_latents"}  # column -> of its attributes
+PREFIXES = {"optimized_latents": "latents", "initial_latents": "initial_latents"}  # column -> prefix of its attributes
 
 
 def write_header(file: h5py.File, header: Header) -> None:
-    """All that is known before the first picture."""
+    """Write the root attributes that are known before the first record."""
     file.attrs["schema"] = SCHEMA
     file.attrs["created"] = header.created
     file.attrs["relatent_version"] = header.relatent_version
@@ -25,13 +25,13 @@ def write_header(file: h5py.File, header: Header) -> None:
 
 
 class ChannelMoments:
-    """Mean and standard deviation of each channel, for both latents, summed in fp64 as pictures come."""
+    """Mean and standard deviation per channel, for initial and optimised latents, accumulated in fp64."""
 
     def __init__(self) -> None:
         self._sums = {column: (np.zeros(1), np.zeros(1), 0) for column in PREFIXES}
 
     def add(self, column: str, latents: np.ndarray) -> None:
-        """(B, C, *spatial) of `initial_latents` or `optimized_latents`."""
+        """Accumulate latents (B, C, *spatial) of the column `initial_latents` or `optimized_latents`."""
         total, squares, count = self._sums[column]
         wide = latents.astype(np.float64)
         axes = (0, *range(2, latents.ndim))
@@ -42,7 +42,7 @@ class ChannelMoments:
         )
 
     def write(self, file: h5py.File) -> None:
-        """(C,) fp32 attributes."""
+        """Write mean and standard deviation as root attributes, (C,) fp32."""
         for column, (total, squares, count) in self._sums.items():
             mean = total / count
             file.attrs[f"{PREFIXES[column]}_mean"] = mean.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The columns of an HDF5 file: their creation, and their lookup by name."""
+"""The columns of an HDF5 file: creation, and lookup by name."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ TEXT_COLUMNS = ("image_name", "split", "source_path", "source_sha256", "conversi
 
 
 def growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows_per_chunk: int) -> h5py.Dataset:
-    """An empty column of samples of that shape, with checksums where HDF5 has them."""
+    """Create an empty, resizable column of samples of that shape, with checksums if HDF5 supports them."""
     checksum = dtype != h5py.string_dtype("utf-8")  # HDF5 has no checksums for variable-length text
     return file.create_dataset(
         name,
@@ -22,21 +22,21 @@ def growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows
 
 
 def columns(file: h5py.File) -> list[h5py.Dataset]:
-    """All of a file, in groups too."""
+    """Return all datasets of a file, including those in groups."""
     found: list[h5py.Dataset] = []
     file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
     return found
 
 
 class OpenColumns:
-    """An open file's datasets by name, kept: to look one up by name takes as long as to read a sample of it."""
+    """Cache of an open file's datasets by name: a lookup by name takes as long as reading a sample."""
 
     def __init__(self, file: h5py.File):
         self.file = file
         self._found: dict[str, h5py.Dataset] = {}
 
     def row(self, name: str, index: int) -> np.ndarray:
-        """Raises `OSError` where its checksum fails."""
+        """Return sample `index` of a column. Raises `OSError` if its checksum fails."""
         column = self._found.get(name)
         if column is None:
             column = self._found[name] = self.file[name]

@@ -1,4 +1,4 @@
-"""HDF5: the run's own shards and `dataset.h5`, one schema for both (docs/files.md). `reading` reads them."""
+"""The HDF5 writer of a run's shards and of `dataset.h5`, in one schema (docs/files.md). `reading` reads them."""
 
 import json
 from collections.abc import Sequence
@@ -21,9 +21,12 @@ from .virtual import write_virtual
 
 
 class HDF5Exporter(Exporter):
-    """One sample per chunk, so that a random read costs one chunk; fletcher32 finds a flipped bit."""
+    """Writer of an HDF5 file with one sample per chunk.
 
-    streams = False  # dataset.h5 points to the shards, all of them
+    A random read thus costs one chunk, and the fletcher32 checksum of the chunk detects a flipped bit.
+    """
+
+    streams = False  # dataset.h5 is a virtual dataset over all shards
     links_shards = True
 
     @classmethod
@@ -38,7 +41,7 @@ class HDF5Exporter(Exporter):
     def open(self) -> None:
         self.file: h5py.File | None = None
         self.count = 0
-        self.attributes: dict[str, Any] = {}  # more of them, as JSON
+        self.attributes: dict[str, Any] = {}  # further root attributes, written as JSON
 
     def write(self, records: list[Record]) -> None:
         if not records:
@@ -88,7 +91,10 @@ class HDF5Exporter(Exporter):
             self.file = None
 
     def _create(self, file: h5py.File, first: Record) -> dict[str, h5py.Dataset]:
-        """Its columns by name: to look one up takes as long as to write it."""
+        """Create the columns for records like `first`, and return them by name.
+
+        They are kept, since looking up a column by name takes as long as writing to it.
+        """
         write_header(file, self.header)
         self.moments = ChannelMoments()
         found: dict[str, h5py.Dataset] = {}
@@ -115,6 +121,7 @@ class HDF5Exporter(Exporter):
 
 
 def _write_outcomes(table: dict[str, h5py.Dataset], rows: slice, outcomes: Sequence[Outcome], suffix: str) -> None:
+    """Write the outcomes of one view into its columns, whose names end in `suffix`; losses are padded with NaN."""
     table[f"stop_reason{suffix}"][rows] = [outcome.stop_reason for outcome in outcomes]
     table[f"iterations{suffix}"][rows] = [len(outcome.losses) for outcome in outcomes]
     table[f"convergence_iteration{suffix}"][rows] = [

@@ -1,4 +1,4 @@
-"""Records out of an HDF5 file, a shard or `dataset.h5`."""
+"""Reading of records from an HDF5 file, a shard or `dataset.h5`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from .columns import TEXT_COLUMNS
 
 
 def open_file(path: Path) -> h5py.File:
-    """A dataset of this schema, for reading. Raises `DatasetError` for anything else."""
+    """Open a dataset of this schema for reading. Raises `DatasetError` for any other file."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -26,7 +26,7 @@ def open_file(path: Path) -> h5py.File:
 
 
 def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
-    """All records of a file, in batches. Raises `DatasetError` where a checksum fails."""
+    """Yield all records of a file, in batches. Raises `DatasetError` if a checksum fails."""
     with open_file(path) as file:
         for start in range(0, len(file["image_name"]), batch_size):
             try:
@@ -36,7 +36,7 @@ def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
 
 
 def read_rows(file: h5py.File, rows: slice) -> list[Record]:
-    """Some records of an open file. Raises `OSError` where a checksum fails."""
+    """Return the records of some rows of an open file. Raises `OSError` if a checksum fails."""
     text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
     sizes, outcomes = file["original_size"][rows], _read_outcomes(file, rows)
     others = {view.name: _read_outcomes(file, rows, view.suffix) for view in stored_views(file)[1:]}
@@ -58,12 +58,13 @@ def read_rows(file: h5py.File, rows: slice) -> list[Record]:
 
 
 def _read_outcomes(file: h5py.File, rows: slice, suffix: str = "") -> list[Outcome]:
+    """Return the outcomes of one view, whose columns end in `suffix`."""
     initial, optimized, losses, counts, stops = (
         file[f"{name}{suffix}"][rows]
         for name in ("initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration")
     )
     reasons = file[f"stop_reason{suffix}"].asstr()[rows]
-    metrics = {name: file[f"metrics{suffix}/{name}"][rows] for name in METRICS}  # in their order, not the file's
+    metrics = {name: file[f"metrics{suffix}/{name}"][rows] for name in METRICS}  # in METRICS' order, not the file's
     return [
         Outcome(
             initial_latents=initial[i],

@@ -1,6 +1,6 @@
-"""The large columns of a virtual `dataset.h5`, read from the shards themselves.
+"""Reading of the large columns of a virtual `dataset.h5` from the shards themselves.
 
-A shard that is missing or broken is an error here, where HDF5's own mapping gives fill values without a word.
+A missing or damaged shard is an error here, whereas HDF5's own mapping silently returns fill values.
 """
 
 from bisect import bisect_right
@@ -19,10 +19,13 @@ REMEDY = "copy the shards along with it, or make one file of all: relatent expor
 
 
 class ShardReader:
-    """Shards are opened when first needed and stay open; an object that is pickled leaves them behind."""
+    """Reader that opens shards when first needed and keeps them open; open files are not pickled."""
 
     def __init__(self, path: Path, file: h5py.File):
-        """`file`: the virtual dataset at `path`, open. Raises `DatasetError` where a shard is missing."""
+        """Read the mapping of `file`, the open virtual dataset at `path`.
+
+        Raises `DatasetError` if a shard is missing, lies outside the folder of `path`, or does not fit the mapping.
+        """
         self.path = path
         folder = path.resolve().parent
         mapped = file["optimized_latents"].virtual_sources()
@@ -48,23 +51,27 @@ class ShardReader:
         return self.__dict__ | {"_open": {}}
 
     def check(self) -> None:
-        """Open every shard once. Raises `DatasetError` for one that is broken or holds other pictures."""
+        """Open every shard once. Raises `DatasetError` for one that is damaged or holds other pictures."""
         for number in range(len(self.shards)):
             self._open_shard(number).close()
 
     def row(self, name: str, index: int) -> np.ndarray:
-        """Sample `index` of a column. Raises `OSError` where its checksum fails, `DatasetError` as `check` does."""
+        """Return sample `index` of a column.
+
+        Raises `OSError` if its checksum fails, and `DatasetError` as `check` does.
+        """
         number = bisect_right(self.starts, index) - 1
         columns = self._open.get(number)
         if columns is None:
             if not self._open:
                 self._most = allow_open_files(len(self.shards))
             while len(self._open) >= self._most:
-                self._open.pop(next(iter(self._open))).file.close()  # the one that has been open longest
+                self._open.pop(next(iter(self._open))).file.close()  # the shard that has been open longest
             columns = self._open[number] = OpenColumns(self._open_shard(number))
         return columns.row(name, index - self.starts[number])
 
     def _open_shard(self, number: int) -> h5py.File:
+        """Open a shard and check that it holds the expected pictures."""
         shard = self.shards[number]
         try:
             file = open_file(shard)
@@ -80,7 +87,10 @@ class ShardReader:
 
 
 def verify_links(place: Path) -> str | None:
-    """Return what is wrong with how a virtual dataset points to its shards; None: nothing, or it is not virtual."""
+    """Return what is wrong with the links of a virtual dataset to its shards.
+
+    None if nothing is wrong, or if the dataset is not virtual.
+    """
     try:
         with open_file(place) as file:
             if file["optimized_latents"].is_virtual:

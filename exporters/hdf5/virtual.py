@@ -1,4 +1,4 @@
-"""`dataset.h5` over the run's shards: large columns stay in them, HDF5 maps them to one; small ones are copied."""
+"""The virtual `dataset.h5` over the shards of a run: large columns are mapped to the shards, small ones are copied."""
 
 import os
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from .reading import open_file
 from .shard_reader import ShardReader
 
 LARGE = ("initial_latents", "optimized_latents", "losses")
-ROWS = 256  # of a copied column's chunk
-AT_ONCE = 4096  # rows of small columns that are written together: shard by shard it takes twice as long
-BLOCK = 32  # latents at once, as `read_records` gives them: the same sums, bit by bit, as in a file with everything
+ROWS = 256  # rows per chunk of a copied column
+AT_ONCE = 4096  # rows of small columns written at once: writing shard by shard takes twice as long
+BLOCK = 32  # latents at once, as in `read_records`: the sums equal those of a self-contained file bit by bit
 
 
 def write_virtual(destination: Path, shards: Sequence[Path], header: Header) -> None:
-    """Write `destination` over these files, in that order, by paths relative to it.
+    """Write the virtual dataset `destination` over these shards, in that order, by paths relative to it.
 
-    Reads all latents once, for the attributes: what does not read back is found here. Where a shard is missing later,
-    HDF5 gives NaN in columns of floats; `load_optimized_dataset` refuses.
-    Raises `UsageError` where there is no shard, `DatasetError` for a damaged one.
+    All latents are read once, for the attributes, so that unreadable data is found here. If a shard is missing later,
+    HDF5 returns NaN in columns of floats, and `load_optimized_dataset` raises. Raises `UsageError` if there is no
+    shard, `DatasetError` for a damaged one.
     """
     if not shards:
         raise UsageError("nothing to write: the run has no finished picture")
@@ -46,6 +46,7 @@ def write_virtual(destination: Path, shards: Sequence[Path], header: Header) -> 
 
 
 def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path) -> None:
+    """Copy the small columns, map the large ones to the shards, and write the moments of the latents."""
     large: dict[str, list[h5py.VirtualSource]] = {}
     pending: dict[str, list[np.ndarray]] = {}
     moments = ChannelMoments()
@@ -79,10 +80,12 @@ def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path) -> Non
 
 
 def _is_large(name: str) -> bool:
+    """Return whether a column stays in the shards."""
     return name.startswith("images/") or any(name.removesuffix(view.suffix) in LARGE for view in VIEWS.values())
 
 
 def _map(file: h5py.File, name: str, sources: list[h5py.VirtualSource], total: int) -> None:
+    """Create one virtual column of `total` rows over these sources."""
     first = sources[0]
     layout = h5py.VirtualLayout((total, *first.shape[1:]), first.dtype)
     start = 0
@@ -91,5 +94,5 @@ def _map(file: h5py.File, name: str, sources: list[h5py.VirtualSource], total: i
         start += source.shape[0]
     if "/" in name:
         file.require_group(name.rpartition("/")[0])
-    # so that what is not there cannot look like data; pictures have no such value
+    # NaN, so that missing data cannot be mistaken for data; pictures have no such value
     file.create_virtual_dataset(name, layout, fillvalue=np.nan if first.dtype.kind == "f" else None)

@@ -1,1 +1,1 @@
-"""Who makes the shards of a run: this process, several on this machine, or a Ray cluster."""
+"""Executors that make the shards of a run: in this process, in several on this machine, or on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""How a run is carried out: in this process, in one per device, or on Ray. What comes out does not depend on that."""
+"""The choice of executor: this process, one process per device, or Ray. The results do not depend on the choice."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -20,10 +20,16 @@ from .worker import ShardResult, ShardWorker, WorkerStatistics
 
 @dataclass(frozen=True)
 class ExecutionOptions:
-    """workers: processes that read pictures, for each device; None finds out. devices: processes that optimise, one per
-    GPU (or on CPU just so many), or `auto`; None: this one. ray: address of a cluster, `auto` for the one this machine
-    belongs to, `local` for one that is started for the run. max_failures: the run stops when more pictures than that have
-    failed. progress: a bar on stderr. device: as asked for; on Ray, `cpu` leaves the cluster's GPUs alone.
+    """How a run is executed.
+
+    workers: number of processes that read pictures, per device; None chooses it automatically.
+    devices: number of processes that optimise, one per GPU (on CPU, just as many processes), or `auto`; None optimises
+    in
+        this process.
+    ray: address of a Ray cluster, `auto` for the cluster this machine belongs to, `local` for one started for the run.
+    max_failures: the run stops when more pictures than this have failed.
+    progress: show a progress bar on stderr.
+    device: the device as requested; on Ray, `cpu` leaves the cluster's GPUs unused.
     """
 
     workers: int | None = None
@@ -45,11 +51,11 @@ class ExecutionOptions:
 
     @property
     def remote(self) -> bool:
-        """Whether processes other than this one optimise."""
+        """Return whether processes other than this one optimise."""
         return self.devices is not None or self.ray is not None
 
     def check(self, device: torch.device) -> None:
-        """Raise `UsageError` for devices or a cluster that are not there. device: of the autoencoder."""
+        """Raise `UsageError` for devices or a cluster that are not available. device: that of the autoencoder."""
         if self.devices is not None:
             resolve_devices(self.devices, device)
         if self.ray is not None:
@@ -64,7 +70,10 @@ def make_shards(
     execution: ExecutionOptions,
     seconds: dict[str, float],
 ) -> None:
-    """These shards, into the ledger as they get done."""
+    """Make the shards `numbers`, and append each to the ledger when it is finished.
+
+    seconds: elapsed time by phase, added to.
+    """
     folder.update(status="running")
     folder.save()
     with Progress(folder.plan.total, execution.progress) as bar, listening(bar.one_time):
@@ -80,6 +89,7 @@ def _make_shards(
     bar: Progress,
     seconds: dict[str, float],
 ) -> None:
+    """Run the executor, and record its counts and statistics however it ends."""
     counters = RunCounters(folder, bar, execution.max_failures)
     statistics = WorkerStatistics()
     try:
@@ -98,7 +108,7 @@ def _make_shards(
             statistics = worker.statistics()
     finally:
         if execution.remote:
-            folder.clean_shards()  # after processes that were ended at their work
+            folder.clean_shards()  # temporary files of worker processes that were terminated
         seconds |= statistics.seconds
         if engine := statistics.describe():
             folder.update(engine=engine)
@@ -107,6 +117,7 @@ def _make_shards(
 def _elsewhere(
     folder: RunFolder, numbers: list[int], device: torch.device, execution: ExecutionOptions
 ) -> Generator[ShardResult, None, None]:
+    """Return the results of the executor that runs in other processes, as a generator to be closed."""
     if execution.ray is not None:
         return on_ray(folder.out, numbers, execution.ray, execution.workers, execution.device != "cpu")
     devices = resolve_devices(execution.devices or "auto", device)

@@ -1,4 +1,4 @@
-"""More than one device on one machine: a process for each, over one plan, through the standard library's pool."""
+"""Executor for several devices on one machine: one worker process per device, sharing one plan, in a process pool."""
 
 import multiprocessing
 import os
@@ -17,15 +17,15 @@ from ...engine.runtime.parent_watchdog import end_with_parent
 from .spawn import spawn_without_main
 from .worker import ShardResult, ShardWorker
 
-# of a worker process
+# globals of a worker process
 _settings: tuple[Path, str, int | None, int]
 _worker: ShardWorker | None = None
 
 
 def resolve_devices(devices: int | str, device: torch.device) -> list[str]:
-    """One name for each process: CUDA's devices in turn, or so many times `cpu`. `auto`: all that are there.
+    """Return one device name per process: the CUDA devices in turn, or `cpu` repeated. `auto` selects all devices.
 
-    device: the run's; only its type counts. Raises `UsageError` for more GPUs than there are.
+    device: the run's device, of which only the type counts. Raises `UsageError` for more GPUs than are available.
     """
     there = torch.cuda.device_count() if device.type == "cuda" else 1
     count = there if devices == "auto" else int(devices)
@@ -37,8 +37,10 @@ def resolve_devices(devices: int | str, device: torch.device) -> list[str]:
 def in_processes(
     out: Path, numbers: Sequence[int], devices: Sequence[str], workers: int | None
 ) -> Generator[ShardResult, None, None]:
-    """These shards as they get done; to be closed. Raises what a process raises, `RunStoppedError` where one died; what
-    the others had handed in by then has been given out.
+    """Make the shards in worker processes and yield each when it is finished; the generator has to be closed.
+
+    Raises what a worker raises, and `RunStoppedError` if a worker died. Results that the other workers had returned by
+    then are yielded first.
     """
     devices = devices[: len(numbers)]
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
@@ -49,7 +51,7 @@ def in_processes(
     processes: list[Any] = []
     try:
         with spawn_without_main():
-            waiting = {pool.submit(_make, number) for number in numbers}  # starts the processes
+            waiting = {pool.submit(_make, number) for number in numbers}  # submitting starts the processes
         processes = list(pool._processes.values())
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -60,21 +62,22 @@ def in_processes(
             f"`relatent resume {out}` goes on"
         ) from error
     finally:
-        # an interruption does not wait for the shards in flight, they are done again; Python 3.14 has terminate_workers()
+        # an interruption does not wait for the shards in flight, they are made again; Python 3.14 has terminate_workers()
         for process in list((pool._processes or {}).values()):
             process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _failed(future: Future[ShardResult]) -> bool:
+    """Return whether the future ended with an exception."""
     return future.exception() is not None
 
 
 def _cause(processes: list[Any]) -> str:
-    """The signal that ended one of them, but for SIGTERM, with which the pool ends the others."""
+    """Return the signal that ended one of the processes, other than SIGTERM, with which the pool ends the rest."""
     for process in processes:
-        process.join()  # the pool has ended them all
-        # None where the pool's own thread was faster to collect it
+        process.join()  # the pool has terminated all of them
+        # exitcode is None if the pool's own thread collected it first
         if (number := -(process.exitcode or 0)) > 0 and number != signal.SIGTERM:
             memory = ", out of memory?" if number == 9 else ""
             return f" ({signal.Signals(number).name}{memory})"
@@ -82,20 +85,21 @@ def _cause(processes: list[Any]) -> str:
 
 
 def _begin(names: Any, out: Path, workers: int | None, processes: int) -> None:
-    """In a new process: takes a device's name, and its part of the processors."""
+    """Initialise a worker process: assign its device and its share of the processors."""
     global _settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     name = names.get()
     if name.startswith("cuda"):
-        torch.cuda.set_device(name)  # else each would take memory of the first GPU too
+        torch.cuda.set_device(name)  # otherwise each process would also allocate memory on the first GPU
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, usable_processors() // processes))
     _settings = (out, name, workers, processes)
 
 
 def _make(number: int) -> ShardResult:
+    """Make one shard in a worker process."""
     global _worker
-    if _worker is None:  # not in _begin, whose errors do not reach the parent
+    if _worker is None:  # not in _begin, since errors of an initializer do not reach the parent
         _worker = ShardWorker.open(*_settings)
     return _worker.make_one(number)

@@ -1,4 +1,4 @@
-"""One shard, written behind the engine's back while it goes on."""
+"""The writer of one shard, which writes asynchronously in a background thread while the engine continues."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -14,14 +14,15 @@ from ...exporters.hdf5.reading import open_file, read_records
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder
 
-WAITING = 4  # batches of pictures that may wait to be written
-AT_ONCE = 2**24  # bytes of pictures and latents that are gathered: HDF5 takes milliseconds per write, however small
+WAITING = 4  # maximum number of batches queued for writing
+AT_ONCE = 2**24  # bytes of pictures and latents buffered per write: HDF5 takes milliseconds per write, however small
 
 
 class ShardWriter:
-    """Takes outcomes in the plan's order, and merges those that an earlier, interrupted attempt has finished.
+    """Asynchronous writer of one shard.
 
-    `commit` gets the shard when its file has its name and is on the disk.
+    Takes outcomes in the order of the plan, and merges the records that an earlier, interrupted attempt has finished.
+    `commit` is called with the shard once its file is fsynced and has its final name.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class ShardWriter:
         background: Executor,
         commit: Callable[[Shard], None],
     ):
-        """kept: the names of those that are finished, `kept_names`."""
+        """Start to write shard `number`. kept: names of the pictures already finished, from `kept_names`."""
         self.number, self.commit, self._background = number, commit, background
         self.path = folder.shard_path(number)
         self.report = LatentReport(masked=folder.record.settings.masks is not None)
@@ -46,26 +47,29 @@ class ShardWriter:
         self._exporter.begin()
 
     def add(self, outcomes: list[Record | Failure]) -> None:
-        """In the background. Raises what went wrong with those before."""
+        """Write outcomes in the background. Raises the error of an earlier write."""
         self._tasks.append(self._background.submit(self._write, outcomes))
         self.wait(WAITING)
 
     def wait(self, most: int = 0) -> None:
-        """Until no more than `most` batches wait. Raises what went wrong."""
+        """Wait until at most `most` batches are queued. Raises the error of an earlier write."""
         while len(self._tasks) > most:
             self._tasks.popleft().result()
 
     def flush(self) -> None:
-        """Until all of them are written."""
+        """Wait until all queued records are written to the file."""
         self.wait()
         self._background.submit(self._flush).result()
 
     def finish(self, whole: bool = True) -> Future[None]:
-        """Close, check and publish it, in the background. whole: all its pictures are there."""
+        """Close, verify and publish the shard in the background. whole: whether it holds all of its pictures."""
         return self._background.submit(self._finish, whole)
 
     def commit_partial(self, outcomes: list[Record | Failure]) -> None:
-        """Keep what is there, and these; where that cannot be written, leave an earlier file as it was."""
+        """Publish what is finished, including these outcomes, as an interrupted shard.
+
+        If it cannot be written, the file of an earlier attempt is left unchanged.
+        """
         try:
             self.add(outcomes)
             self.finish(whole=False).result()
@@ -73,9 +77,11 @@ class ShardWriter:
             self._background.submit(self._discard).result()
 
     def _discard(self) -> None:
+        """Discard the temporary file."""
         self._exporter.rollback()
 
     def _write(self, outcomes: list[Record | Failure]) -> None:
+        """Merge outcomes with the records kept from an earlier attempt, in the background thread."""
         records: list[Record] = []
         for outcome in outcomes:
             records += self._kept_records_before(outcome.name)
@@ -86,7 +92,7 @@ class ShardWriter:
         self._put(records)
 
     def _kept_records_before(self, name: str | None) -> Iterator[Record]:
-        """What is kept and comes before that picture in the plan; before None, all that is left."""
+        """Yield the kept records that precede the picture `name` in the plan; all remaining ones if `name` is None."""
         while self._order:
             current = self._order.popleft()
             if current == name:
@@ -95,6 +101,7 @@ class ShardWriter:
                 yield next(self._old)
 
     def _put(self, records: Iterable[Record], last: bool = False) -> None:
+        """Buffer records, and flush the buffer when it is full or `last` is set."""
         for record in records:
             self._gains.append(record.metrics["psnr_improvement"])
             self._gathered.append(record)
@@ -105,14 +112,16 @@ class ShardWriter:
             self._flush()
 
     def _flush(self) -> None:
+        """Write the buffered records to the file."""
         self._exporter.write(self._gathered)
         self.report.add(self._gathered)
         self._gathered, self._bytes = [], 0
 
     def _finish(self, whole: bool) -> None:
+        """Complete the shard and call `commit`, in the background thread."""
         try:
             for task in self._tasks:
-                task.result()  # done, but perhaps failed
+                task.result()  # finished, but possibly with an error
             self._put(self._kept_records_before(None), last=True)
             self._exporter.attributes["report"] = self.report.state()
         except BaseException:
@@ -124,13 +133,13 @@ class ShardWriter:
             facts = (self.path.name, file_sha256(self.path), self.path.stat().st_size)
         else:
             self._discard()
-            self.path.unlink(missing_ok=True)  # of an attempt that did not come into the ledger
+            self.path.unlink(missing_ok=True)  # file of an attempt that was not recorded in the ledger
         if whole or self._gains:
             self.commit(Shard(self.number, *facts, len(self._gains), whole, tuple(self._failures), tuple(self._gains)))
 
 
 def kept_names(folder: RunFolder, shard: Shard | None) -> set[str]:
-    """The pictures that an earlier attempt at a shard has finished; None: there was none."""
+    """Return the names of the pictures that an earlier attempt at a shard has finished; none if `shard` is None."""
     if shard is None or shard.file is None:
         return set()
     with open_file(folder.shard_path(shard.number)) as file:

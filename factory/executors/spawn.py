@@ -1,4 +1,4 @@
-"""Processes of ours that start from an interpreter of their own."""
+"""Start of worker processes with a fresh interpreter."""
 
 import signal
 import sys
@@ -9,12 +9,14 @@ from types import ModuleType
 
 @contextmanager
 def spawn_without_main() -> Iterator[None]:
-    """Processes that start here import no `__main__`, so that a script need not guard itself against running twice; and
-    Ctrl-C, which goes to the whole group, does not reach them, even before they have begun: the parent decides.
+    """Context manager in which started processes do not import `__main__` and do not receive SIGINT.
+
+    A script therefore needs no guard against running twice. Ctrl-C, which goes to the whole process group, does not
+    reach the processes, even before they have begun: the parent decides.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
-    masks = hasattr(signal, "pthread_sigmask")  # inherited; not on Windows
+    masks = hasattr(signal, "pthread_sigmask")  # the signal mask is inherited; not available on Windows
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where shards are made: the engine with a run's settings, in one process."""
+"""The worker that makes shards: the engine with the settings of a run, in one process."""
 
 import dataclasses
 import os
@@ -31,14 +31,15 @@ OnOutcomes = Callable[[list[Record | Failure]], None]
 
 @dataclass
 class WorkerStatistics:
-    """What making shards took, in one process or summed over several."""
+    """Time and resources that making shards took, in one process or summed over several."""
 
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
-    wall: float = 0.0  # seconds, start to end
-    engine: dict[str, Any] = field(default_factory=dict)  # how it ran
+    wall: float = 0.0  # wall-clock seconds from start to end
+    engine: dict[str, Any] = field(default_factory=dict)  # how the engine ran
     processes: set[str] = field(default_factory=set)
 
     def add(self, other: "WorkerStatistics") -> None:
+        """Add the statistics of another process."""
         for phase, value in other.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + value
         self.wall += other.wall
@@ -47,7 +48,7 @@ class WorkerStatistics:
         self.processes |= other.processes
 
     def describe(self) -> dict[str, Any]:
-        """For run.json; nothing where the engine has not run."""
+        """Return the description of the engine for run.json; empty if the engine has not run."""
         if not self.engine:
             return {}
         busy = sum(self.seconds.get(phase, 0.0) for phase in ("encode", "compile", "optimize"))
@@ -57,15 +58,17 @@ class WorkerStatistics:
 
 @dataclass
 class ShardResult:
-    """A shard from another process, and what it took."""
+    """A shard made by another process, with the statistics of making it."""
 
     shard: Shard
     statistics: WorkerStatistics
 
 
 class ShardWorker:
-    """Makes shards of `folder`'s plan, each from its pictures alone: whoever makes it, and whenever, it comes out the
-    same. A shard's first picture finds all slots of the engine empty, so that batches are the same too.
+    """Worker that makes shards of `folder`'s plan, each from its pictures alone.
+
+    The result does not depend on which worker makes a shard, nor on when. When the first picture of a shard arrives,
+    all slots of the engine are empty, so that batches are the same too.
     """
 
     def __init__(
@@ -76,15 +79,18 @@ class ShardWorker:
         workers: int | None = None,
         processes: int = 1,
     ):
-        """config: the run's own, in memory since a loss may be a function. workers: processes that read pictures; None
-        finds out, for a machine with `processes` workers."""
+        """Build the engine for the run.
+
+        config: the run's own, passed in memory since a loss may be a function.
+        workers: number of processes that read pictures; None chooses it, for a machine with `processes` workers.
+        """
         record, settings = folder.record, folder.record.settings
         self.folder = folder
         self.autoencoder = autoencoder
         self.workers = auto_workers(autoencoder.device.type, processes) if workers is None else workers
         self.batcher = Batcher(
             autoencoder,
-            # a run that goes on elsewhere computes as it began
+            # a run that is resumed on another machine keeps its precision
             dataclasses.replace(config, precision=record.precision),
             settings.size,
             settings.fit,
@@ -96,14 +102,14 @@ class ShardWorker:
             capacity=min(folder.plan.shard_size, folder.plan.total),
         )
         torch.manual_seed(settings.seed)
-        self._told = dict[str, float]()  # seconds by phase that an earlier statistics() held
+        self._told = dict[str, float]()  # seconds by phase that earlier calls of statistics() returned
         self._begun = time.perf_counter()
 
     @classmethod
     def open(
         cls, out: Path, device: str | None = None, workers: int | None = None, processes: int = 1
     ) -> "ShardWorker":
-        """From what is on the disk alone, in any process on any machine that sees the files."""
+        """Build a worker from the files on disk alone, in any process on any machine that sees them."""
         folder = RunFolder.open(out)
         config = folder.record.optimization_config()
         return cls(folder, reload_autoencoder(folder, device), config, workers, processes)
@@ -114,10 +120,11 @@ class ShardWorker:
         commit: Callable[[Shard], None],
         on_outcomes: OnOutcomes = lambda _: None,
     ) -> None:
-        """These shards, one after the other; pictures are read ahead, files written behind. commit: gets each when it is
-        on the disk, from another thread. on_outcomes: gets pictures as they are done; what it raises ends the work.
+        """Make these shards one after the other, with pictures prefetched and files written asynchronously.
 
-        However it ends, what was finished is kept and committed.
+        commit: called with each shard once it is on disk, from another thread.
+        on_outcomes: called with pictures as they are finished; an exception that it raises stops the work.
+        However the work ends, what was finished is kept and committed.
         """
         self._begun = time.perf_counter()
         work = _Work(self.folder, numbers)
@@ -130,7 +137,7 @@ class ShardWorker:
                     for outcomes in self.batcher.batches(pictures, work.count(number)):
                         self._timed_write(shard.add, outcomes)
                         on_outcomes(outcomes)
-                    if number == 0:  # the report's sample is of the run's first pictures
+                    if number == 0:  # the sample of the report is taken from the first pictures of the run
                         self._timed_write(shard.flush)
                         shard.report.decode(self.autoencoder, self.batcher.config.precision)
                     if last is not None:
@@ -143,13 +150,13 @@ class ShardWorker:
                 self._timed_write(last.result)
 
     def make_one(self, number: int) -> ShardResult:
-        """That shard, made and on the disk."""
+        """Make one shard, and return it once it is on disk."""
         made: list[Shard] = []
         self.make([number], made.append)
         return ShardResult(made[0], self.statistics())
 
     def statistics(self) -> WorkerStatistics:
-        """Of what was made last."""
+        """Return the statistics of what was made since the previous call."""
         now = dict(self.batcher.seconds)
         seconds = {phase: value - self._told.get(phase, 0.0) for phase, value in now.items()}
         self._told = now
@@ -157,13 +164,14 @@ class ShardWorker:
         return WorkerStatistics(seconds, time.perf_counter() - self._begun, dict(self.batcher.engine), {process})
 
     def _timed_write(self, act: Callable[..., Any], *arguments: Any) -> None:
+        """Call `act`, and add the time that it takes to the phase `write`."""
         begin = time.perf_counter()
         act(*arguments)
         self.batcher.seconds["write"] += time.perf_counter() - begin
 
 
 class _Work:
-    """The pictures to do, by shard and row; also for the processes that read them."""
+    """The pictures to process, by shard and row; also sent to the processes that prefetch them."""
 
     def __init__(self, folder: RunFolder, numbers: Sequence[int]):
         self.plan, self.numbers = folder.plan, numbers
@@ -171,25 +179,28 @@ class _Work:
         self.kept = {number: kept_names(folder, begun.get(number)) for number in numbers}
 
     def keys(self) -> Iterator[tuple[int, int]]:
-        """In order; drawn as pictures are read."""
+        """Yield the keys (shard, row) of the pictures in order; evaluated lazily as pictures are read."""
         for number in self.numbers:
             kept = self.kept[number]
             rows = self.plan.rows(number)
             yield from ((number, index) for index, row in enumerate(rows) if row.source.name not in kept)
 
     def source(self, key: tuple[int, int]) -> Source:
-        """Of a key."""
+        """Return the source of a key."""
         number, index = key
         return self.plan.rows(number)[index].source
 
     def count(self, number: int) -> int:
-        """How many keys a shard has."""
+        """Return the number of keys of a shard."""
         kept = self.kept[number]
         return sum(row.source.name not in kept for row in self.plan.rows(number))
 
 
 def reload_autoencoder(folder: RunFolder, device: str | None = None) -> Autoencoder:
-    """The run's autoencoder, by its recorded name. Raises `UsageError` where that is impossible or gives another one."""
+    """Load the autoencoder of a run by its recorded name.
+
+    Raises `UsageError` if it cannot be loaded by name, or if a different one is found.
+    """
     settings, identity = folder.record.settings, folder.record.vae
     if settings.vae is None:
         raise UsageError(
@@ -202,7 +213,7 @@ def reload_autoencoder(folder: RunFolder, device: str | None = None) -> Autoenco
 
 
 def check_identity(folder: RunFolder, autoencoder: Autoencoder) -> None:
-    """Raise `UsageError` unless it is the run's."""
+    """Raise `UsageError` unless the autoencoder is that of the run."""
     differences = identity_differences(folder.record.vae, autoencoder.identity())
     if differences:
         raise UsageError(f"the autoencoder is another than that of {folder.out}: {'; '.join(differences)}")

@@ -1,1 +1,1 @@
-"""The files of a run: plan, ledger, lock, and what run.json says."""
+"""The state of a run on disk: plan, ledger, lock, and the record in run.json."""

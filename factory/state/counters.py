@@ -1,4 +1,4 @@
-"""What a run has come to so far: for the bar, for the limit on failures, and at its end for run.json."""
+"""Counts and statistics of a run: for the progress bar, for the limit on failures, and for run.json."""
 
 import json
 from collections import defaultdict
@@ -19,28 +19,32 @@ from .run_folder import RunFolder
 
 
 class RunCounters:
-    """Counts as pictures or shards come in. Raises `RunStoppedError` past `max_failures`, those of earlier attempts
-    at this run included."""
+    """Count pictures or shards as they are finished, and update the progress bar.
+
+    Raises `RunStoppedError` if more than `max_failures` pictures failed, including those of earlier attempts at this
+    run.
+    """
 
     def __init__(self, folder: RunFolder, bar: Progress, max_failures: int | None):
         self.bar, self.max_failures = bar, max_failures
         begun = folder.ledger.shards()
         self.failures = sum(len(shard.failures) for shard in begun.values() if shard.whole)
-        # a shard of which some is done comes again, with that, when it is made elsewhere
+        # a partly finished shard is reported in full, including those pictures, when another process makes it
         self._partly = {number: shard.images for number, shard in begun.items() if not shard.whole}
         bar.skip(sum(shard.images for shard in begun.values()) + self.failures)
 
     def outcomes(self, outcomes: list[Record | Failure]) -> None:
-        """Pictures, as they are done."""
+        """Count finished pictures of a batch made in this process."""
         gains = [item.metrics["psnr_improvement"] for item in outcomes if isinstance(item, Record)]
         self._add(gains, len(outcomes) - len(gains))
 
     def shard(self, shard: Shard) -> None:
-        """A whole shard, made elsewhere."""
+        """Count a complete shard made by another process."""
         self.bar.skipped -= self._partly.pop(shard.number, 0)
         self._add(list(shard.gains), len(shard.failures))
 
     def _add(self, gains: list[float], failed: int) -> None:
+        """Add to the counts, and raise `RunStoppedError` beyond the limit on failures."""
         self.bar.add(gains, failed)
         self.failures += failed
         if self.max_failures is not None and self.failures > self.max_failures:
@@ -50,9 +54,9 @@ class RunCounters:
 
 
 def summarise(folder: RunFolder) -> dict[str, Any]:
-    """Return the fields of `RunRecord` that follow from the shards: counts, statistics, latents and failures.
+    """Return the fields of `RunRecord` that are computed from the shards: counts, statistics, latents and failures.
 
-    They are the same whoever made the shards, and in however many attempts.
+    They do not depend on which processes made the shards, nor on the number of attempts.
     """
     columns: defaultdict[str, list[np.ndarray]] = defaultdict(list)
     report, shards = LatentReport(), folder.ledger.shards()

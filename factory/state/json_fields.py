@@ -1,4 +1,4 @@
-"""Dataclasses that are read from JSON objects: which keys there are, and which types of values."""
+"""Validation of JSON objects against dataclasses: known keys and types of values."""
 
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import UnionType
@@ -8,9 +8,9 @@ from ...engine.errors import DatasetError
 
 
 def read_fields(kind: type, values: Any, place: str) -> dict[str, Any]:
-    """Return the values of the fields of dataclass `kind` that the JSON object `values` holds, as they are in JSON.
+    """Return the values of the fields of dataclass `kind` in the JSON object `values`, with their JSON types.
 
-    place: what holds the object, for messages. Raises `DatasetError` for what is no object, for keys of a newer
+    place: what holds the object, for messages. Raises `DatasetError` if `values` is not an object, for keys of a newer
     version, for values of another type, and for missing keys whose field has no default.
     """
     if not isinstance(values, dict):
@@ -32,11 +32,12 @@ def read_fields(kind: type, values: Any, place: str) -> dict[str, Any]:
 
 
 def _has_default(field: "Field[Any]") -> bool:
+    """Return whether a field of a dataclass has a default."""
     return field.default is not MISSING or field.default_factory is not MISSING
 
 
 def _json_types(hint: Any) -> tuple[type, ...]:
-    """The Python types that JSON values of a field with this annotation have."""
+    """Return the Python types that JSON values of a field with this annotation have."""
     if isinstance(hint, UnionType):
         return tuple(kind for part in get_args(hint) for kind in _json_types(part))
     kind = get_origin(hint) or hint

@@ -1,4 +1,4 @@
-"""One run at a time in a folder, by a lock that ends with the process that holds it, however that ends."""
+"""The lock of a run's folder, released by the operating system when the process that holds it ends, however it ends."""
 
 import os
 import socket
@@ -13,14 +13,14 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_held: set[Path] = set()  # by this process: its own locks do not exclude it
+_held: set[Path] = set()  # locks held by this process, which its own POSIX locks do not exclude
 
 
 class RunLock:
-    """A context manager. Raises `UsageError` where another run holds the folder.
+    """Exclusive lock of a run's folder, as a context manager. Raises `UsageError` if another run holds it.
 
-    POSIX record locks: unlike flock's they are not inherited, so worker processes that outlive a killed run for a
-    moment do not keep it; and they work over NFS.
+    Uses POSIX record locks: unlike flock's they are not inherited, so worker processes that outlive a killed run for a
+    moment do not keep the lock; and they work over NFS.
     """
 
     def __init__(self, out: Path):
@@ -53,4 +53,4 @@ class RunLock:
         assert self._file is not None
         _held.discard(self.path)
         self._file.truncate(0)
-        self._file.close()  # lets go of the lock; the file stays, so that nobody locks one that is being removed
+        self._file.close()  # releases the lock; the file stays, so that no process locks a file that is being removed

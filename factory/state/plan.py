@@ -1,4 +1,4 @@
-"""OUT/plan.jsonl: every picture of the run, in its order, with what its file, and its mask, was when the run began."""
+"""OUT/plan.jsonl: every picture of the run, in order, with the state of its file and mask when the run began."""
 
 import contextlib
 import json
@@ -18,21 +18,24 @@ from ...engine.inputs.sources import Source
 from ...exporters.base.exporter import SCHEMA
 from ...exporters.files.atomic import atomic_path, file_sha256
 
-if TYPE_CHECKING:  # it brings torch along
+if TYPE_CHECKING:  # it imports torch
     from ...engine.inputs.masks import Masks
 
-LEAST_SHARD, MOST_SHARD = 32, 2048  # pictures
-PART = 100  # of the run is a shard
-THREADS = 8  # that hash files: the disk is slower than they are
-AT_ONCE = 1024
-NAMED = 5  # differences that an error names
+LEAST_SHARD, MOST_SHARD = 32, 2048  # limits of the default shard size, in pictures
+PART = 100  # default number of shards of a run, within these limits
+THREADS = 8  # threads that compute checksums: the disk is slower than they are
+AT_ONCE = 1024  # files submitted to the thread pool at once
+NAMED = 5  # maximum number of differences named in an error
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What a file was. One that could not be read has no hash, and counts as unchanged whatever becomes of it."""
+    """Size, modification time and checksum of a file.
+
+    A file that could not be read has no checksum, and counts as unchanged whatever happens to it.
+    """
 
     path: str
     bytes: int = -1
@@ -41,17 +44,20 @@ class FileState:
 
     @classmethod
     def of(cls, path: str) -> "FileState":
-        """Reads it."""
+        """Return the state of the file at `path`, reading it for its checksum."""
         try:
             facts = os.stat(path)
             if not stat.S_ISREG(facts.st_mode):
                 raise OSError("no regular file")
             return cls(path, facts.st_size, facts.st_mtime_ns, file_sha256(Path(path)))
-        except OSError:  # the run lists its picture as failed, with the reason
+        except OSError:  # the run will list the picture as failed, with the reason
             return cls(path)
 
     def changed(self) -> str | None:
-        """What is different about it now, or None. Read again only where its size or time is another."""
+        """Return how the file differs now; None if it is unchanged.
+
+        The file is read again only if its size or time differs.
+        """
         if self.sha256 is None:
             return None
         try:
@@ -65,24 +71,24 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """A picture, its file and its mask's as they were."""
+    """One picture of the plan, with the recorded state of its file and of its mask."""
 
-    source: Source  # with their hashes
+    source: Source  # includes the checksums of file and mask
     file: FileState
     mask: FileState | None = None
 
     @classmethod
     def of(cls, source: Source, masks: "Masks | None") -> "PlannedImage":
-        """Reads the files."""
+        """Return the entry of a picture, reading its file and its mask for their checksums."""
         mask = None
         if masks is not None:
-            with contextlib.suppress(ImageError):  # as above
+            with contextlib.suppress(ImageError):  # as in FileState.of: the run will list the picture as failed
                 mask = FileState.of(os.path.abspath(masks.find(source)))
         return cls._with(source, FileState.of(source.path), mask)
 
     @classmethod
     def parse(cls, line: bytes) -> "PlannedImage":
-        """A line of the plan."""
+        """Parse one line of the plan."""
         facts = json.loads(line)
         source = Source(*(facts[key] for key in ("path", "relative", "name", "split")))
         mask = FileState(**facts["mask"]) if facts.get("mask") else None
@@ -90,10 +96,11 @@ class PlannedImage:
 
     @classmethod
     def _with(cls, source: Source, file: FileState, mask: FileState | None) -> "PlannedImage":
+        """Return an entry whose source holds the checksums of file and mask."""
         return cls(replace(source, sha256=file.sha256, mask_sha256=mask.sha256 if mask else None), file, mask)
 
     def line(self) -> str:
-        """Its inverse."""
+        """Return the line of the plan for this entry, the inverse of `parse`."""
         source, file = self.source, self.file
         facts = {
             "path": os.path.abspath(source.path),
@@ -109,17 +116,17 @@ class PlannedImage:
         return json.dumps(facts) + "\n"  # ASCII: a path may hold bytes that are no UTF-8, as surrogates
 
     def changed(self) -> str | None:
-        """What is different about the files now, or None."""
+        """Return how the files differ now; None if they are unchanged."""
         return self.file.changed() or (self.mask.changed() if self.mask else None)
 
 
 class Plan:
-    """The pictures in shards: number k holds the rows from k · shard_size on. Rows stay on the disk."""
+    """The pictures of a run, divided into shards; shard k holds the rows from k · shard_size on. Rows stay on disk."""
 
     def __init__(self, path: Path):
-        """Opens it. Raises `DatasetError`."""
+        """Open the plan at `path`. Raises `DatasetError` if it is missing or damaged."""
         self.path = path
-        self._offsets = array("Q")  # of each shard's first row
+        self._offsets = array("Q")  # byte offset of the first row of each shard
         self._last: tuple[int, list[PlannedImage]] | None = None
         try:
             with path.open("rb") as file:
@@ -137,16 +144,16 @@ class Plan:
 
     @classmethod
     def write(cls, path: Path, sources: Sequence[Source], shard_size: int, masks: "Masks | None") -> "Plan":
-        """Reads every file once, for its hash."""
+        """Write the plan and open it. Every input file is read once, for its checksum."""
         _write(path, len(sources), shard_size, _planned(sources, masks))
         return cls(path)
 
     def __len__(self) -> int:
-        """Its shards."""
+        """Return the number of shards."""
         return len(self._offsets)
 
     def rows(self, number: int) -> list[PlannedImage]:
-        """Those of a shard."""
+        """Return the rows of one shard."""
         if self._last is None or self._last[0] != number:
             with self.path.open("rb") as file:
                 file.seek(self._offsets[number])
@@ -154,14 +161,16 @@ class Plan:
         return self._last[1]
 
     def all_rows(self) -> Iterator[PlannedImage]:
-        """One by one."""
+        """Yield the rows of all shards, one at a time."""
         with self.path.open("rb") as file:
             next(file)
             yield from map(PlannedImage.parse, file)
 
     def check_inputs(self, failed: Collection[str], numbers: Sequence[int] | None = None) -> None:
-        """Raise `UsageError` naming files that are gone or were edited since; `failed`: pictures that may be. numbers:
-        of shards; None: all."""
+        """Raise `UsageError` naming files that are missing or were edited since the run began.
+
+        failed: names of pictures whose files may change. numbers: the shards to check; None checks all.
+        """
         rows = self.all_rows() if numbers is None else (row for number in numbers for row in self.rows(number))
         with ThreadPoolExecutor(THREADS) as pool:
             found = (
@@ -176,7 +185,7 @@ class Plan:
             )
 
     def check_sources(self, sources: Sequence[Source]) -> None:
-        """Raise `UsageError` where the input now holds other pictures."""
+        """Raise `UsageError` if the input now holds other pictures than the plan."""
         found = {source.relative for source in sources}
         planned = {row.source.relative for row in self.all_rows()}
         named = [f"{name} is new" for name in sorted(found - planned)] + [
@@ -186,29 +195,35 @@ class Plan:
             raise UsageError(f"{self.path.parent} holds a run over other pictures: {_some(named)}; choose another OUT")
 
     def renew(self, names: set[str], masks: "Masks | None") -> "Plan":
-        """Take the files of these pictures as they are now; -> the plan, opened again."""
+        """Record the files of these pictures as they are now, and return the rewritten plan, opened again."""
         rows = (PlannedImage.of(row.source, masks) if row.source.name in names else row for row in self.all_rows())
         _write(self.path, self.total, self.shard_size, rows)
         return Plan(self.path)
 
 
 def auto_shard_size(total: int) -> int:
-    """A hundredth of the run, what it repeats at the most when it is killed."""
+    """Return the default number of pictures per shard.
+
+    It is a hundredth of the run, the most that a killed run repeats, limited to 32 to 2048 pictures.
+    """
     return max(LEAST_SHARD, min(MOST_SHARD, -(-total // PART)))
 
 
 def _planned(sources: Sequence[Source], masks: "Masks | None") -> Iterator[PlannedImage]:
+    """Yield the entries of all sources, computing checksums in a thread pool."""
     with ThreadPoolExecutor(THREADS) as pool:
         for some in _batches(iter(sources)):
             yield from pool.map(partial(PlannedImage.of, masks=masks), some)
 
 
 def _batches(items: Iterator[T]) -> Iterator[list[T]]:
+    """Yield the items in lists of at most `AT_ONCE`."""
     while some := list(islice(items, AT_ONCE)):
         yield some
 
 
 def _write(path: Path, total: int, shard_size: int, rows: Iterator[PlannedImage]) -> None:
+    """Write the plan with an atomic rename."""
     header = {"schema": SCHEMA, "total": total, "shard_size": shard_size}
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(header) + "\n")
@@ -216,5 +231,6 @@ def _write(path: Path, total: int, shard_size: int, rows: Iterator[PlannedImage]
 
 
 def _some(named: list[str]) -> str:
+    """Join the first few differences for an error message, with the number of the others."""
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     return f"{'; '.join(named[:NAMED])}{more}"

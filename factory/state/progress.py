@@ -1,4 +1,4 @@
-"""A live bar on a terminal, plain lines elsewhere; always on stderr."""
+"""Progress on stderr: a live bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ from types import TracebackType
 
 
 class Progress:
-    """Counts pictures, whole and in work, and shows the mean gain in dB. A context manager."""
+    """Context manager of a progress bar that counts pictures and parts of pictures, and shows the mean gain in dB."""
 
     SECONDS_BETWEEN_LINES = 10.0
     SECONDS_BEFORE_A_STEP_SHOWS = 2.0  # where there is no terminal: a shorter measurement is not worth a line
@@ -32,18 +32,18 @@ class Progress:
         return self
 
     def skip(self, images: int) -> None:
-        """So many are done already."""
+        """Set the number of pictures that were finished before this attempt."""
         self.skipped = self.done = images
         if self._bar is not None:
-            self._bar.initial = images  # of the rate
+            self._bar.initial = images  # excluded from the rate
             self._show(float(images))
 
     def within(self, images: float) -> None:
-        """So many pictures' worth of the current batch are done."""
+        """Update the progress within the current batch, in units of whole pictures."""
         self._show(self.done + images)
 
     def add(self, gains: list[float], failed: int) -> None:
-        """A batch is done: the gains in dB of its pictures, and how many failed."""
+        """Record a finished batch: the gains of its pictures in dB, and the number of pictures that failed."""
         self.finished += len(gains)
         self.failed += failed
         self.gains += sum(gains)
@@ -68,10 +68,12 @@ class Progress:
                 print(f"{what}, once: {100 * fraction:.0f} %", file=sys.stderr, flush=True)
 
     def _gain(self) -> str:
+        """Return the mean gain and the number of failures as text."""
         failures = f", {self.failed} failed" if self.failed else ""
         return f"{self.gains / self.finished:+.2f} dB{failures}" if self.finished else f"no gain known yet{failures}"
 
     def _show(self, position: float) -> None:
+        """Show the position, in pictures, on the bar or, at most every ten seconds, as a line."""
         if self._bar is not None:
             self._bar.n = position
             self._bar.refresh()

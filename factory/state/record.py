@@ -1,4 +1,4 @@
-"""The contents of run.json: what a run is, how far it has come, and what it has written."""
+"""The contents of run.json: the configuration of a run, its progress, and its outputs."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -18,7 +18,10 @@ RENAMED = {"polish_iterations": "refinement_iterations"}  # keys of version 0.1.
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """run.json, key for key; `RunFolder.update` replaces it. Values are JSON-ready unless they have a type of their own."""
+    """The contents of run.json, field for field; JSON-ready unless a field has a type of its own.
+
+    The record is immutable: `RunFolder.update` replaces it.
+    """
 
     schema: str = SCHEMA
     status: str  # running, exporting, done, interrupted or failed
@@ -26,10 +29,10 @@ class RunRecord:
     settings: RunSettings
     config: dict[str, Any]  # OptimizationConfig.to_dict()
     vae: dict[str, Any]  # Autoencoder.identity()
-    latents_scaled: bool = False  # latents are as the decoder takes them
-    value_range: str = "[-1, 1]"  # of the targets
+    latents_scaled: bool = False  # False: latents are unscaled, as the decoder takes them
+    value_range: str = "[-1, 1]"  # range of the targets' pixels
     precision: str  # of the decoder in the loop, resolved: fp32, bf16 or fp16
-    batch_size: int | str  # targets at once; "auto" where the engine chooses
+    batch_size: int | str  # number of targets optimised at once; "auto" if the engine chooses
     hardware: dict[str, Any]  # of the process that began the run
     versions: dict[str, str]  # of relatent, Python and packages, when the run began
     counts: dict[str, int]  # pictures: total, done, failed
@@ -38,8 +41,8 @@ class RunRecord:
     failures: tuple[Failure, ...] = ()
     outputs: dict[str, str] = field(default_factory=dict)  # paths by format
     seconds: dict[str, float] = field(default_factory=dict)  # by phase, over all attempts
-    engine: dict[str, Any] | None = None  # how the last attempt ran; None: it made no shard yet
-    # by view and metric, for views such as the mirrored one; in run.json each has a key of its own, statistics_flipped
+    engine: dict[str, Any] | None = None  # how the engine ran in the last attempt; None: no shard was made yet
+    # by view and metric, for views such as the mirrored one; run.json has one key per view, such as statistics_flipped
     view_statistics: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -79,7 +82,7 @@ class RunRecord:
         return cls(**found)
 
     def header(self) -> Header:
-        """Return what the run's datasets say of it."""
+        """Return the provenance that the run's datasets state."""
         return Header(
             self.created,
             self.versions["relatent"],
@@ -90,13 +93,16 @@ class RunRecord:
         )
 
     def optimization_config(self) -> OptimizationConfig:
-        """Return the recorded configuration. Raises `UsageError` where its loss was a function, which is named only."""
+        """Return the recorded configuration.
+
+        Raises `UsageError` if its loss was a function, since only the name of a function is recorded.
+        """
         return OptimizationConfig.from_dict(self.config)
 
     def differences(self, wanted: "RunRecord") -> list[str]:
-        """Return what is otherwise in `wanted`, the record of a new call, as "name was …, now …".
+        """Return how `wanted`, the record of a new call, differs from this one, as "name was …, now …".
 
-        A key of the configuration that an older version did not know counts with its default.
+        A key of the configuration that an older version did not record is compared by its default.
         """
         old, new = self.settings.to_json(), wanted.settings.to_json()
         found = [_difference(key, old[key], new[key]) for key in new if key not in CHANGEABLE_SETTINGS]
@@ -106,18 +112,19 @@ class RunRecord:
 
 
 def _statistics_key(view: str) -> str:
-    """The key of run.json for the statistics of a view other than the plain one."""
+    """Return the key of run.json for the statistics of a view other than the plain one."""
     return f"statistics{VIEWS[view].suffix}"
 
 
 def identity_differences(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """Return how two identities of autoencoders differ, as "name was …, now …".
 
-    What an older version did not record is not compared: the checksum of the weights tells autoencoders apart.
+    Keys that an older version did not record are not compared: the checksum of the weights tells autoencoders apart.
     """
     texts = [_difference(key, recorded[key], found[key]) for key in found if key in recorded]
     return [text for text in texts if text]
 
 
 def _difference(key: str, old: Any, new: Any) -> str:
+    """Return "key was old, now new" if the values differ, else an empty string."""
     return f"{key} was {old!r}, now {new!r}" if old != new else ""

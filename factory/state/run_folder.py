@@ -1,4 +1,4 @@
-"""A run's folder: run.json, plan.jsonl, ledger.jsonl, and the shards of finished pictures."""
+"""The folder of a run: run.json, plan.jsonl, ledger.jsonl, and the shards of finished pictures."""
 
 import dataclasses
 import json
@@ -21,12 +21,12 @@ from .lock import RunLock
 from .plan import Plan, auto_shard_size
 from .record import RunRecord
 
-if TYPE_CHECKING:  # it imports torch, which `relatent info` does without
+if TYPE_CHECKING:  # it imports torch, which `relatent info` avoids
     from ...engine.inputs.masks import Masks
 
 
 class RunFolder:
-    """The files of one run. `record` is the contents of run.json; `update` replaces it, `save` writes it."""
+    """The files of one run. `record` is the contents of run.json; `update` replaces it in memory, `save` writes it."""
 
     def __init__(self, out: Path, record: RunRecord):
         self.out, self.record = out, record
@@ -35,10 +35,10 @@ class RunFolder:
 
     @classmethod
     def begin(cls, out: Path, record: RunRecord, sources: Sequence[Source], shard_size: int | None) -> "RunFolder":
-        """Begin the run of `record` over `sources`, or open the same run where `out` holds it already.
+        """Begin the run of `record` over `sources`, or open the same run if `out` already holds it.
 
-        shard_size: pictures; None: by their number. The caller holds the run's lock. Raises `UsageError` where the
-        folder holds another run, naming what differs, and where its inputs have changed.
+        shard_size: pictures per shard; None derives it from their number. The caller holds the run's lock. Raises
+        `UsageError` if the folder holds another run, naming the differences, and if its inputs have changed.
         """
         if (out / "run.json").exists():
             folder = cls.open(out)
@@ -66,7 +66,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, out: Path) -> "RunFolder":
-        """Open an existing run. Raises `DatasetError` where there is none, and where run.json is damaged or foreign."""
+        """Open an existing run.
+
+        Raises `DatasetError` if there is none, and if run.json is damaged or of another schema.
+        """
         path = out / "run.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -77,11 +80,11 @@ class RunFolder:
         return cls(out, RunRecord.from_json(values, str(path)))
 
     def update(self, **changes: Any) -> None:
-        """Replace these fields of `record`, in memory: `save` writes it."""
+        """Replace these fields of `record` in memory; `save` writes it."""
         self.record = dataclasses.replace(self.record, **changes)
 
     def add_formats(self, names: Sequence[str]) -> None:
-        """Add formats, in memory, to those that the run writes at its end."""
+        """Add formats, in memory, to those that the run exports at its end."""
         settings = self.record.settings
         formats = tuple(dict.fromkeys([*settings.formats, *names]))
         self.update(settings=dataclasses.replace(settings, formats=formats))
@@ -92,48 +95,48 @@ class RunFolder:
 
     @property
     def planned(self) -> bool:
-        """Whether the run has come as far as its plan."""
+        """Return whether the plan of the run has been written."""
         return (self.out / "plan.jsonl").exists()
 
     @property
     def plan(self) -> Plan:
-        """The pictures of the run, in shards. Raises `DatasetError` where the plan is missing or damaged."""
+        """The pictures of the run, divided into shards. Raises `DatasetError` if the plan is missing or damaged."""
         if self._plan is None:
             self._plan = Plan(self.out / "plan.jsonl")
         return self._plan
 
     def make_plan(self, sources: Sequence[Source], shard_size: int | None) -> None:
-        """Write the plan. shard_size: pictures; None: by their number."""
+        """Write the plan. shard_size: pictures per shard; None derives it from their number."""
         size = shard_size or auto_shard_size(len(sources))
         self._plan = Plan.write(self.out / "plan.jsonl", sources, size, self.masks)
 
-    @cached_property  # `Masks` lists their whole folder
+    @cached_property  # cached because `Masks` lists the whole folder
     def masks(self) -> "Masks | None":
-        """The run's masks; None where it has none. Raises `UsageError` where their folder is gone."""
+        """The masks of the run; None if it has none. Raises `UsageError` if their folder is missing."""
         from ...engine.inputs.masks import Masks
 
         folder = self.record.settings.masks
         return None if folder is None else Masks(folder)
 
     def check_inputs(self) -> None:
-        """Raise `UsageError` naming the files that have changed; those of pictures that failed may change."""
+        """Raise `UsageError` naming the input files that have changed; files of pictures that failed may change."""
         self.plan.check_inputs(self.ledger.failed())
 
     def retry_failed(self) -> None:
-        """Put the pictures that failed back into the plan, with their files as they are now."""
+        """Return the pictures that failed to the plan, with their files as they are now."""
         if failed := self.ledger.failed():
             self._plan = self.plan.renew(failed, self.masks)
             self.ledger.reopen()
 
     @property
     def header(self) -> Header:
-        """What the run's shards and datasets say of it, without classes and splits."""
+        """The provenance that the run's shards and datasets state, without classes and splits."""
         return self.record.header()
 
     def header_for(self, name: str) -> Header:
-        """Return the header for one format, with classes and splits where the format asks for them.
+        """Return the header for one format, with classes and splits if the format needs them.
 
-        Classes are sorted, splits in the run's order; those of pictures that failed count too.
+        Classes are sorted, splits are in the order of the run; those of pictures that failed are included.
         """
         if not exporter_class(name).needs_classes:
             return self.header
@@ -145,26 +148,26 @@ class RunFolder:
         return dataclasses.replace(self.header, classes=tuple(sorted(classes)), splits=tuple(splits))
 
     def shard_path(self, number: int) -> Path:
-        """Return where the file of that shard is, or will be."""
+        """Return the path of the file of a shard, whether or not it exists yet."""
         return self.out / "shards" / f"shard-{number:06d}.h5"
 
     def unfinished(self) -> list[int]:
-        """Return the numbers of the shards that are not begun or not complete."""
+        """Return the numbers of the shards that are not started or not complete."""
         finished = self.ledger.shards()
         return [n for n in range(len(self.plan)) if n not in finished or not finished[n].whole]
 
     def files(self) -> list[Path]:
-        """Return the shards' files, in the run's order."""
+        """Return the files of the finished shards, in the order of the plan."""
         found = self.ledger.shards().values()
         return [self.out / "shards" / shard.file for shard in found if shard.file is not None]
 
     def records(self) -> Iterator[list[Record]]:
-        """Yield the finished pictures in batches, in the run's order."""
+        """Yield the records of the finished pictures in batches, in the order of the plan."""
         for path in self.files():
             yield from read_records(path)
 
     def clean(self) -> None:
-        """Remove what a killed process left half-written, and cut the ledger's unfinished last line.
+        """Remove the temporary files of a killed process, and truncate an incomplete last line of the ledger.
 
         The caller holds the run's lock.
         """
@@ -176,16 +179,16 @@ class RunFolder:
                     discard(path)
 
     def clean_shards(self) -> None:
-        """Remove half-written shards. The caller holds the run's lock, and no process makes shards."""
+        """Remove temporary files of shards. The caller holds the run's lock, and no process is making shards."""
         for path in (self.out / "shards").glob(".*.partial-*"):
             discard(path)
 
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the run's lock in `out`, a folder that is created where it is not there.
+    """Hold the lock of the run in `out`, a folder that is created if it does not exist.
 
-    Raises `UsageError` where another process holds it, and for a folder that is not a run's.
+    Raises `UsageError` if another process holds the lock, and if the folder does not belong to a run.
     """
     check_vacant(out)
     with ExitStack() as stack:
@@ -198,7 +201,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def check_vacant(out: Path) -> None:
-    """Raise `UsageError` for a folder that holds files of a run's names but no run.json."""
+    """Raise `UsageError` for a folder that holds files with the names of a run's files but no run.json."""
     if (out / "run.json").exists():
         return
     outputs = [place for _, _, place in FORMATS.values()]

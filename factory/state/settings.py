@@ -1,4 +1,4 @@
-"""The settings of a run apart from the optimiser's: which pictures, how they are read, and what is written."""
+"""Settings of a run other than the optimiser's: which pictures, how they are read, and which formats are written."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -6,30 +6,30 @@ from typing import Any
 from ...exporters.base.header import DatasetSettings
 from .json_fields import read_fields
 
-# settings that say how a run goes on, not what comes out
+# settings that may differ when a run is continued: they determine how it goes on, not its results
 CHANGEABLE_SETTINGS = ("input", "formats", "shard_size", "device")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What `optimize_directory` was asked for, as run.json records it under `settings`."""
+    """The arguments of `optimize_directory`, as run.json records them under `settings`."""
 
-    input: str  # an image, a folder, or a text file of paths, as it was given
-    vae: str | None  # name or absolute folder of the autoencoder; None: it came from memory, as an object
-    weights: str | None = None  # absolute folder of the named autoencoder's weights; None: its usual place
-    device: str | None = None  # as it was asked for: auto, cpu, cuda, cuda:1 or mps; None: auto
+    input: str  # path of an image, a folder, or a text file of paths, as it was given
+    vae: str | None  # name or absolute folder of the autoencoder; None: it was passed as an object in memory
+    weights: str | None = None  # absolute folder of the named autoencoder's weights; None: the default location
+    device: str | None = None  # as requested: auto, cpu, cuda, cuda:1 or mps; None: auto
     size: int  # side of the square targets, in pixels
     fit: str = "crop"  # how pictures get that size: crop, pad or none
     background: str = "white"  # colour behind transparent pixels and beside padded pictures
     masks: str | None = None  # absolute folder with a greyscale image per picture; None: every pixel counts
-    limit: int | None = None  # pictures of each split at the most; None: all
+    limit: int | None = None  # maximum number of pictures of each split; None: all
     keep_images: bool = True  # whether the shards keep the pictures, uint8, beside the latents
     flip: bool = False  # whether each picture is optimised mirrored left-right too; doubles the work
-    seed: int = 0  # torch's
-    preset: str | None = None  # name of the preset that the configuration was made from; None: of none
-    shard_size: int | None = None  # pictures per shard, as asked for; None: by their number, see plan.py
-    formats: tuple[str, ...] = ("hdf5",)  # to be written at the end, by their names in `exporters.base.registry`
-    single_file: bool = False  # whether formats that could point to the shards hold everything themselves
+    seed: int = 0  # torch's random seed
+    preset: str | None = None  # name of the preset that the configuration was made from; None: no preset
+    shard_size: int | None = None  # pictures per shard, as requested; None: derived from their number, see plan.py
+    formats: tuple[str, ...] = ("hdf5",)  # formats to export, by their names in `exporters.base.registry`
+    single_file: bool = False  # whether formats that can be virtual datasets over the shards are self-contained
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that run.json holds."""
@@ -48,5 +48,5 @@ class RunSettings:
         return cls(**found)
 
     def for_datasets(self) -> DatasetSettings:
-        """Return the part of the settings that every dataset states."""
+        """Return the subset of the settings that every dataset states."""
         return DatasetSettings(**{field.name: getattr(self, field.name) for field in fields(DatasetSettings)})

@@ -1,1 +1,1 @@
-"""Whether the files of a run are still what the run wrote, and their repair."""
+"""Verification of the files of a run against what was recorded when they were written, and their repair."""

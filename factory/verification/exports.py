@@ -1,4 +1,4 @@
-"""Are a run's outputs what they were when they were written?"""
+"""Verification of a run's exported outputs against their checksums."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from ...exporters.files.checksums import SUMS, read_sums
 
 
 def export_fault(place: Path, line: dict[str, Any]) -> str | None:
-    """What is wrong with the output at `place`, or None. line: the ledger's."""
+    """Return what is wrong with the output at `place`; None if nothing is. line: its line in the ledger."""
     if not place.exists():
         return "is missing"
     if place.is_dir():
@@ -26,11 +26,12 @@ def export_fault(place: Path, line: dict[str, Any]) -> str | None:
 
 
 def link_fault(name: str, place: Path) -> str | None:
-    """Return what is wrong with how an output of the format `name` points to the shards; None: nothing."""
+    """Return what is wrong with the links of an output of the format `name` to the shards; None if nothing is."""
     return exporter_class(name).verify_links(place) if name in FORMATS else None
 
 
 def _folder_fault(place: Path, line: dict[str, Any]) -> str | None:
+    """Return what is wrong with an exported folder, checked against its SHA256SUMS; None if nothing is."""
     sums = place / SUMS
     if not sums.is_file() or file_sha256(sums) != line["sha256"]:
         return f"its {SUMS} is missing or has changed"

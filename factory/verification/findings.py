@@ -1,4 +1,4 @@
-"""What `relatent verify` found."""
+"""The results of `relatent verify`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,37 +7,38 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Damage:
-    """One file that is not what the run recorded."""
+    """One file that differs from what the run recorded."""
 
     file: Path
     what: str
     remedy: str
-    shard: int | None = None  # its number, where it is one, which can be made again
-    export: str | None = None  # its path in the ledger, where it is an output, which can be written again
+    shard: int | None = None  # number of the shard, if the file is one; it can be made again
+    export: str | None = None  # path in the ledger, if the file is an output; it can be exported again
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}; {self.remedy}"
 
     def to_dict(self) -> dict[str, str]:
+        """Return a JSON-ready dictionary with the keys `file`, `what` and `remedy`."""
         return {"file": str(self.file), "what": self.what, "remedy": self.remedy}
 
 
 @dataclass
 class Findings:
-    """Of one pass over a run."""
+    """The results of one verification pass over a run."""
 
-    status: str  # run.json's
-    planned: int = 0  # shards
+    status: str  # status of the run, from run.json
+    planned: int = 0  # number of shards in the plan
     finished: int = 0
     unfinished: list[int] = field(default_factory=list)
-    pictures: int = 0  # in finished shards that are sound
-    outputs: int = 0  # checked
+    pictures: int = 0  # number of pictures in undamaged finished shards
+    outputs: int = 0  # number of outputs checked
     damage: list[Damage] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # worth knowing, not wrong
-    sample: dict[str, Any] = field(default_factory=dict)  # see `verify_sample.decode_sample`
+    notes: list[str] = field(default_factory=list)  # informational, not damage
+    sample: dict[str, Any] = field(default_factory=dict)  # see `sample.decode_sample`
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the results as a JSON-ready dictionary."""
         return {
             "status": self.status,
             "shards": {"planned": self.planned, "finished": self.finished, "unfinished": self.unfinished},

@@ -1,4 +1,4 @@
-"""Do plan and ledger parse, and fit together?"""
+"""Verification that the plan and the ledger parse and are consistent with each other."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ REMOVE = "remove that line: what it tells of is then found unfinished, and `rela
 
 
 def check_plan_and_ledger(folder: RunFolder) -> Damage | None:
-    """The first thing wrong with them. A run that has not come to its plan has none."""
+    """Return the first damage in the plan or the ledger; None if there is none, or if the run has no plan yet."""
     if not folder.planned:
         if folder.ledger.path.exists():
             return Damage(folder.out / "plan.jsonl", "is missing", LOST)
@@ -19,7 +19,7 @@ def check_plan_and_ledger(folder: RunFolder) -> Damage | None:
     try:
         plan = folder.plan
         count, names = 0, set[str]()
-        for count, row in enumerate(plan.all_rows(), 1):  # noqa: B007 - how many there were
+        for count, row in enumerate(plan.all_rows(), 1):  # noqa: B007 - the number of rows is used after the loop
             names.add(row.source.name)
         if count != plan.total or len(names) != plan.total:
             raise DatasetError(
@@ -46,6 +46,10 @@ def check_plan_and_ledger(folder: RunFolder) -> Damage | None:
 
 
 def _fault(folder: RunFolder, line: dict[str, Any], names: set[str], whole: dict[int, bool]) -> str | None:
+    """Return what is wrong with one line of the ledger; None if nothing is.
+
+    `whole` is updated with each shard's state.
+    """
     kind = line["kind"]
     if kind == "export":
         _ = line["format"], line["path"], line["sha256"], line["bytes"]

@@ -1,4 +1,4 @@
-"""Broken shards made again, and outputs written again."""
+"""Repair of a run: damaged shards are made again and damaged outputs are exported again."""
 
 import logging
 import time
@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def repair_run(folder: RunFolder, damage: list[Damage], autoencoder: Autoencoder | None, device: str | None) -> None:
-    """Only for who holds the run's lock. Raises `UsageError` before anything is changed where a shard's pictures or
-    the autoencoder cannot be had."""
+    """Make damaged shards again and export damaged outputs again. The caller holds the run's lock.
+
+    Raises `UsageError` before anything is changed if the pictures of a shard or the autoencoder are not available.
+    """
     broken = sorted({one.shard for one in damage if one.shard is not None})
     outputs = {one.export for one in damage if one.export is not None}
     started = time.perf_counter()
@@ -38,7 +40,7 @@ def repair_run(folder: RunFolder, damage: list[Damage], autoencoder: Autoencoder
             check_identity(folder, autoencoder)
     with run_attempt(folder, started, time.perf_counter() - started) as seconds:
         if autoencoder is not None and _remake(folder, broken, autoencoder, seconds):
-            outputs = set(folder.ledger.exports())  # they hold, or belong to, what was there before
+            outputs = set(folder.ledger.exports())  # they contain, or link to, the shards as they were before
         write_summary(folder, seconds)
         begin = time.perf_counter()
         _export(folder, outputs)
@@ -49,12 +51,12 @@ def repair_run(folder: RunFolder, damage: list[Damage], autoencoder: Autoencoder
 
 
 def _remake(folder: RunFolder, broken: list[int], autoencoder: Autoencoder, seconds: dict[str, float]) -> bool:
-    """-> whether any of them came out otherwise, by a byte."""
+    """Make the damaged shards again, and return whether the checksum of any of them changed."""
     if not broken:
         return False
     config = folder.record.optimization_config()
     before = folder.ledger.shards()
-    folder.ledger.drop(broken)  # first: a kill after this line leaves an unfinished shard, which resume makes
+    folder.ledger.drop(broken)  # dropped first: a kill after this line leaves an unfinished shard, which resume makes
     for number in broken:
         folder.shard_path(number).unlink(missing_ok=True)
     make_shards(folder, broken, autoencoder, config, ExecutionOptions(), seconds)
@@ -63,20 +65,22 @@ def _remake(folder: RunFolder, broken: list[int], autoencoder: Autoencoder, seco
 
 
 def _export(folder: RunFolder, paths: set[str]) -> None:
+    """Export the outputs at these paths of the ledger again."""
     lines = folder.ledger.exports()
     for path in sorted(paths):
         line, place = lines[path], folder.out / path
         if Path(path).is_absolute() and not place.exists():
-            continue  # taken away; `relatent export` would write it again
-        if place.is_dir() and foreign_files(place):  # somebody may have worked in it
+            continue  # moved or deleted by the user; `relatent export` would write it again
+        if place.is_dir() and foreign_files(place):  # a user may have edited it
             aside = next(name for name in map(place.with_name, _names(place.name)) if not name.exists())
             place.rename(aside)
             log.warning("%s was not as it was written: it is now %s, yours to look at or delete", place, aside)
         try:
             export_run(folder, line["format"], place, line.get("single_file"))
-        except UsageError as error:  # no room for a pt, say; the others are still worth writing
+        except UsageError as error:  # for example, too little memory for pt; the other outputs are still exported
             log.warning("%s cannot be written again: %s", place, error)
 
 
 def _names(name: str) -> Iterator[str]:
+    """Yield the candidate names under which a modified export is kept."""
     return (f"{name}.damaged-{number}" for number in count(1))

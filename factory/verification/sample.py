@@ -1,4 +1,4 @@
-"""Do a few latents decode to the quality that was recorded for them?"""
+"""Verification of a sample of latents: they must decode to the PSNR that was recorded for them."""
 
 import random
 from typing import Any
@@ -17,17 +17,18 @@ from ..executors.worker import check_identity, reload_autoencoder
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder
 
-PICTURES = 8
-WITHIN = 0.05  # dB
+PICTURES = 8  # maximum size of the sample
+WITHIN = 0.05  # tolerated difference in dB
 
 
 def decode_sample(
     folder: RunFolder, shards: list[Shard], autoencoder: Autoencoder | None, device: str | None
 ) -> tuple[dict[str, Any], dict[int, str]]:
-    """The first picture, the last, and some between, always the same ones.
+    """Decode a fixed sample: the first picture, the last, and some between, always the same ones.
 
-    autoencoder: the run's, where it came from memory; None loads it as the run did.
-    -> {`decoded`, `largest_difference_db` or None, `not_decoded`: why, or None}, and what is wrong, by shard.
+    autoencoder: the run's, if it was passed as an object in memory; None loads it as the run did.
+    Returns a report {`decoded`, `largest_difference_db` or None, `not_decoded`: the reason or None}, and what is wrong,
+    by the number of the shard.
     """
     where = [(shard, row) for shard, row in _choose(shards)]
     report: dict[str, Any] = {"decoded": 0, "largest_difference_db": None, "not_decoded": None}
@@ -52,7 +53,7 @@ def decode_sample(
                 if difference > WITHIN:
                     wrong.setdefault(shard.number, words)
             report["decoded"] += 1
-    except RelatentError as error:  # no such autoencoder here, or no masks
+    except RelatentError as error:  # the autoencoder or the masks are not available here
         report["not_decoded"] = str(error)
     except torch.OutOfMemoryError:
         report["not_decoded"] = "not enough memory"
@@ -60,6 +61,7 @@ def decode_sample(
 
 
 def _choose(shards: list[Shard]) -> list[tuple[Shard, int]]:
+    """Return the sampled pictures as pairs of shard and row."""
     total = sum(shard.images for shard in shards)
     chosen = {0, total - 1} if total else set()
     between = range(1, max(1, total - 1))
@@ -72,13 +74,14 @@ def _choose(shards: list[Shard]) -> list[tuple[Shard, int]]:
 
 
 def _reader(folder: RunFolder, autoencoder: Autoencoder) -> Reader:
+    """Return a reader of pictures with the settings of the run."""
     settings = folder.record.settings
     cell = autoencoder.downscale_factor or 1
     return Reader(settings.size, settings.fit, settings.background, cell, folder.masks)
 
 
 def _target(folder: RunFolder, shard: Shard, record: Record, reader: Reader) -> LoadedImage | str:
-    """The picture as it was optimised for, or why it cannot be had."""
+    """Return the picture as it was optimised for, or the reason why it is not available."""
     if record.images and reader.masks is None:
         return LoadedImage(record.images["original"], record.original_size, record.conversions)
     source = next(row.source for row in folder.plan.rows(shard.number) if row.source.name == record.name)
@@ -88,7 +91,7 @@ def _target(folder: RunFolder, shard: Shard, record: Record, reader: Reader) -> 
 
 @torch.no_grad()
 def _differences(autoencoder: Autoencoder, record: Record, image: LoadedImage) -> list[tuple[float, str]]:
-    """For each view of the picture: dB off, and in words."""
+    """Return the PSNR difference in dB, and its description, for each view of the picture."""
     target = image.tensor().to(autoencoder.device)
     weight = None if image.mask is None else image.weight().to(autoencoder.device)
     found = []

@@ -1,4 +1,4 @@
-"""Is a shard what the ledger and the plan say, to its last byte?"""
+"""Verification of a shard, to its last byte, against the ledger and the plan."""
 
 from collections.abc import Iterator
 
@@ -17,11 +17,11 @@ from ..state.run_folder import RunFolder
 OUTCOME = (
     "initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration", "stop_reason",
 )  # fmt: skip
-BLOCK = 16 * 2**20  # bytes of a column that are read at once
+BLOCK = 16 * 2**20  # bytes of a column read at once
 
 
 def shard_fault(folder: RunFolder, shard: Shard) -> str | None:
-    """What is wrong with it, or None. Reads all of it, in bounded memory."""
+    """Return what is wrong with a shard; None if nothing is. The whole file is read, in bounded memory."""
     planned = [row.source.name for row in folder.plan.rows(shard.number)]
     failed = {failure.name for failure in shard.failures}
     if shard.images + len(failed) > len(planned) or (shard.whole and shard.images + len(failed) < len(planned)):
@@ -39,7 +39,7 @@ def shard_fault(folder: RunFolder, shard: Shard) -> str | None:
     try:
         with open_file(path) as file:
             names = list(file["image_name"].asstr()[:])
-            # an interrupted shard that was completed right before its process was killed is ahead of the ledger
+            # if the process was killed right after it completed an interrupted shard, the file is ahead of the ledger
             if changed and len(names) == shard.images:
                 return "its bytes have changed (SHA-256 differs)"
             return _content_fault(folder, shard, file, names, planned, ahead=changed)
@@ -52,6 +52,10 @@ def shard_fault(folder: RunFolder, shard: Shard) -> str | None:
 def _content_fault(
     folder: RunFolder, shard: Shard, file: h5py.File, names: list[str], planned: list[str], ahead: bool
 ) -> str | None:
+    """Return what is wrong with the contents of an open shard; None if nothing is.
+
+    planned: names of the pictures in the plan. ahead: the file may hold more pictures than the ledger states.
+    """
     if len(names) != shard.images and not ahead:
         return f"holds {len(names)} pictures, {shard.images} in the ledger"
     failed = {failure.name for failure in shard.failures}
@@ -74,6 +78,7 @@ def _content_fault(
 
 
 def _wanted_columns(folder: RunFolder) -> Iterator[str]:
+    """Yield the names of the columns that a shard of this run must have."""
     settings = folder.record.settings
     yield from (*TEXT_COLUMNS, "original_size")
     for suffix in (VIEWS[name].suffix for name in run_views(settings.flip)):
@@ -84,11 +89,12 @@ def _wanted_columns(folder: RunFolder) -> Iterator[str]:
 
 
 def _blocks(column: h5py.Dataset) -> Iterator[tuple[int, np.ndarray]]:
-    """All of it; each read checks its chunks' checksums."""
+    """Yield the start row and the values of each block of a column; each read verifies the checksums of its chunks."""
     rows = max(1, BLOCK // max(1, column.dtype.itemsize * int(np.prod(column.shape[1:]))))
     for start in range(0, len(column), rows):
         yield start, column[start : start + rows]
 
 
 def _some(names: list[str]) -> str:
+    """Describe a list of names for an error message."""
     return f"{len(names)} pictures from {names[0]!r} on" if names else "no picture"

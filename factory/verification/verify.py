@@ -1,4 +1,4 @@
-"""`relatent verify`: is everything in a run's folder still what the run wrote?"""
+"""`relatent verify`: check that every file in a run's folder is still what the run wrote."""
 
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ def verify_run(
 ) -> dict[str, Any]:
     """Check plan, ledger, every byte of the shards and outputs, and decode a sample of at most eight pictures.
 
-    repair: make broken shards again from their pictures, write broken outputs again, and check once more.
-    autoencoder: the run's, needed only where it came from memory. device: to decode and repair on; None: the run's.
-    Returns, JSON-ready: `status` of the run, `shards` (`planned`, `finished`, `unfinished`: their numbers), `pictures`,
-    `outputs`, `damage` and `repaired` (lists of `file`, `what`, `remedy`), `notes`, `sample` (`decoded`,
-    `largest_difference_db`, `not_decoded`: why, or None). What is unfinished is no damage.
-    Raises `DatasetError` where there is no run; with `repair`, `UsageError` where another process holds it, or where a
-    broken shard's pictures or autoencoder cannot be had: then nothing has been changed.
+    repair: make damaged shards again from their pictures, export damaged outputs again, and verify once more.
+    autoencoder: the run's, required only if it was passed as an object in memory.
+    device: device to decode and repair on; None uses the run's.
+    Returns a JSON-ready dictionary: `status` of the run, `shards` (`planned`, `finished`, `unfinished`: their numbers),
+    `pictures`, `outputs`, `damage` and `repaired` (lists of `file`, `what`, `remedy`), `notes`, `sample` (`decoded`,
+    `largest_difference_db`, `not_decoded`: the reason or None). Unfinished work does not count as damage.
+    Raises `DatasetError` if there is no run. With `repair`, raises `UsageError` if another process holds the lock, or
+    if the pictures of a damaged shard or the autoencoder are not available; nothing has been changed in that case.
     """
     out = Path(out)
     folder = RunFolder.open(out)
@@ -33,7 +34,7 @@ def verify_run(
     from .repair import repair_run
 
     with locked(out):
-        folder = RunFolder.open(out)  # again: nobody writes to it now
+        folder = RunFolder.open(out)  # reopened under the lock: no other process writes to it now
         folder.clean()
         found = examine(folder, autoencoder, device)
         before = found.damage
@@ -45,7 +46,7 @@ def verify_run(
 
 
 def examine(folder: RunFolder, autoencoder: Autoencoder | None, device: str | None) -> Findings:
-    """One pass over everything."""
+    """Run one verification pass over the plan, the ledger, the shards, the sample and the outputs."""
     found = Findings(folder.record.status)
     fault = check_plan_and_ledger(folder)
     if fault is not None:
@@ -64,6 +65,7 @@ def examine(folder: RunFolder, autoencoder: Autoencoder | None, device: str | No
 
 
 def _examine_shards(folder: RunFolder, found: Findings) -> list[Shard]:
+    """Verify all shards, add the results to `found`, and return the undamaged ones that have a file."""
     shards = folder.ledger.shards()
     found.planned, found.unfinished = len(folder.plan), folder.unfinished()
     found.finished = found.planned - len(found.unfinished)
@@ -81,18 +83,20 @@ def _examine_shards(folder: RunFolder, found: Findings) -> list[Shard]:
     known = {folder.shard_path(number).name for number in found.unfinished}
     known |= {shard.file for shard in shards.values() if shard.file is not None}
     for path in sorted((folder.out / "shards").iterdir()) if (folder.out / "shards").is_dir() else ():
-        left_over = path.name.startswith(".") and ".partial-" in path.name  # of a killed process; resume removes it
+        left_over = path.name.startswith(".") and ".partial-" in path.name  # resume removes these temporary files
         if path.name not in known and not left_over:
             found.notes.append(f"{path} is none of the run's; nothing reads it")
     return sound
 
 
 def _broken(folder: RunFolder, number: int, what: str) -> Damage:
+    """Return the damage entry of a shard."""
     remedy = f"`relatent verify {folder.out} --repair` makes it again"
     return Damage(folder.shard_path(number), what, remedy, shard=number)
 
 
 def _examine_exports(folder: RunFolder, found: Findings) -> None:
+    """Verify all outputs in the ledger and add the results to `found`."""
     lines, whole = folder.ledger.exports(), not found.damage
     remedy = f"`relatent verify {folder.out} --repair` writes it again"
     for path, line in lines.items():
