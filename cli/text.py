@@ -34,8 +34,8 @@ def stopped_line(message: str, out: Path | None) -> str:
 
     How to resume is appended if `out` holds a run and the message does not state it.
     """
-    told = "relatent resume" in message or not _holds_run(out)
-    return message if told else f"{message}; {what_is_kept(out)}"
+    says_how = "relatent resume" in message or not _holds_run(out)
+    return message if says_how else f"{message}; {what_is_kept(out)}"
 
 
 def _holds_run(out: Path | None) -> bool:

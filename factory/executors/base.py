@@ -94,8 +94,8 @@ def _make_shards(
     statistics = WorkerStatistics()
     try:
         if execution.remote:
-            with closing(_elsewhere(folder, numbers, autoencoder.device, execution)) as elsewhere:
-                for result in elsewhere:
+            with closing(_run_in_other_processes(folder, numbers, autoencoder.device, execution)) as results:
+                for result in results:
                     folder.ledger.add_shard(result.shard)
                     statistics.add(result.statistics)
                     counters.shard(result.shard)
@@ -114,7 +114,7 @@ def _make_shards(
             folder.update(engine=engine)
 
 
-def _elsewhere(
+def _run_in_other_processes(
     folder: RunFolder, numbers: list[int], device: torch.device, execution: ExecutionOptions
 ) -> Generator[ShardResult, None, None]:
     """Return the results of the executor that runs in other processes, as a generator to be closed."""

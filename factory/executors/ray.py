@@ -26,7 +26,7 @@ ENVIRONMENT = {  # read when Ray is imported; values set by the user take preced
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` the working directory would be uploaded to each node
 }
 
-_held: tuple[str, ShardWorker] | None = None  # worker of this process, with the attempt that it belongs to
+_cached_worker: tuple[str, ShardWorker] | None = None  # worker of this process, with the attempt that it belongs to
 
 
 def check_ray(address: str) -> None:
@@ -79,8 +79,8 @@ def on_ray(
 def _result(ray: Any, out: Path, reference: Any) -> ShardResult:
     """Return the result of a finished task. Raises the error of the task, or `RunStoppedError` if Ray gave up."""
     try:
-        made: ShardResult = ray.get(reference)
-        return made
+        result: ShardResult = ray.get(reference)
+        return result
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, (RelatentError, OSError)):
             raise error.cause from None  # the message of Ray's own error contains the traceback
@@ -142,21 +142,21 @@ def process_shard(out: str, number: int, attempt: str, workers: int | None, on_g
     attempt: an arbitrary name of the attempt; the engine is reused for further shards of the same attempt.
     Raises `UsageError` if this node does not see the run's files.
     """
-    global _held
-    if _held is None or _held[0] != attempt:
-        _held = None  # released first, since two engines may not fit in memory
-        _held = attempt, _open(Path(out), workers, on_gpu)
-    worker = _held[1]
+    global _cached_worker
+    if _cached_worker is None or _cached_worker[0] != attempt:
+        _cached_worker = None  # released first, since two engines may not fit in memory
+        _cached_worker = attempt, _open(Path(out), workers, on_gpu)
+    worker = _cached_worker[1]
     paths = [row.source.path for row in worker.folder.plan.rows(number) if row.source.sha256 is not None]
     if paths and not any(map(os.path.exists, paths)):  # otherwise all of them would be listed as failed
-        raise UsageError(f"{paths[0]} and its neighbours {_unseen()}")
+        raise UsageError(f"{paths[0]} and its neighbours {_not_shared()}")
     return worker.make_one(number)
 
 
 def _open(out: Path, workers: int | None, on_gpu: bool) -> ShardWorker:
     """Open the run in OUT on this node, and build the worker for the resources of the task."""
     if not (out / "run.json").exists():
-        raise UsageError(f"{out} {_unseen()}")
+        raise UsageError(f"{out} {_not_shared()}")
     if on_gpu:  # `cuda` is the GPU of the task: Ray hides all others
         gpus = _gpus_here()
         return ShardWorker.open(out, "cuda", auto_workers("cuda", gpus) if workers is None else workers, gpus)
@@ -173,6 +173,6 @@ def _gpus_here() -> int:
     return max(int(node["Resources"].get("GPU", 1)) for node in ray.nodes() if node["NodeID"] == here)
 
 
-def _unseen() -> str:
+def _not_shared() -> str:
     """Return the part of an error message for files that this node does not see."""
     return f"not seen from {socket.gethostname()}: OUT and the pictures must be where all nodes see them, same path"

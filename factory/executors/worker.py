@@ -102,8 +102,8 @@ class ShardWorker:
             capacity=min(folder.plan.shard_size, folder.plan.total),
         )
         torch.manual_seed(settings.seed)
-        self._told = dict[str, float]()  # seconds by phase that earlier calls of statistics() returned
-        self._begun = time.perf_counter()
+        self._reported_seconds = dict[str, float]()  # seconds by phase that earlier calls of statistics() returned
+        self._started = time.perf_counter()
 
     @classmethod
     def open(
@@ -126,7 +126,7 @@ class ShardWorker:
         on_outcomes: called with pictures as they are finished; an exception that it raises stops the work.
         However the work ends, what was finished is kept and committed.
         """
-        self._begun = time.perf_counter()
+        self._started = time.perf_counter()
         work = _Work(self.folder, numbers)
         pictures = prefetch(self.batcher.reader, work.keys(), work.source, self.workers)
         with ThreadPoolExecutor(1, "shards") as background:
@@ -151,17 +151,17 @@ class ShardWorker:
 
     def make_one(self, number: int) -> ShardResult:
         """Make one shard, and return it once it is on disk."""
-        made: list[Shard] = []
-        self.make([number], made.append)
-        return ShardResult(made[0], self.statistics())
+        shards: list[Shard] = []
+        self.make([number], shards.append)
+        return ShardResult(shards[0], self.statistics())
 
     def statistics(self) -> WorkerStatistics:
         """Return the statistics of what was made since the previous call."""
         now = dict(self.batcher.seconds)
-        seconds = {phase: value - self._told.get(phase, 0.0) for phase, value in now.items()}
-        self._told = now
+        seconds = {phase: value - self._reported_seconds.get(phase, 0.0) for phase, value in now.items()}
+        self._reported_seconds = now
         process = f"{os.getpid()} on {socket.gethostname()}"
-        return WorkerStatistics(seconds, time.perf_counter() - self._begun, dict(self.batcher.engine), {process})
+        return WorkerStatistics(seconds, time.perf_counter() - self._started, dict(self.batcher.engine), {process})
 
     def _timed_write(self, act: Callable[..., Any], *arguments: Any) -> None:
         """Call `act`, and add the time that it takes to the phase `write`."""

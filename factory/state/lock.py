@@ -13,7 +13,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_held: set[Path] = set()  # locks held by this process, which its own POSIX locks do not exclude
+_locked_here: set[Path] = set()  # locks held by this process, which its own POSIX locks do not exclude
 
 
 class RunLock:
@@ -28,7 +28,7 @@ class RunLock:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        if self.path in _held:
+        if self.path in _locked_here:
             raise UsageError(f"{self.path.parent} is in use by another run of this very process")
         self._file = self.path.open("a+", encoding="utf-8")
         try:
@@ -44,13 +44,13 @@ class RunLock:
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._file.flush()
-        _held.add(self.path)
+        _locked_here.add(self.path)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._file is not None
-        _held.discard(self.path)
+        _locked_here.discard(self.path)
         self._file.truncate(0)
         self._file.close()  # releases the lock; the file stays, so that no process locks a file that is being removed
