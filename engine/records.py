@@ -1,4 +1,4 @@
-"""What a run produces, one object per picture, in plain numpy: the unit that shards and exporters pass on."""
+"""Records: the result of one picture in plain numpy, the unit that shards and exporters take."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ IMAGES = ("original", "initial", "optimized")
 
 @dataclass
 class Outcome:
-    """What optimising one target gave. Latents are (C, h, w) fp32, unscaled."""
+    """The result of optimising one target. Latents are (C, h, w) fp32, unscaled."""
 
     initial_latents: np.ndarray
     optimized_latents: np.ndarray
@@ -74,7 +74,7 @@ def outcomes_by_view(records: Iterable[Record]) -> list[tuple[View, list[Outcome
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be done, and why."""
+    """A picture that failed, and the reason."""
 
     name: str
     split: str
@@ -87,5 +87,5 @@ class Failure:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Failure":
-        """Its inverse; what else is in `values` is passed over."""
+        """Return the failure of these values, the inverse of `to_dict`; other keys are ignored."""
         return cls(*(values[key] for key in ("name", "split", "source_path", "stage", "reason")))

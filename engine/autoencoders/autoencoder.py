@@ -96,7 +96,7 @@ class Autoencoder:
 
     @property
     def device(self) -> torch.device:
-        """Of the weights; CPU where there are none."""
+        """The device of the weights; CPU where there are none."""
         for module in self._modules():
             for tensor in (*module.parameters(), *module.buffers()):
                 return tensor.device
@@ -115,7 +115,7 @@ class Autoencoder:
         return self._to_modality(self.decoder(latents.float())).float()
 
     def loop_decoder(self, precision: str, recompute: bool = False, low_rank: LowRank | None = None) -> LoopDecoder:
-        """`decode` as the loop runs it.
+        """Return `decode` as the optimisation loop runs it.
 
         A module is copied, rewritten (`rewrites`, exact to rounding), cast to `precision` and laid out channels-last; its
         outputs come in its own type where its range is the modality's. `recompute` keeps less in memory for the gradient;
@@ -135,7 +135,7 @@ class Autoencoder:
         return LoopDecoder(run, DTYPES[precision], self.modality, exact=low_rank is None)
 
     def _to_modality(self, output: torch.Tensor) -> torch.Tensor:
-        """From the wrapped decoder's range to the modality's."""
+        """Convert outputs from the wrapped decoder's range to the modality's."""
         if self.value_range == self.modality.value_range:
             return output
         (low, high), (to_low, to_high) = self.value_range, self.modality.value_range
@@ -159,7 +159,7 @@ class Autoencoder:
 
     @property
     def weights_sha256(self) -> str | None:
-        """Over names, shapes, types and bytes of all parameters and buffers, decoder first; None where there are none."""
+        """SHA-256 over names, shapes, types and bytes of all parameters and buffers, decoder first; None where there are none."""
         if self._sha256 is None and self._modules():
             digest = hashlib.sha256()
             for module in self._modules():
@@ -171,7 +171,7 @@ class Autoencoder:
         return self._sha256
 
     def identity(self) -> dict[str, Any]:
-        """What a dataset must say of the decoder its latents belong to; JSON-ready."""
+        """Return what every dataset states of the decoder that its latents belong to; JSON-ready."""
         return {
             "name": self.name,
             "repository": self.repository,

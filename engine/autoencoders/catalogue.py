@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an autoencoder comes from, and what it must turn out to be."""
+    """Where an autoencoder is loaded from, and what the loaded one must be."""
 
     name: str
     loader: str  # "module:function" in this package: (Entry, weights folder or None, token or None) -> Autoencoder

@@ -76,12 +76,12 @@ def _scaling(config: Any) -> Scaling:
 
 
 def load_bundled(entry: Entry, weights: Path | None, token: str | None = None) -> Autoencoder:
-    """The autoencoder inside this package, or another of its shape from `weights`."""
+    """Load the autoencoder inside this package, or another of its shape from `weights`."""
     return load_folder(weights or BUNDLED, entry.name)
 
 
 def load_hub(entry: Entry, weights: Path | None, token: str | None = None) -> Autoencoder:
-    """From `weights`, a local folder, where given; else from the hub or its cache. Raises `WeightsUnavailableError`."""
+    """Load from `weights`, a local folder, where given; else from the hub or its cache. Raises `WeightsUnavailableError`."""
     if weights is not None:
         return load_folder(weights, entry.name)
     import diffusers
@@ -99,12 +99,13 @@ def load_hub(entry: Entry, weights: Path | None, token: str | None = None) -> Au
 
 
 def wrap_hub(vae: Any, entry: Entry) -> Autoencoder:
-    """With the repository's name and the revision its cache holds."""
+    """Wrap an autoencoder of the hub, with the repository's name and the revision that the local cache holds."""
     return wrap(vae, entry.name, native_size=entry.native_size, repository=entry.repository, revision=_revision(entry))
 
 
 def unavailable(entry: Entry, error: Exception) -> WeightsUnavailableError:
-    """One line for whatever the hub's client raised: it uses a dozen exception types, most with a page of text."""
+    """Return the error for whatever the hub's client raised, in one line: it uses a dozen exception types, most with a page of
+    text."""
     reason = " ".join(str(error).split())
     if len(reason) > 160:
         reason = reason[:157] + "…"
@@ -117,7 +118,7 @@ def unavailable(entry: Entry, error: Exception) -> WeightsUnavailableError:
 
 @contextlib.contextmanager
 def quiet(*names: str) -> Iterator[None]:
-    """Silence these loggers, and warnings, for a while: what matters of it is said once, by our own error."""
+    """Silence these loggers, and warnings, inside the block: what matters is in this package's own error."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -132,7 +133,7 @@ def quiet(*names: str) -> Iterator[None]:
 
 
 def load_folder(folder: Path, name: str | None = None) -> Autoencoder:
-    """A folder that diffusers' `save_pretrained` wrote, or a pipeline's folder with `vae/` in it."""
+    """Load a folder that diffusers' `save_pretrained` wrote, or a pipeline's folder with `vae/` in it."""
     if not (folder / "config.json").is_file() and (folder / "vae" / "config.json").is_file():
         folder = folder / "vae"
     try:

@@ -46,8 +46,8 @@ class FrozenConv(nn.Module):
         self.expand: nn.Parameter | None = None
 
     def set_low_rank(self, outputs: Factors | None, inputs: Factors | None) -> None:
-        """In the backward pass of a 2-D convolution, take expand · project, of (r, O) and (O, r), for the identity over the
-        O output channels, and likewise over the inputs; None: the identity itself."""
+        """Replace, in the backward pass of a 2-D convolution, the identity over the O output channels by expand · project,
+        of (O, r) and (r, O), and likewise over the inputs; None: the identity itself."""
         reduced = self.weight.detach().double().cpu()
         reduced = reduced.transpose(0, 1) if self.transposed else reduced
         if outputs is not None:
@@ -135,7 +135,7 @@ def fold_input(decoder: nn.Module) -> int:
 
 
 def freeze_convolutions(decoder: nn.Module) -> int:
-    """Plain convolutions stop keeping their inputs."""
+    """Replace plain convolutions by ones that do not keep their inputs for the backward pass."""
     changed = 0
     for parent, name, module in _children(decoder):
         if _is_plain(module):
@@ -146,7 +146,7 @@ def freeze_convolutions(decoder: nn.Module) -> int:
 
 
 def freeze_norms(decoder: nn.Module) -> int:
-    """GroupNorms go backwards in fp32 where that is faster."""
+    """Let GroupNorms compute their gradient in fp32 where that is faster."""
     changed = 0
     for module in decoder.modules():
         if type(module) is nn.GroupNorm and module.affine:
@@ -171,7 +171,7 @@ def join_norm_and_silu(decoder: nn.Module) -> int:
 
 
 class Recompute(nn.Module):
-    """A block whose activations are made again in the backward pass instead of being kept."""
+    """A block whose activations are recomputed in the backward pass instead of being kept."""
 
     def __init__(self, block: nn.Module):
         super().__init__()
@@ -212,7 +212,7 @@ def prepare(
     rewrites: tuple[str, ...] = DEFAULT_REWRITES,
     low_rank: LowRankFactors | None = None,
 ) -> nn.Module:
-    """A rewritten copy in `dtype` and channels-last. Weights are folded before they are rounded to `dtype`.
+    """Return a rewritten copy in `dtype` and channels-last. Weights are folded before they are rounded to `dtype`.
 
     low_rank: of a rewritten copy's convolutions, see `calibration/low_rank_backward.py`; None: the backward pass is exact.
     """

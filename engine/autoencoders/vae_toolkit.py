@@ -8,7 +8,7 @@ from .diffusers import load_folder, quiet, unavailable, wrap_hub
 
 
 def load_vae_toolkit(entry: Entry, weights: Path | None, token: str | None = None) -> Autoencoder:
-    """From `weights`, a local folder, where given; else what vae-toolkit loads. Raises `WeightsUnavailableError`."""
+    """Load from `weights`, a local folder, where given; else by vae-toolkit. Raises `WeightsUnavailableError`."""
     if weights is not None:
         return load_folder(weights, entry.name)
     import vae_toolkit

@@ -1,4 +1,4 @@
-"""Where what was computed once is kept between processes."""
+"""The cache on disk of what is measured once per decoder."""
 
 import logging
 import os
@@ -9,12 +9,12 @@ logger = logging.getLogger(__name__)
 
 
 def cache_folder(name: str) -> Path:
-    """`$XDG_CACHE_HOME/relatent/<name>`, or under `~/.cache`; not made here."""
+    """Return `$XDG_CACHE_HOME/relatent/<name>`, or the same under `~/.cache`; the folder need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relatent" / name
 
 
 def read_tensors(path: Path) -> Any:
-    """What `write_tensors` stored, on the CPU; None where there is none, or it is damaged."""
+    """Return what `write_tensors` stored, on the CPU; None where there is no file, or where it is damaged."""
     if not path.is_file():
         return None
     import torch
@@ -27,7 +27,7 @@ def read_tensors(path: Path) -> Any:
 
 
 def write_tensors(path: Path, value: Any) -> None:
-    """Tensors, or plain containers of them; where the folder cannot be written to, they are computed again next time."""
+    """Store tensors, or plain containers of them; where the folder cannot be written to, they are computed again next time."""
     import torch
 
     try:

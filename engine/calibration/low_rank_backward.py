@@ -1,7 +1,7 @@
-"""A backward pass that leaves out what hardly reaches the latents.
+"""A low-rank approximate backward pass: gradients of activations are projected to the channels that matter.
 
-At a convolution the loss's gradient has as many channels as its outputs, then its inputs, but most of them matter little:
-it lies mostly in a few mixtures of channels, and the latents move the activations mostly in a few. With G the second
+At a convolution the gradient of the loss has as many channels as the outputs, then the inputs, but it lies mostly in a
+subspace of few dimensions, and the activations respond to the latents mostly in few dimensions too. With G the second
 moments of the gradient there, and T those of the activations' response to the latents, the projection of rank r that
 changes the latents' gradient least, as if places were independent, is that of balanced truncation (Moore, 1981): with
 G = LLᵀ, T = RRᵀ and the singular value decomposition RᵀL = USVᵀ it is P = L V_r S_r⁻¹ U_rᵀ Rᵀ, and what it loses is the
@@ -72,7 +72,7 @@ def _load_or_measure(
 
 
 def measure(autoencoder: Autoencoder, kernel: torch.Tensor, grid: tuple[int, int], error: float) -> LowRankFactors:
-    """By names of the rewritten decoder's modules, on the CPU. kernel: the whitening convolution's."""
+    """Return the factors by the names of the rewritten decoder's modules, on the CPU. kernel: of the whitening convolution."""
     assert isinstance(autoencoder.decoder, nn.Module)
     module = prepare(autoencoder.decoder, torch.float32, tuple(autoencoder.rewrites))
     generator = torch.Generator().manual_seed(SEED)
@@ -134,7 +134,7 @@ class Side:
         self.ranks = torch.tensor([*range(MULTIPLE, channels, MULTIPLE), channels])  # the last: all, no projection
 
     def add(self, gradient: torch.Tensor, response: torch.Tensor) -> None:
-        """Both (1, C, H, W)."""
+        """Accumulate the moments of a gradient and a response, both (1, C, H, W)."""
         pulled, moved = (signal[0].flatten(1).double().cpu() for signal in (gradient, response))
         self.gradient += pulled @ pulled.T
         self.response += moved @ moved.T / moved.shape[1]
@@ -187,7 +187,7 @@ class Layer:
 
 
 def _layers(module: nn.Module, latents: torch.Tensor) -> dict[str, Layer]:
-    """Of the convolutions that could be cheaper."""
+    """Return the layers, by name, of the convolutions whose backward pass could be cheaper."""
     with torch.no_grad(), _watched(module) as seen:
         module(latents)
     found = {name: Layer(module.get_submodule(name), output) for name, (_, output) in seen.items()}  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ def _cheapest(
     module: nn.Module, layers: dict[str, Layer], trials: list[Point], kernel: torch.Tensor, error: float,
     advance: Callable[[], None],
 ) -> LowRankFactors:  # fmt: skip
-    """At the highest price at which the trials' gradients are near enough."""
+    """Return the factors for the highest price at which the gradients of the trials are within `error`."""
 
     def gradients() -> torch.Tensor:
         pulled = [_gradient(module, latents, wanted) for latents, wanted in trials]
@@ -247,14 +247,15 @@ def _gradient(module: nn.Module, latents: torch.Tensor, wanted: torch.Tensor) ->
 
 
 def _root(moments: torch.Tensor) -> torch.Tensor:
-    """X with XXᵀ = moments."""
+    """Return X with XXᵀ = moments."""
     values, vectors = torch.linalg.eigh(moments)
     return vectors * values.clamp_min(1e-12 * values.max()).sqrt()
 
 
 @contextlib.contextmanager
 def _watched(module: nn.Module) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
-    """The inputs and outputs of its convolutions by their names; inputs as views, for others may use them too."""
+    """Collect the inputs and outputs of the module's convolutions by their names; inputs as views, because other modules may
+    use them too."""
     inputs: dict[str, torch.Tensor] = {}
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     hooks = []

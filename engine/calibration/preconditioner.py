@@ -1,4 +1,4 @@
-"""Coordinates in which the decoder is about equally sensitive to every direction.
+"""Whitening: coordinates in which the decoder is about equally sensitive to every direction.
 
 Near a solution the squared error's curvature is H = JᵀJ, J the decoder's derivative. It is far from a multiple of the
 identity: some mixtures of channels, at some spatial frequencies, change the picture a thousand times as much as others,
@@ -33,7 +33,7 @@ VERSION = 1  # of what is computed here; part of the stored file's name
 
 
 def whitening_kernel(autoencoder: Autoencoder, shape: tuple[int, ...]) -> torch.Tensor | None:
-    """The filter (C, C, k, k) fp32 of P for latents of `shape` (C, h, w), on the autoencoder's device.
+    """Return the filter (C, C, k, k) fp32 of P for latents of `shape` (C, h, w), on the autoencoder's device.
 
     None where latents are not of two spatial axes with at least 3 values each. It is kept with the autoencoder, and on disk
     where the autoencoder's weights have a hash (`$XDG_CACHE_HOME/relatent`).
@@ -64,7 +64,7 @@ def _load_or_measure(autoencoder: Autoencoder, shape: tuple[int, ...], grid: tup
 
 
 def measure(autoencoder: Autoencoder, channels: int, grid: tuple[int, int]) -> torch.Tensor:
-    """The filter (C, C, k, k), on the CPU, measured on latents of `grid` (h, w)."""
+    """Return the filter (C, C, k, k), on the CPU, measured on latents of `grid` (h, w)."""
     generator = torch.Generator().manual_seed(SEED)
     std = WIDTH * typical_latent_std(autoencoder, grid)
     latents = (
@@ -82,7 +82,7 @@ def curvature(
     generator: torch.Generator,
     advance: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """(h, w, C, C) complex, on the CPU: JᵀJ as if it were the same everywhere, for each spatial frequency.
+    """Return JᵀJ averaged over positions, for each spatial frequency: (h, w, C, C) complex, on the CPU.
 
     The mean cross-spectrum between channels of Jᵀn for white noise n, whose covariance is JᵀJ; `probes` draws at each
     (1, C, h, w) of `latents`, all of one shape.
@@ -124,7 +124,7 @@ def whiten(spectrum: torch.Tensor, damping: float = 1.0, taps: int = TAPS) -> to
 
 
 def typical_latent_std(autoencoder: Autoencoder, grid: tuple[int, int]) -> float:
-    """About σ of the decoder's latents: of an encoded random target of the modality, or 1 / scaling factor."""
+    """Return about σ of the decoder's latents: that of an encoded random target of the modality, or 1 / scaling factor."""
     factor = autoencoder.downscale_factor or 8
     spatial = tuple(side * factor for side in grid)
     target = autoencoder.modality.typical_target(spatial, torch.Generator().manual_seed(SEED))

@@ -1,1 +1,1 @@
-"""Pictures and masks in: which files a run has, how they are decoded, and how they are read ahead."""
+"""Inputs of a run: discovery of its files, decoding, masks, views, and prefetching."""

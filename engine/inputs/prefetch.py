@@ -1,4 +1,4 @@
-"""Pictures decoded ahead of the engine, in worker processes, in order, and never more than a few at a time."""
+"""Prefetching: worker processes decode pictures ahead of the engine, in order, a bounded number at a time."""
 
 import os
 import signal
@@ -35,11 +35,11 @@ class Reader:
     masks: Masks | None = None
 
     def load(self, source: Source) -> "LoadedSource":
-        """The source together with its picture, or with why there is none. Raises nothing, see `read`."""
+        """Return the source together with its picture, or with its failure. Raises nothing, see `read`."""
         return LoadedSource(source, self.read(source))
 
     def read(self, source: Source) -> LoadedImage | Failure:
-        """The picture, or why there is none. Raises nothing: whatever a file does, it fails alone."""
+        """Return the picture, or its failure. Raises nothing: whatever a file holds, it fails alone."""
         try:
             image = load_image(source.path, self.size, self.fit, self.background, self.cell, source.sha256)
             return image if self.masks is None else self.masks.apply(source, image, self.size, self.fit)
@@ -51,21 +51,21 @@ class Reader:
 
 @dataclass(frozen=True)
 class LoadedSource:
-    """A picture of the plan and what reading its file gave: they travel together, so that neither meets another's."""
+    """A picture of the plan together with what reading its file gave, so that names and pixels cannot be mixed up."""
 
     source: Source
     image: LoadedImage | Failure
 
 
 def failure(source: Source, stage: str, reason: str) -> Failure:
-    """That picture could not be done: in which stage, and why."""
+    """Return the failure of a picture: the stage in which it failed, and the reason."""
     return Failure(source.name, source.split, source.relative, stage, reason)
 
 
 def prefetch(
     reader: Reader, keys: Iterable[Any], source: Callable[[Any], Source], workers: int
 ) -> Iterator[LoadedSource]:
-    """Each `source(key)` of `keys` with its picture, in their order. workers: processes; 0 reads in this one, as asked for.
+    """Yield each `source(key)` of `keys` with its picture, in their order. workers: processes; 0 reads in this one, as asked for.
 
     Raises `RunStoppedError` where a worker was killed.
     """
@@ -97,7 +97,7 @@ def prefetch(
 
 
 def auto_workers(device_type: str, processes: int = 1) -> int:
-    """How many processes should read pictures for each of `processes` engines."""
+    """Return how many processes should read pictures for each of `processes` engines."""
     if device_type == "cpu":
         return 1  # the engine itself needs the processor
     return max(1, min(MOST_WORKERS, usable_processors() // processes - 1))

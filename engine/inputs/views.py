@@ -26,7 +26,7 @@ class View:
     description: str = ""  # a participle first, for sentences; "" where the name is one
 
     def apply_to_planes(self, planes: "torch.Tensor") -> "torch.Tensor":
-        """The same of (…, H, W): weights (B, 1, H, W), or targets (B, 3, H, W)."""
+        """Apply the view to (…, H, W): weights (B, 1, H, W), or targets (B, 3, H, W)."""
         return self.apply(planes.unsqueeze(-1)).squeeze(-1)
 
     @property
@@ -36,7 +36,7 @@ class View:
 
     @property
     def label(self) -> str:
-        """The same in one word."""
+        """The first word of `phrase`, such as "mirrored"."""
         return self.phrase.split()[0]
 
 
@@ -55,12 +55,12 @@ VIEWS: dict[str, View] = {
 
 
 def run_views(flip: bool) -> tuple[str, ...]:
-    """The names of a run's views, by its options."""
+    """Return the names of a run's views, by its options."""
     return (PLAIN, FLIPPED) if flip else (PLAIN,)
 
 
 def resolve_views(names: Iterable[str]) -> list[View]:
-    """The views of these names. Raises `UsageError` for one that does not exist, or where the first is not `plain`."""
+    """Return the views of these names. Raises `UsageError` for one that does not exist, or where the first is not `plain`."""
     names = list(dict.fromkeys(names))
     unknown = [name for name in names if name not in VIEWS]
     if unknown:

@@ -1,4 +1,4 @@
-"""How many pictures at once: as many as were asked for, or as many as fit in memory and are worth it."""
+"""The batch size: a fixed one, or the largest that fits in memory and still brings speed."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ AUTO_BATCH = {"cpu": 1, "mps": 4}  # on CPU one picture fills the processor; on 
 
 @dataclass(frozen=True)
 class BatchSizeProbe:
-    """Batch sizes for one engine; where they must be measured, single iterations of random pictures tell."""
+    """Chooses batch sizes for one engine; where they must be measured, by single iterations of random pictures."""
 
     autoencoder: Autoencoder
     config: OptimizationConfig
@@ -28,14 +28,14 @@ class BatchSizeProbe:
     weighted: bool = False  # whether each picture comes with a weight map
 
     def first(self, count: int) -> int:
-        """The batch size to begin with, for `count` pictures in all."""
+        """Return the batch size to begin with, for `count` pictures in all."""
         if self.fixed is not None:
             return self.fixed
         device = self.autoencoder.device
         return AUTO_BATCH[device.type] if device.type != "cuda" else fastest_batch_size(self.seconds, count)
 
     def smaller(self, count: int, resumable: bool) -> int:
-        """The batch size to go on with after `count` pictures have run out of memory: half of them, if it is auto.
+        """Return the batch size to go on with after `count` pictures have run out of memory: half of them, if it is auto.
 
         resumable: whether pictures have been finished, so that what is raised ends a run that can be resumed.
         Raises `UsageError`, or where `resumable` `RunStoppedError`, for a fixed size, naming the one that fits, and for
@@ -57,7 +57,7 @@ class BatchSizeProbe:
         return half
 
     def largest(self, count: int) -> int:
-        """The largest halving of `count` for which one iteration fits; 0 if none."""
+        """Return the largest halving of `count` for which one iteration fits; 0 if none."""
         while count:
             try:
                 self.seconds(count)
@@ -67,7 +67,7 @@ class BatchSizeProbe:
         return 0
 
     def seconds(self, count: int) -> float:
-        """The time of one eager iteration of `count` pictures. Raises `torch.OutOfMemoryError` where they do not fit."""
+        """Return the seconds of one eager iteration of `count` pictures. Raises `torch.OutOfMemoryError` where they do not fit."""
         device = self.autoencoder.device
         target = torch.rand(1, 3, self.size, self.size, device=device) * 2 - 1
         latents = self.autoencoder.encode(target)

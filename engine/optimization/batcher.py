@@ -1,4 +1,4 @@
-"""Pictures through the engine: encode, optimise, a slot each. Yields records and failures; writes nothing."""
+"""The batcher: encodes pictures, optimises them in slots that are refilled, and yields records and failures."""
 
 import time
 from collections import defaultdict, deque
@@ -46,7 +46,7 @@ class Target:
 
 @dataclass
 class Batcher:
-    """Passes over pictures, with one engine: slots, batch size and compiled code are kept between them.
+    """Optimises pictures in passes; the slots, the batch size and compiled code are kept between passes.
 
     Raises `UsageError` for views that do not exist.
     """
@@ -84,12 +84,12 @@ class Batcher:
 
     @property
     def reader(self) -> Reader:
-        """How its pictures are read."""
+        """How the pictures of this batcher are read."""
         cell = self.autoencoder.downscale_factor or 1
         return Reader(self.size, self.fit, self.background, cell, self.masks)
 
     def batches(self, pictures: Iterable[LoadedSource], count: int) -> Iterator[list[Record | Failure]]:
-        """Records and failures of one pass as they come, in the order of `pictures`.
+        """Yield the records and failures of one pass as they become available, in the order of `pictures`.
 
         pictures: as `prefetch` gives them. An iterator is advanced by exactly `count`, each when a slot is free for it, so
         that successive passes may share one. A picture that is done leaves its slot to the next one.
@@ -121,7 +121,7 @@ class Batcher:
         self._describe()
 
     def finished(self) -> list[Record | Failure]:
-        """What an interrupted pass has finished and not yielded, in the order of its pictures."""
+        """Return what an interrupted pass has finished and not yielded, in the order of its pictures."""
         outcomes = [self._outcomes[position] for position in sorted(self._outcomes)]
         self._outcomes.clear()
         return outcomes
@@ -145,7 +145,7 @@ class Batcher:
             self._start(where, targets, len(free))
 
     def _take_picture(self) -> None:
-        """The next picture of the pass into the queue, or why it cannot be read among the outcomes."""
+        """Put the next picture of the pass into the queue or, if it cannot be read, its failure among the outcomes."""
         loaded = next(self._pictures, None)
         if loaded is None:
             count = self._taken + self._waiting
@@ -180,7 +180,7 @@ class Batcher:
         self._loop.load(where, latents, targets, weights, warm)
 
     def _advance(self) -> None:
-        """One chunk of iterations; pictures that are done leave their slots."""
+        """Run one chunk of iterations; pictures that are done leave their slots."""
         if self._loop is None or not self._flight:
             return
         begin = time.perf_counter()
@@ -196,7 +196,7 @@ class Batcher:
         self._lap("optimize", begin)
 
     def _collect(self, target: Target, result: OptimizationResult) -> None:
-        """The result of one target; the last of a picture makes its outcome."""
+        """Keep the result of one target; the last one of a picture completes its outcome."""
         results = self._results[target.position]
         results[target.view.name] = result
         if len(results) == len(self._views):
@@ -229,7 +229,7 @@ class Batcher:
             }
 
     def _on_device(self, targets: list[Target]) -> torch.Tensor:
-        """(B, 3, H, W) fp32 in [-1, 1]. They travel as bytes, from pinned memory."""
+        """Return the targets as (B, 3, H, W) fp32 in [-1, 1]; they are copied to the device as bytes, from pinned memory."""
         pixels = torch.cat([target.pixels() for target in targets])
         if self.autoencoder.device.type == "cuda":
             pixels = pixels.pin_memory().to(self.autoencoder.device, non_blocking=True)

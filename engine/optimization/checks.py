@@ -1,4 +1,4 @@
-"""Refuses tensors that would train silently on garbage: wrong shapes, wrong ranges."""
+"""Checks of tensors before any work: shapes that do not belong together, weights that cannot be used."""
 
 import torch
 
@@ -8,7 +8,7 @@ from ..errors import UsageError
 
 
 def check_pair(autoencoder: Autoencoder, latents: torch.Tensor, targets: torch.Tensor) -> None:
-    """Latents (B, C, *spatial) and targets (B, C, *spatial) of one batch that belong to this autoencoder."""
+    """Raise `UsageError` unless latents and targets (B, C, *spatial) are of one batch and belong to this autoencoder."""
     if latents.ndim < 3 or not latents.is_floating_point():
         raise UsageError(
             f"latents: expected floating point of shape (B, C, h, w), found {latents.dtype} {tuple(latents.shape)}"
@@ -29,7 +29,8 @@ def check_pair(autoencoder: Autoencoder, latents: torch.Tensor, targets: torch.T
 
 
 def check_weights(weights: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Weight maps (B, 1, *spatial), bool or numbers ≥ 0, of `targets` (B, C, *spatial) -> fp32, mean 1 per image."""
+    """Return the weight maps (B, 1, *spatial), bool or numbers ≥ 0, of `targets` as fp32 of mean 1 per image; raise
+    `UsageError` for maps of another shape, with invalid values, or 0 everywhere."""
     expected = (targets.shape[0], 1, *targets.shape[2:])
     if tuple(weights.shape) != expected:
         raise UsageError(f"weights: expected shape {expected}, one map per image, found {tuple(weights.shape)}")

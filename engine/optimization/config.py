@@ -1,4 +1,4 @@
-"""The optimiser's settings: one frozen dataclass, checked when made, stored whole beside every result."""
+"""The settings of the optimiser: one frozen dataclass, validated on construction, stored whole in every file."""
 
 import dataclasses
 import json
@@ -128,11 +128,12 @@ class OptimizationConfig:
 
     @property
     def has_target(self) -> bool:
-        """Whether an image can be done by reaching a quality."""
+        """Whether an image can stop by reaching a target quality."""
         return self.target_gain is not None or self.target_psnr is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready fields; `from_dict` is its inverse, but for a loss or regulariser that is a function: that is named only."""
+        """Return the fields, JSON-ready; `from_dict` is the inverse, except that a loss or regulariser that is a function is
+        named only."""
         from ..losses.expression import describe
 
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -144,7 +145,7 @@ class OptimizationConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "OptimizationConfig":
-        """Raises `UsageError` naming any field that does not exist."""
+        """Return the configuration with these fields. Raises `UsageError` naming any field that does not exist."""
         known = {field.name for field in dataclasses.fields(cls)} | {"polish_iterations"}
         if unknown := sorted(set(values) - known):
             raise UsageError(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}")
@@ -152,12 +153,12 @@ class OptimizationConfig:
 
     @classmethod
     def from_file(cls, path: str | Path, **overrides: Any) -> "OptimizationConfig":
-        """`read_settings` of a file; `overrides` win. Raises `UsageError` for a file that does not parse."""
+        """Return the configuration that a file sets, with `overrides`. Raises `UsageError` for a file that does not parse."""
         return cls.from_dict(read_settings(path) | overrides)
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """The fields that a TOML or JSON file sets, unchecked. Raises `UsageError` for a file that does not parse."""
+    """Return the fields that a TOML or JSON file sets, not yet validated. Raises `UsageError` for a file that does not parse."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The front door: `relatent.encode` in the place of `vae.encode`."""
+"""`relatent.encode`, which takes the place of `vae.encode`."""
 
 import torch
 

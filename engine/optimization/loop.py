@@ -1,6 +1,6 @@
-"""The optimisation loop: images move into slots, iterate there, and leave when they are done.
+"""The optimisation loop: images move into slots, are optimised there, and leave when they are done.
 
-The host looks every `checkpoint_interval` iterations. A slot whose image is done takes the next one, so that a batch
+The host reads the flags every `checkpoint_interval` iterations. A slot whose image is done takes the next one, so that a batch
 never waits for its slowest image; images never mix, each has its own rate, step count, flags and best latents.
 """
 
@@ -28,7 +28,7 @@ CACHED_SHARE = 0.5  # of the device's memory: above it, older captures go before
 
 
 class Loop:
-    """B slots, and what iterates them, for one decoder, shape, precision and configuration."""
+    """B slots and the runner of their iterations, for one decoder, shape, precision and configuration."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Loop:
 
     @property
     def free(self) -> list[int]:
-        """Slots without an image."""
+        """The indices of the slots without an image."""
         return [slot for slot in range(len(self.slots.active)) if slot not in self.busy]
 
     def load(
@@ -81,7 +81,7 @@ class Loop:
         self.busy.update(where)
 
     def advance(self) -> list[int]:
-        """Run one chunk and look: the slots whose image is done."""
+        """Run one chunk of iterations; return the slots whose image is done."""
         self.runner.run(self.chunk)
         active = self.slots.active.tolist()
         return [slot for slot in sorted(self.busy) if not active[slot]]
@@ -95,12 +95,12 @@ class Loop:
                 on_checkpoint(max(self.steps(sorted(self.busy))))
 
     def steps(self, where: list[int]) -> list[int]:
-        """Iterations evaluated in each of `where`."""
+        """Return how many iterations were evaluated in each of the slots `where`."""
         done = evaluations(self.slots)
         return [done[slot] for slot in where]
 
     def unload(self, where: list[int]) -> Slots:
-        """A copy of these slots, which are then free."""
+        """Return a copy of the slots `where`, which are then free."""
         part = self.slots.take(where)
         self.slots.active[torch.tensor(where, device=self.slots.active.device)] = False
         self.busy.difference_update(where)
@@ -113,7 +113,7 @@ class Loop:
 
 
 def refinement_iterations(config: OptimizationConfig, device: torch.device) -> int:
-    """How many of the iterations run at the end, in fp32 with exact gradients, after a loop with less.
+    """Return how many of the last iterations are the fp32 refinement: in fp32, with exact gradients.
 
     bf16 alone ends 0.1 dB lower at 38 dB (TAEF2). One picture ends as well with 12 % in fp32, to 0.1 dB, but pictures
     that are optimised again and again, each from the last one's, lose more the fewer these are; and each costs 2 to 3 others.
@@ -134,7 +134,7 @@ def get_loop(
     bucket: bool,
     weighted: bool = False,
 ) -> Loop:
-    """A loop without images and with a slot for each row of `latents` (B, C, h, w).
+    """Return a loop with a free slot for each row of `latents` (B, *latent shape).
 
     A compiled one comes from the autoencoder's cache where its shape and configuration have been compiled. With
     `bucket` it has a power of two of slots, the rest idle, so that not every batch size compiles anew.
@@ -169,7 +169,7 @@ def _crowded(device: torch.device) -> bool:
 
 
 def coordinates_of(autoencoder: Autoencoder, shape: tuple[int, ...], precondition: bool) -> Coordinates:
-    """The coordinates in which latents of `shape`, without the batch, are optimised: the autoencoder's own; else, with
+    """Return the coordinates in which latents of `shape`, without the batch, are optimised: the autoencoder's own; else, with
     `precondition`, whitened ones where they can be measured; else the latents themselves."""
     if autoencoder.coordinates is not None:
         return autoencoder.coordinates
@@ -187,7 +187,7 @@ def run_eagerly(decoder: LoopDecoder, slots: Slots, config: OptimizationConfig) 
 def refine_in_fp32(
     decoder: LoopDecoder, slots: Slots, config: OptimizationConfig, which: torch.Tensor, max_steps: torch.Tensor
 ) -> Slots:
-    """Take the images `which` (B,) on, in fp32, up to `max_steps` (B,) iterations; best and stop reason start afresh.
+    """Continue the images `which` (B,) in fp32 up to `max_steps` (B,) iterations; best latents and stop reasons are reset.
 
     An image that had converged keeps that reason. Returns slots of which `decoder_input` is fp32.
     """
@@ -206,11 +206,11 @@ def refine_in_fp32(
 
 
 def loss_lists(slots: Slots) -> list[list[float]]:
-    """Per image, the losses of the iterations it ran, as Python floats; a non-finite last one included."""
+    """Return, per image, the losses of the iterations it ran, as Python floats, a non-finite last one included."""
     rows = slots.losses[:, :-1].tolist()
     return [row[:count] for row, count in zip(rows, evaluations(slots), strict=True)]
 
 
 def evaluations(slots: Slots) -> list[int]:
-    """Per image, how many iterations it began; the one that stopped it made no step."""
+    """Return, per image, how many iterations it began; the one that stopped it made no step."""
     return [int(count) for count in torch.maximum(slots.step, slots.stop_iteration + 1).tolist()]

@@ -100,7 +100,7 @@ def start_loop(
     autoencoder: Autoencoder, config: OptimizationConfig, latents: torch.Tensor, targets: torch.Tensor,
     *, bucket: bool = False, weighted: bool = False,
 ) -> Loop:  # fmt: skip
-    """A loop with free slots for batches shaped like these, in the configuration's precision; see `get_loop`."""
+    """Return a loop with free slots for batches shaped like these, in the configuration's precision; see `get_loop`."""
     precision = resolve_precision(config.precision, autoencoder.device)
     return get_loop(autoencoder, config, precision, latents, targets, bucket=bucket, weighted=weighted)
 
@@ -135,8 +135,8 @@ def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.d
 
 
 def _refine(decoder: LoopDecoder, loop: Loop, slots: Slots, start: torch.Tensor) -> tuple[Slots, Decoded | None]:
-    """After a loop in less than fp32, or with approximate gradients: the last iterations without, and for an image whose
-    target is not met in fp32 as many as it has left. start: (B, C, *spatial) fp32, the initial latents decoded.
+    """Run the fp32 refinement after a loop in lower precision or with approximate gradients, and, for an image whose
+    target is not met in fp32, the iterations that it has left. start: (B, C, *spatial) fp32, the initial latents decoded.
 
     Returns the slots, and what their latents decode to where that was computed and still holds.
     """
@@ -168,10 +168,10 @@ def _choose(
     last: Decoded | None,
     objective: Callable[[Decoded, torch.Tensor], torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of the start, the last iterate and the best seen, each decoded in fp32, the one of lowest loss, per image.
+    """Choose, per image, the latents of lowest loss among the start, the last iterate and the best one, decoded in fp32.
     start: the initial latents, decoded. last: the last iterate, where it was decoded already.
 
-    -> latents, their output clamped, the start's loss and the chosen one's. The loop may have run in lower precision;
+    Returns the latents, their output clamped, the start's loss and the loss of the chosen latents. The loop may have run in lower precision;
     this comparison is what makes "never worse than the start" exact.
     """
     initial_loss = loss = objective(start, slots.initial)

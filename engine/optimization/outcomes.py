@@ -1,4 +1,4 @@
-"""What the loop found for a picture, as the record that shards and exporters pass on."""
+"""Conversion of the loop's results to the records that shards and exporters take."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from .optimizer import OptimizationResult
 def to_record(
     source: Source, image: LoadedImage, results: dict[str, OptimizationResult], keep_images: bool
 ) -> Record | Failure:
-    """The record of a picture, or its failure where a result is not finite.
+    """Return the record of a picture, or its failure where a result is not finite.
 
     results: by the views' names, the plain one among them. keep_images: hand on the plain view's pictures too, uint8
     (H, W, 3): the original, the encoder's reconstruction and the optimised one.
@@ -39,7 +39,7 @@ def to_record(
 
 
 def to_outcome(result: OptimizationResult) -> Outcome:
-    """The same in numpy, without the pictures."""
+    """Return a result as an `Outcome` of numpy arrays, without the pictures."""
     return Outcome(
         initial_latents=result.initial_latents[0].cpu().numpy(),
         optimized_latents=result.optimized_latents[0].cpu().numpy(),

@@ -1,4 +1,4 @@
-"""Named settings: how much work to spend per picture. `benchmarks/quality.py` measures each one's point on the curve."""
+"""Named settings: how much work to spend per picture. `benchmarks/research/quality.py` measures each one's point on the curve."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset(name: str | None, /, **overrides: Any) -> OptimizationConfig:
-    """The configuration of a preset, `overrides` winning; of None, the defaults. Raises `UsageError` for a name or a
+    """Return the configuration of a preset, with `overrides`; of None, the defaults. Raises `UsageError` for a name or a
     field that does not exist."""
     if name is not None and name not in PRESETS:
         raise UsageError(f"preset: expected one of {', '.join(PRESETS)}, found {name!r}")
@@ -30,5 +30,5 @@ def preset(name: str | None, /, **overrides: Any) -> OptimizationConfig:
 
 
 def resolve_config(config: OptimizationConfig | str | None) -> OptimizationConfig:
-    """A configuration as it is, a preset by its name, the defaults for None."""
+    """Return a configuration as it is, a preset for its name, and the defaults for None."""
     return config if isinstance(config, OptimizationConfig) else preset(config)

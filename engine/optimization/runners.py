@@ -19,7 +19,7 @@ DYNAMO = {"trace_autograd_ops": True, "recompile_limit": 128}
 
 
 class EagerRunner:
-    """Plain torch, on the active slots only."""
+    """Runs the step eagerly, on the active slots only."""
 
     compile_seconds = 0.0
 
@@ -27,7 +27,7 @@ class EagerRunner:
         self.step, self.slots = step, slots
 
     def run(self, iterations: int) -> None:
-        """So many iterations, or fewer where every image is done before."""
+        """Run that many iterations, or fewer where every image is done before."""
         where = self.slots.active.nonzero().flatten().tolist()
         if not where:
             return
@@ -44,7 +44,7 @@ class EagerRunner:
 
 
 class CompiledRunner:
-    """One compiled region per iteration. Compiles when made, on slots whose content survives."""
+    """Runs one compiled region per iteration; it is compiled on construction, and the content of the slots is preserved."""
 
     def __init__(self, step: Step, slots: Slots):
         self.slots = slots
@@ -56,7 +56,7 @@ class CompiledRunner:
         self.compile_seconds = time.perf_counter() - begin
 
     def run(self, iterations: int) -> None:
-        """So many iterations."""
+        """Run that many iterations."""
         with torch._dynamo.config.patch(DYNAMO):
             for _ in range(iterations):
                 self.step(self.slots)
@@ -88,7 +88,7 @@ class CapturedRunner:
         self.compile_seconds = runner.compile_seconds + time.perf_counter() - begin
 
     def run(self, iterations: int) -> None:
-        """`iterations`, a multiple of `per_replay`."""
+        """Replay the graph for `iterations`, a multiple of `per_replay`."""
         for _ in range(iterations // self.per_replay):
             self.graph.replay()
 
@@ -104,7 +104,7 @@ def make_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compile
 
 
 def build_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compiled: bool = True) -> Runner:
-    """`make_runner`; what cannot be compiled is said once, and runs eagerly."""
+    """Call `make_runner`; a step that cannot be compiled is logged once and runs eagerly."""
     try:
         return make_runner(step, slots, mode, per_replay, compiled=compiled)
     except torch.OutOfMemoryError:
@@ -116,20 +116,20 @@ def build_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compil
 
 
 def choose_mode(compile_setting: str, device: torch.device) -> str:
-    """eager, compiled or captured. On CPU compiling gains nothing (convolutions bound it) and costs a minute."""
+    """Return eager, compiled or captured. On CPU compiling gains nothing (convolutions bound it) and costs a minute."""
     if compile_setting == "off" or (compile_setting == "auto" and device.type != "cuda"):
         return "eager"
     return "captured" if device.type == "cuda" else "compiled"
 
 
 def replay_length(iterations: int, checkpoint_interval: int) -> int:
-    """The largest divisor of `iterations` that is at most `checkpoint_interval`: no replay runs past the end."""
+    """Return the largest divisor of `iterations` that is at most `checkpoint_interval`: no replay runs past the end."""
     return max(n for n in range(1, min(iterations, checkpoint_interval) + 1) if iterations % n == 0)
 
 
 @contextlib.contextmanager
 def _preserved(slots: Slots) -> Iterator[None]:
-    """What happens inside leaves the slots' content as it was, at the same addresses."""
+    """Restore the content of the slots, at the same addresses, when the block ends."""
     kept = {name: getattr(slots, name).detach().clone() for name in Slots.names()}
     try:
         yield

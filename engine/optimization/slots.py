@@ -1,4 +1,4 @@
-"""The loop's state: B slots on the device, each holding one image in flight or idle."""
+"""The state of the optimisation loop: B slots on the device, each with one image that is being optimised, or idle."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -90,12 +90,12 @@ class Slots:
         )
 
     def to_latents(self, coordinates: torch.Tensor) -> torch.Tensor:
-        """The latents (B, C, h, w) that `latents` or `best_latents` stand for."""
+        """Map coordinates, `latents` or `best_latents`, to latents (B, C, h, w)."""
         return self.coordinates.to_latents(self.origin, coordinates)
 
     @torch.no_grad()
     def in_latent_space(self) -> "Slots":
-        """The same images with `latents` and `best_latents` as latents, whatever coordinates they were optimised in."""
+        """Return the same slots with `latents` and `best_latents` mapped to latents, and direct coordinates."""
         fixed = {name: self.to_latents(getattr(self, name)) for name in ("latents", "best_latents")}
         return dataclasses.replace(self, **fixed, coordinates=DIRECT)
 
@@ -140,7 +140,7 @@ class Slots:
 
     @torch.no_grad()
     def take(self, where: list[int], dtype: torch.dtype | None = None) -> "Slots":
-        """A copy of the slots `where`, with `decoder_input` in `dtype`."""
+        """Return a copy of the slots `where`, with `decoder_input` in `dtype`; None: in its present type."""
         index = torch.tensor(where, device=self.latents.device)
         copies = {name: getattr(self, name).detach()[index] for name in self.names()}
         copies["targets"] = copies["targets"].contiguous(memory_format=channels_last(self.targets.ndim))
@@ -161,14 +161,15 @@ class Slots:
 
     @classmethod
     def names(cls) -> list[str]:
-        """Of the tensors that are always there: all but two, which no iteration changes."""
+        """Return the names of the tensors that every instance has; weights and coordinates, which no iteration changes, are not
+        among them."""
         return [field.name for field in dataclasses.fields(cls) if field.name not in ("weights", "coordinates")]
 
 
 def learning_rates(
     latents: torch.Tensor, config: OptimizationConfig, coordinates: Coordinates = DIRECT
 ) -> torch.Tensor:
-    """(B,) fp32: the absolute learning rate where one is set, else a multiple of σ of each image's initial latents."""
+    """Return (B,) fp32: the absolute learning rate where one is set, else a multiple of σ of each image's initial latents."""
     if config.learning_rate is not None:
         return torch.full((latents.shape[0],), config.learning_rate, device=latents.device)
     return config.relative_learning_rate * coordinates.initial_std(latents)

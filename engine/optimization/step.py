@@ -1,7 +1,7 @@
-"""One iteration of every active slot, as one function of device tensors: nothing is read back, nothing branches on data.
+"""One iteration of all active slots as a function of device tensors: nothing is read back, and nothing branches on data.
 
-Decode, loss and its gradient, gradient with respect to the latents, best so far, stopping, Adam. The same lines run
-eagerly, inside one compiled region, and inside a captured graph.
+It decodes, computes the loss and its gradient with respect to the latents, updates the best latents, decides on early
+stopping, and makes an Adam step. The same code runs eagerly, inside one compiled region, and inside a CUDA graph.
 """
 
 import math
@@ -25,7 +25,7 @@ Step = Callable[[Slots], None]
 def build_step(
     decoder: LoopDecoder, config: OptimizationConfig, device: torch.device, *, triton: bool | None = None
 ) -> Step:
-    """One iteration of all active slots, for slots whose `decoder_input` is of the decoder's type.
+    """Return a function that runs one iteration of all active slots; their `decoder_input` is of the decoder's type.
 
     triton: use the Triton kernels, or their reference lines; None: the kernels on CUDA.
     """
@@ -64,7 +64,7 @@ def build_step(
 
 
 def _record(slots: Slots, loss: torch.Tensor, best: torch.Tensor, last: int) -> None:
-    """Histories at each image's own iteration; idle slots write to the column behind the last."""
+    """Write the histories at each image's own iteration; idle slots write to the column after the last."""
     column = torch.where(slots.active, slots.step, last).long().unsqueeze(1)
     slots.losses.scatter_(1, column, loss.unsqueeze(1))
     slots.best_history.scatter_(1, column, best.unsqueeze(1))
@@ -74,7 +74,7 @@ def _stops(
     slots: Slots, loss: torch.Tensor, error: torch.Tensor, norm: torch.Tensor, config: OptimizationConfig,
     modality: Modality,
 ) -> torch.Tensor:  # fmt: skip
-    """Which active images end here; writes why and when."""
+    """Return which active images stop at this iteration, (B,) bool, and record the reason and the iteration."""
     reasons = [(NON_FINITE, ~(torch.isfinite(loss) & torch.isfinite(norm)))]
     if config.has_target:
         unknown = (slots.step == 0) & (slots.target_error < 0.0)
@@ -98,19 +98,19 @@ def _stops(
 
 
 def _first_beta(step: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
-    """(B,) fp32, Adam's β₁ at each image's own step: early gradients are soon out of date."""
+    """Return Adam's β₁ at each image's own step, (B,) fp32; it rises, because early gradients are soon out of date."""
     last = config.betas[0]
     missing = max(last - config.initial_beta, 0.0) if config.beta_rise else 0.0
     return last - missing * (1.0 - step / max(config.beta_rise, 1)).clamp_min(0.0)
 
 
 def _epsilon(norm: torch.Tensor, values: int, config: OptimizationConfig) -> torch.Tensor:
-    """(B,), Adam's ε: what is added to the RMS of each value's gradient, by `relative_eps` in units of the RMS of all."""
+    """Return Adam's ε, (B,): `eps`, and `relative_eps` in units of the RMS of the image's whole gradient."""
     return config.eps + norm * (config.relative_eps / math.sqrt(values))
 
 
 def _schedule(step: torch.Tensor, config: OptimizationConfig) -> torch.Tensor | float:
-    """(B,), what the learning_rate is multiplied by at each image's own step."""
+    """Return the factor of the learning-rate schedule at each image's own step, (B,)."""
     progress = step / config.iterations
     if config.schedule == "cosine":
         return 0.5 * (1.0 + torch.cos(math.pi * progress))
@@ -120,7 +120,7 @@ def _schedule(step: torch.Tensor, config: OptimizationConfig) -> torch.Tensor | 
 
 
 def _gradient_scale(norm: torch.Tensor, scale: float, config: OptimizationConfig) -> torch.Tensor:
-    """(B,): undoes the gradient's scale, and clips its norm where that is asked for."""
+    """Return the factor, (B,), that undoes the scale of the gradient and, where asked for, clips its norm."""
     factor = torch.full_like(norm, 1.0 / scale)
     if config.max_gradient_norm is not None:
         factor = factor * (config.max_gradient_norm / norm.clamp_min(1e-30)).clamp_max(1.0)

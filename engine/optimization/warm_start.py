@@ -15,7 +15,7 @@ from .config import OptimizationConfig
 
 @dataclass
 class WarmStart:
-    """Where the iterations start, and what is known of the encoder's latents by then."""
+    """The latents at which the iterations start, and what was computed of the encoder's latents on the way."""
 
     latents: torch.Tensor  # (B, *latent shape) fp32
     error: torch.Tensor | None = None  # (B,), clamped squared error at the encoder's latents; None where not decoded
