@@ -69,7 +69,8 @@ def test_a_killed_worker_is_made_up_for(cluster, pictures, single, vae_folder, t
     assert process.returncode == 0, stderr
     said = [line for line in stderr.splitlines() if "images/s" not in line]
     assert "(raylet)" in said[0]
-    assert "A worker died or was killed" in said[0]
+    # Ray breaks the message into lines as it likes, and at times knows of the failed task before its cause
+    assert any(words in " ".join(said) for words in ("A worker died or was killed", "Task process_shard failed"))
     assert len(said) <= 10, stderr  # Ray's one message
     run = json.loads(stdout)
     assert run == json.loads((out / "run.json").read_text())
