@@ -3,7 +3,6 @@
 Progress goes to stderr, results to stdout; torch is imported only where it is used.
 """
 
-import gc
 import os
 import signal
 import sys
@@ -23,9 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # keep the cache of compiled code: torch's own default is a temporary folder
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("inductor")))
-    # raise the thresholds of the garbage collector: importing torch makes objects by the hundred thousand, and at Python's
-    # own thresholds collecting among them takes 0.2 s
-    gc.set_threshold(50_000, 20, 50)
     # SIGTERM interrupts a run as Ctrl-C does: finished work is written
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -17,6 +17,7 @@ from .options import (
     recorded_device_option,
     whole_number,
 )
+from .start_up import start_torch
 from .text import print_result, summary
 
 
@@ -121,15 +122,14 @@ def _dataset_options(parser: argparse.ArgumentParser) -> None:
 
 def _demo(options: argparse.Namespace) -> int:
     """Run `relatent demo`, and return its exit status."""
+    start_torch()
     import shutil
     import tempfile
 
     from ..engine.inputs.sample_photographs import photographs
     from ..engine.optimization.presets import preset
-    from ..engine.runtime.device import limit_threads
     from ..factory.api import optimize_directory
 
-    limit_threads()
     config = preset(options.preset, **_given(iterations=options.iterations))
     with tempfile.TemporaryDirectory() as folder:
         for path in photographs():
@@ -148,12 +148,11 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _optimize(options: argparse.Namespace) -> int:
     """Run `relatent optimize`, and return its exit status."""
+    start_torch()
     from ..engine.optimization.config import read_settings
     from ..engine.optimization.presets import preset
-    from ..engine.runtime.device import limit_threads
     from ..factory.api import optimize_directory
 
-    limit_threads()
     overrides = _given(
         iterations=options.iterations,
         learning_rate=options.learning_rate,
@@ -193,10 +192,9 @@ def _optimize(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     """Run `relatent resume`, and return its exit status."""
-    from ..engine.runtime.device import limit_threads
+    start_torch()
     from ..factory.api import resume_directory
 
-    limit_threads()
     run = resume_directory(
         options.out,
         retry_failed=options.retry_failed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..exporters.base.registry import FORMATS
 from .exit_status import DONE, SOME_FAILED
 from .options import add_command, out_argument, recorded_device_option
+from .start_up import start_torch
 from .text import print_result, summary, verdict
 
 if TYPE_CHECKING:
@@ -80,10 +81,9 @@ def _report(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     """Run `relatent verify`, and return its exit status."""
-    from ..engine.runtime.device import limit_threads
+    start_torch()
     from ..factory.verification.verify import verify_run
 
-    limit_threads()
     found = verify_run(options.out, repair=options.repair, device=options.device)
     print_result(found, verdict(found, options.out), options.json)
     return SOME_FAILED if found["damage"] else DONE

@@ -131,7 +131,7 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
     """Return means over photographs.
 
     work, gain_db: at each of `POINTS` within the longest run, and at its end.
-    curve: at the work of the iterates themselves, thinned out to `CURVE_DENSITY`, with the seconds spent until then.
+    curve: at the work of the iterates themselves, about `CURVE_DENSITY` kept per factor of ten, with the seconds spent until then.
     final_db, least_db: mean and least gain at the end, in PSNR of the clamped image.
     """
     works = sorted({round(row[0], 6) for run in runs for row in run.rows})

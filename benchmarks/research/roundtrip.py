@@ -129,7 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cycles", type=int, default=10)
     parser.add_argument("--taef2", type=Path, help="folder with TAEF2's weights, to measure on it too")
     parser.add_argument("--presets", nargs="+", default=["fast", "balanced", "best"], choices=list(PRESETS))
-    parser.add_argument("--picture", type=Path, help="where to write a strip of pictures, of the last decoder")
+    parser.add_argument(
+        "--picture", type=Path, help="where to write a comparison grid of pictures, of the last decoder"
+    )
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)
     if options.cycles < 1:

@@ -29,7 +29,7 @@ class OptimizationConfig:
     schedule: str = "trapezoid"  # of the rate over the iterations: constant, or down to 0 by cosine, linear, or
     # trapezoid: constant for 60 % of them, then linear
     precondition: bool = (
-        True  # optimise in coordinates in which the decoder is equally sensitive; see preconditioner.py
+        True  # optimise in coordinates in which the decoder is equally sensitive; see calibration/preconditioner.py
     )
     betas: tuple[float, float] = (0.8, 0.95)  # Adam's decay rates; shorter memory than (0.9, 0.999) suits short runs
     initial_beta: float = 0.4  # Adam's first decay rate at the first iteration
@@ -38,7 +38,7 @@ class OptimizationConfig:
     relative_eps: float = (
         0.2  # added to it, in units of the RMS of the image's gradient: values that matter little rest
     )
-    warm_start: int = 1  # steps of the encoder's own correction before the first iteration; see engine/warm_start.py
+    warm_start: int = 1  # steps of the encoder's own correction before the first iteration; see warm_start.py
     warm_start_rate: float = 0.6  # how much of that correction a step takes
     loss_function: str | Callable[..., Any] = (
         "mse"  # names and their weighted sum, "mse + 0.1*ssim(window=7)"; or (decoded, target) -> (B,)
@@ -56,7 +56,7 @@ class OptimizationConfig:
     max_gradient_norm: float | None = None  # each image's gradient is clipped to this norm; None: not clipped
     precision: str = "auto"  # of the decoder in the loop: fp32, bf16, fp16; auto: bf16 where the processor has it
     gradient_error: float = (
-        0.08  # how far off a gradient may be, relatively, for a cheaper backward pass; 0: exact; see engine/thinning.py
+        0.08  # how far off a gradient may be, relatively, to be cheaper; 0: exact; see low_rank_backward.py
     )
     refinement_iterations: int | None = (
         None  # the last so many in fp32 and with exact gradients, after others; None: 26 % on CPU
