@@ -10,6 +10,7 @@ from torch import nn
 from ...kernels.library import channels_last
 from ..coordinates import Coordinates
 from ..errors import UsageError
+from ..inputs.sizes import Size, as_size
 from ..loop_decoder import Decoded, LoopDecoder
 from ..modality import Modality
 from ..pictures import PICTURES
@@ -184,11 +185,14 @@ class Autoencoder:
             "scaling": self.scaling.to_json(),
         }
 
-    def check_size(self, size: int) -> None:
-        """Raise `UsageError` unless a side of `size` pixels is a whole number of latent cells."""
+    def check_size(self, size: int | Size) -> None:
+        """Raise `UsageError` unless each side of `size`, (width, height) or the side of a square, in pixels, is a whole
+        number of latent cells."""
         factor = self.downscale_factor or 1
-        if size < factor or size % factor:
-            lower = max(factor, size // factor * factor)
-            raise UsageError(
-                f"size {size} does not fit {self.name!r}: one latent cell is {factor} pixels; try {lower} or {lower + factor}"
-            )
+        for side in as_size(size):
+            if side < factor or side % factor:
+                lower = max(factor, side // factor * factor)
+                raise UsageError(
+                    f"size {side} does not fit {self.name!r}: one latent cell is {factor} pixels; "
+                    f"try {lower} or {lower + factor}"
+                )

@@ -1,4 +1,4 @@
-"""Image loading: any file that Pillow reads becomes 8-bit RGB of one square size, and every conversion is recorded."""
+"""Image loading: any file that Pillow reads becomes 8-bit RGB of a given size, and every conversion is recorded."""
 
 import hashlib
 import io
@@ -13,6 +13,7 @@ from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 from ...kernels.fused_loss import mean_one
 from ..errors import ImageError, UsageError
 from ..losses.metrics import from_uint8
+from .sizes import Size, as_size, size_text
 
 FITS = ("crop", "pad", "none")
 BACKGROUND = "white"  # Colour behind transparent pixels and around padded images.
@@ -54,15 +55,16 @@ def check_fit(fit: str, background: str) -> None:
 
 def load_image(
     path: str | Path,
-    size: int,
+    size: int | Size,
     fit: str = "crop",
     background: str = BACKGROUND,
     cell: int = 8,
     sha256: str | None = None,
 ) -> LoadedImage:
-    """Read an image, apply its EXIF orientation, convert it to 8-bit RGB, and fit it to `size` × `size` pixels.
+    """Read an image, apply its EXIF orientation, convert it to 8-bit RGB, and fit it to `size`, (width, height) or the
+    side of a square.
 
-    fit: `crop` scales the shorter side to `size` and crops the centre, `pad` scales the longer side and fills with
+    fit: `crop` scales the image to cover the size and crops the centre, `pad` scales it to fit inside and fills with
     `background`, `none` demands the exact size. cell: the number of pixels per latent cell, the smallest side allowed.
     sha256: the expected digest of the file, where it must not have changed.
     Raises `ImageError`, which names what is wrong with the file.
@@ -78,12 +80,14 @@ def load_image(
     height, width = image.height, image.width
     if min(height, width) < cell:
         raise ImageError(f"too small: expected at least {cell}×{cell} pixels, one latent cell; found {width}×{height}")
-    fitted = _fit(image, size, fit, background, conversions)
+    fitted = _fit(image, as_size(size), fit, background, conversions)
     return LoadedImage(np.asarray(fitted, np.uint8).copy(), (height, width), tuple(conversions))
 
 
-def load_grey(path: Path, original_size: tuple[int, int], size: int, fit: str, sha256: str | None = None) -> np.ndarray:
-    """Read a mask as uint8 (size, size).
+def load_grey(
+    path: Path, original_size: tuple[int, int], size: int | Size, fit: str, sha256: str | None = None
+) -> np.ndarray:
+    """Read a mask as uint8 (H, W).
 
     The EXIF orientation is applied, transparency becomes black, and the mask is fitted like its image of
     `original_size` (height, width), so that a pixel's weight is that of the pixels it was resampled from; padding is
@@ -100,7 +104,7 @@ def load_grey(path: Path, original_size: tuple[int, int], size: int, fit: str, s
         raise ImageError(
             f"wrong size: expected its picture's, {width}×{height} pixels, found {image.width}×{image.height}"
         )
-    return np.asarray(_fit(image, size, fit, "black", conversions), np.uint8).copy()
+    return np.asarray(_fit(image, as_size(size), fit, "black", conversions), np.uint8).copy()
 
 
 def _open(path: Path, sha256: str | None = None) -> Image.Image:
@@ -183,20 +187,29 @@ def _managed(image: Image.Image, conversions: list[str]) -> Image.Image:
     return transform.apply(image)
 
 
-def _fit(image: Image.Image, size: int, fit: str, background: str, conversions: list[str]) -> Image.Image:
-    if image.size == (size, size):
+def _fit(image: Image.Image, size: Size, fit: str, background: str, conversions: list[str]) -> Image.Image:
+    if image.size == size:
         return image
     found = f"{image.width}×{image.height}"
     if fit == "none":
-        raise ImageError(f"wrong size: expected {size}×{size} pixels, found {found}; --fit crop or pad would resize it")
+        raise ImageError(
+            f"wrong size: expected {size_text(size)} pixels, found {found}; --fit crop or pad would resize it"
+        )
     if fit == "pad":
-        conversions.append(f"{found} padded to {size}×{size}, bilinear")
-        return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR, color=background)
-    # Equal to vae-toolkit's processor to the pixel: torchvision's Resize of the shorter side, bilinear with
+        conversions.append(f"{found} padded to {size_text(size)}, bilinear")
+        return ImageOps.pad(image, size, Image.Resampling.BILINEAR, color=background)
+    # For squares equal to vae-toolkit's processor to the pixel: torchvision's Resize of the shorter side, bilinear with
     # antialiasing, and its CenterCrop. The choice of filter matters: with Lanczos the same photographs reconstruct 2 dB
     # worse.
-    conversions.append(f"{found} cropped to {size}×{size}, bilinear")
-    short = min(image.size)
-    width, height = (size if side == short else int(size * side / short) for side in image.size)
-    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
-    return image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    conversions.append(f"{found} cropped to {size_text(size)}, bilinear")
+    covering = covering_size(image.size, size)
+    left, top = (round((whole - side) / 2.0) for whole, side in zip(covering, size, strict=True))
+    return image.resize(covering, Image.Resampling.BILINEAR).crop((left, top, left + size[0], top + size[1]))
+
+
+def covering_size(found: Size, size: Size) -> Size:
+    """Return the least size that covers `size` and has the aspect ratio of `found`, rounded down to whole pixels."""
+    (width, height), (least_width, least_height) = found, size
+    if width * least_height < least_width * height:  # narrower than asked for: the width decides
+        return least_width, int(least_width * height / width)
+    return int(least_height * width / height), least_height

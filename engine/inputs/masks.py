@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import ImageError, UsageError
 from .images import LoadedImage, load_grey
+from .sizes import Size
 from .sources import SUFFIXES, Source
 
 
@@ -39,7 +40,7 @@ class Masks:
             raise ImageError(f"two masks: {' and '.join(file.name for file in found)}; keep one")
         return found[0]
 
-    def apply(self, source: Source, image: LoadedImage, size: int, fit: str) -> LoadedImage:
+    def apply(self, source: Source, image: LoadedImage, size: int | Size, fit: str) -> LoadedImage:
         """Return `image` with its mask attached: white pixels count fully, black ones not at all, grey ones in
         proportion.
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import prod
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ..runtime.device import usable_processors
 from ..runtime.parent_watchdog import end_with_parent
 from .images import BACKGROUND, LoadedImage, load_image
 from .masks import Masks
+from .sizes import Size, as_size
 from .sources import Source
 
 AHEAD = 4  # chunks that each worker may be ahead
@@ -28,7 +30,7 @@ MOST_WORKERS = 8
 class Reader:
     """How a picture is read: what `images.load_image` needs, and the masks."""
 
-    size: int  # pixels
+    size: int | Size  # pixels, of sources that have no size of their own; see `Source.size`
     fit: str = "crop"
     background: str = BACKGROUND
     cell: int = 1  # pixels of one latent cell
@@ -41,8 +43,9 @@ class Reader:
     def read(self, source: Source) -> LoadedImage | Failure:
         """Return the picture, or its failure. Raises nothing: whatever a file holds, it fails alone."""
         try:
-            image = load_image(source.path, self.size, self.fit, self.background, self.cell, source.sha256)
-            return image if self.masks is None else self.masks.apply(source, image, self.size, self.fit)
+            size = source.size or self.size
+            image = load_image(source.path, size, self.fit, self.background, self.cell, source.sha256)
+            return image if self.masks is None else self.masks.apply(source, image, size, self.fit)
         except ImageError as error:
             return failure(source, "load", str(error))
         except Exception as error:  # a decoder's own bug
@@ -76,7 +79,7 @@ def prefetch(
     loader: DataLoader[Any] = DataLoader(
         _Pictures(reader, source),
         batch_size=None,  # a chunk is one item of it
-        sampler=_chunks(keys, max(1, min(MOST_IN_CHUNK, CHUNK_BYTES // (3 * reader.size**2)))),
+        sampler=_chunks(keys, max(1, min(MOST_IN_CHUNK, CHUNK_BYTES // (3 * prod(as_size(reader.size)))))),
         num_workers=workers,
         prefetch_factor=AHEAD,
         generator=torch.Generator(),  # else it draws from torch's own, which the run has seeded

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
+from .sizes import Size
 
 SPLITS = ("train", "val", "test")
 DEFAULT_SPLIT = "all"  # The split of images outside folders called train, val or test.
@@ -48,6 +49,7 @@ class Source:
     split: str
     sha256: str | None = None  # The digest of the file when the run was planned; None where it is unknown.
     mask_sha256: str | None = None  # The digest of its mask, likewise.
+    size: Size | None = None  # Width and height of its target in pixels; None: the one size of the run.
 
 
 def discover(given: str | Path, limit: int | None = None, exclude: Sequence[Path] = ()) -> list[Source]:

@@ -8,6 +8,7 @@ import torch
 
 from ..autoencoders.autoencoder import Autoencoder
 from ..errors import RunStoppedError, UsageError
+from ..inputs.sizes import Size, as_size, size_text
 from ..runtime.memory import fastest_batch_size
 from .config import OptimizationConfig
 from .optimizer import start_loop
@@ -23,7 +24,7 @@ class BatchSizeProbe:
 
     autoencoder: Autoencoder
     config: OptimizationConfig
-    size: int  # pixels, a multiple of the latent cell
+    size: int | Size  # pixels, multiples of the latent cell
     fixed: int | None = None  # the batch size that was asked for; None: auto
     weighted: bool = False  # whether each picture comes with a weight map
 
@@ -47,7 +48,7 @@ class BatchSizeProbe:
         half = count // 2
         if half == 0:
             raise error(
-                f"one image of {self.size}×{self.size} pixels does not fit in memory; use a smaller --size or --precision bf16"
+                f"one image of {size_text(self.size)} pixels does not fit in memory; use a smaller --size or --precision bf16"
             )
         if self.fixed is not None:
             fits = self.largest(half)
@@ -69,7 +70,8 @@ class BatchSizeProbe:
     def seconds(self, count: int) -> float:
         """Return the seconds of one eager iteration of `count` pictures. Raises `torch.OutOfMemoryError` where they do not fit."""
         device = self.autoencoder.device
-        target = torch.rand(1, 3, self.size, self.size, device=device) * 2 - 1
+        width, height = as_size(self.size)
+        target = torch.rand(1, 3, height, width, device=device) * 2 - 1
         latents = self.autoencoder.encode(target)
         latents, targets = latents.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1)
         once = replace(

@@ -13,6 +13,7 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..inputs.images import BACKGROUND, LoadedImage
 from ..inputs.masks import Masks
 from ..inputs.prefetch import LoadedSource, Reader
+from ..inputs.sizes import Size
 from ..inputs.sources import Source
 from ..inputs.views import PLAIN, View, resolve_views
 from ..losses.metrics import from_uint8
@@ -53,7 +54,7 @@ class Batcher:
 
     autoencoder: Autoencoder
     config: OptimizationConfig
-    size: int  # pixels, a multiple of the latent cell
+    size: int | Size  # pixels, multiples of the latent cell
     fit: str = "crop"
     background: str = BACKGROUND
     batch_size: int | None = None  # targets at once, one for each view of a picture; None: auto
