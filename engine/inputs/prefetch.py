@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import prod
 from typing import Any
@@ -16,6 +16,7 @@ from ..errors import ImageError, RunStoppedError
 from ..records import Failure
 from ..runtime.device import usable_processors
 from ..runtime.parent_watchdog import end_with_parent
+from .captions import find_caption
 from .images import BACKGROUND, LoadedImage, load_image
 from .masks import Masks
 from .sizes import Size, as_size
@@ -45,6 +46,8 @@ class Reader:
         try:
             size = source.size or self.size
             image = load_image(source.path, size, self.fit, self.background, self.cell, source.sha256)
+            caption, remarks = find_caption(source.path)
+            image = replace(image, caption=caption, conversions=(*image.conversions, *remarks))
             return image if self.masks is None else self.masks.apply(source, image, size, self.fit)
         except ImageError as error:
             return failure(source, "load", str(error))

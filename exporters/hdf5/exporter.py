@@ -13,7 +13,7 @@ from ...engine.records import IMAGES, METRICS, Outcome, Record, outcomes_by_view
 from ..base.exporter import Exporter
 from ..base.header import Header
 from .attributes import ChannelMoments, write_header
-from .columns import TEXT_COLUMNS, growing
+from .columns import TEXT_COLUMNS, WHOLE_MASK, growing
 from .deferred_errors import DeferredErrorFile
 from .reading import open_file
 from .shard_reader import verify_links
@@ -60,6 +60,10 @@ class HDF5Exporter(Exporter):
         table["source_path"][rows] = [record.source_path for record in records]
         table["source_sha256"][rows] = [record.source_sha256 for record in records]
         table["conversions"][rows] = ["; ".join(record.conversions) for record in records]
+        table["caption"][rows] = [record.caption for record in records]
+        if "mask" in table:
+            whole = np.full(table["mask"].shape[1:], WHOLE_MASK, np.uint8)
+            table["mask"][rows] = np.stack([whole if record.mask is None else record.mask for record in records])
         table["original_size"][rows] = np.array([record.original_size for record in records], np.int32)
         for view, outcomes in outcomes_by_view(records):
             _write_outcomes(table, rows, outcomes, view.suffix)
@@ -115,6 +119,8 @@ class HDF5Exporter(Exporter):
             add(f"losses{suffix}", (int(self.header.config["iterations"]),), np.float32, 16)
             for name in METRICS:
                 add(f"metrics{suffix}/{name}", (), np.float32, 256)
+        if first.mask is not None:
+            found["mask"] = growing(file, "mask", first.mask.shape, np.uint8, 1, compression="gzip", compression_opts=1)
         for name, picture in first.images.items():
             add(f"images/{name}", picture.shape, np.uint8, 1)
         return found

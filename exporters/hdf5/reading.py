@@ -9,7 +9,7 @@ from ...engine.errors import DatasetError
 from ...engine.records import METRICS, Outcome, Record
 from ..base.exporter import SCHEMA
 from ..base.stored_views import stored_views
-from .columns import TEXT_COLUMNS
+from .columns import ADDED_TEXT, TEXT_COLUMNS
 
 
 def open_file(path: Path) -> h5py.File:
@@ -37,8 +37,12 @@ def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
 
 def read_rows(file: h5py.File, rows: slice) -> list[Record]:
     """Return the records of some rows of an open file. Raises `OSError` if a checksum fails."""
-    text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
     sizes, outcomes = file["original_size"][rows], _read_outcomes(file, rows)
+    empty = [""] * len(outcomes)
+    text = {
+        name: empty if name in ADDED_TEXT and name not in file else file[name].asstr()[rows] for name in TEXT_COLUMNS
+    }
+    masks = file["mask"][rows] if "mask" in file else None
     others = {view.name: _read_outcomes(file, rows, view.suffix) for view in stored_views(file)[1:]}
     images = {name: file[f"images/{name}"][rows] for name in file.get("images", ())}
     return [
@@ -52,6 +56,8 @@ def read_rows(file: h5py.File, rows: slice) -> list[Record]:
             conversions=tuple(text["conversions"][i].split("; ")) if text["conversions"][i] else (),
             images={name: values[i] for name, values in images.items()},
             views={name: found[i] for name, found in others.items()},
+            caption=text["caption"][i],
+            mask=None if masks is None else masks[i],
         )
         for i in range(len(outcomes))
     ]

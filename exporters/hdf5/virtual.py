@@ -12,12 +12,12 @@ from ...engine.inputs.views import VIEWS
 from ..base.header import Header
 from ..files.atomic import atomic_path
 from .attributes import PREFIXES, ChannelMoments, write_header
-from .columns import columns, growing
+from .columns import ADDED_TEXT, WHOLE_MASK, columns, growing
 from .deferred_errors import DeferredErrorFile
 from .reading import open_file
 from .shard_reader import ShardReader
 
-LARGE = ("initial_latents", "optimized_latents", "losses")
+LARGE = ("initial_latents", "optimized_latents", "losses", "mask")
 ROWS = 256  # rows per chunk of a copied column
 AT_ONCE = 4096  # rows of small columns written at once: writing shard by shard takes twice as long
 BLOCK = 32  # latents at once, as in `read_records`: the sums equal those of a self-contained file bit by bit
@@ -47,7 +47,7 @@ def write_virtual(destination: Path, shards: Sequence[Path], header: Header) -> 
 
 def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path) -> None:
     """Copy the small columns, map the large ones to the shards, and write the moments of the latents."""
-    large: dict[str, list[h5py.VirtualSource]] = {}
+    large: dict[str, list[tuple[int, h5py.VirtualSource]]] = {}  # with the row at which each begins
     pending: dict[str, list[np.ndarray]] = {}
     moments = ChannelMoments()
     total = written = 0
@@ -59,11 +59,15 @@ def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path) -> Non
                 name = column.name.lstrip("/")
                 if _is_large(name):
                     source = h5py.VirtualSource(place, name, column.shape, column.dtype)
-                    large.setdefault(name, []).append(source)
+                    large.setdefault(name, []).append((total, source))
                 else:
                     if name not in file:
                         growing(file, name, column.shape[1:], column.dtype, ROWS)
                     pending.setdefault(name, []).append(column[:])
+            for name in (added for added in ADDED_TEXT if added not in shard):
+                if name not in file:
+                    growing(file, name, (), h5py.string_dtype("utf-8"), ROWS)
+                pending.setdefault(name, []).append(np.full(count, b"", object))
             for name in PREFIXES:
                 for start in range(0, count, BLOCK):
                     moments.add(name, shard[name][start : start + BLOCK])
@@ -84,15 +88,14 @@ def _is_large(name: str) -> bool:
     return name.startswith("images/") or any(name.removesuffix(view.suffix) in LARGE for view in VIEWS.values())
 
 
-def _map(file: h5py.File, name: str, sources: list[h5py.VirtualSource], total: int) -> None:
-    """Create one virtual column of `total` rows over these sources."""
-    first = sources[0]
+def _map(file: h5py.File, name: str, sources: list[tuple[int, h5py.VirtualSource]], total: int) -> None:
+    """Create one virtual column of `total` rows over these sources, each from its row on."""
+    first = sources[0][1]
     layout = h5py.VirtualLayout((total, *first.shape[1:]), first.dtype)
-    start = 0
-    for source in sources:
+    for start, source in sources:
         layout[start : start + source.shape[0]] = source
-        start += source.shape[0]
     if "/" in name:
         file.require_group(name.rpartition("/")[0])
     # NaN, so that missing data cannot be mistaken for data; pictures have no such value
-    file.create_virtual_dataset(name, layout, fillvalue=np.nan if first.dtype.kind == "f" else None)
+    fill = {"f": np.nan}.get(first.dtype.kind, WHOLE_MASK if name == "mask" else None)
+    file.create_virtual_dataset(name, layout, fillvalue=fill)
