@@ -145,7 +145,7 @@ def test_without_flip_nothing_of_it_is_stored(finished):
     for path in (finished.record.outputs["hdf5"], *finished.out.glob("shards/*.h5")):
         with h5py.File(path) as file:
             assert set(file) == {
-                "image_name", "split", "source_path", "source_sha256", "original_size", "conversions",
+                "image_name", "split", "source_path", "source_sha256", "original_size", "conversions", "caption",
                 "initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration", "stop_reason", "metrics", "images",
             }  # fmt: skip
             assert set(file["metrics"]) == set(METRICS)
