@@ -219,4 +219,5 @@ def _check_feasible(settings: RunSettings, config: OptimizationConfig, autoencod
         8 * latents * len(run_views(settings.flip)) + 3 * size**2 * settings.keep_images
     )  # initial and optimised fp32 latents; uint8 pixels
     for name in settings.formats:
+        exporter_class(name).check_vae(autoencoder.identity())
         exporter_class(name).check_capacity(total * sample_bytes)

@@ -20,6 +20,9 @@ class HuggingFaceExporter(ShardedExporter):
     name = "hf"
     needs_classes = True
 
+    def group_of(self, record: Record) -> Any:
+        return record.optimized_latents.shape
+
     def encode(self, record: Record) -> tuple[Record, int]:
         pictures = sum(picture.nbytes for picture in record.images.values())
         return record, 2 * record.optimized_latents.nbytes * len(record.all_views()) + pictures
@@ -83,7 +86,7 @@ dataset = load_dataset("FOLDER_OR_REPOSITORY")
 pictures they were made of.
 
 **Where it comes from.** Latents found for the decoder of `{name}` ({identity}). Columns: `image_name`, `split`, `source_path`,
-`original_size`, `initial_latents` (the encoder's), `optimized_latents`, `losses`, `iterations`, `metrics`, `images` where
+`original_size`, `caption` (the text beside the picture), `initial_latents` (the encoder's), `optimized_latents`, `losses`, `iterations`, `metrics`, `images` where
 the run kept them, and with --flip the same again for the mirrored pictures, `…_flipped`. Each file's attributes say of
 which run it is.
 """

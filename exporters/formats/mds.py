@@ -9,6 +9,7 @@ the bytes of the columns in the order of their names.
 """
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class MDSExporter(ShardedExporter):
         self.index: dict[str, list[dict[str, Any]]] = {}
         self.columns: dict[str, str] = {}
         self.folders: dict[str, str] = {}
+        self.size: int | None = None  # in the names of the columns of latents, which are those of all samples
 
     def encode(self, record: Record) -> tuple[bytes, int]:
         columns = self._columns(record)
@@ -53,20 +55,21 @@ class MDSExporter(ShardedExporter):
     def _columns(self, record: Record) -> dict[str, tuple[str, Any]]:
         """Return the encoding and the value of each column of a picture, by name."""
         shape = record.optimized_latents.shape
-        size = self.header.size or shape[-1] * (self.header.vae["downscale_factor"] or 1)
-        height, width = record.original_size
+        height, width = self.pixels(record)
+        size = self.size = self.size or self.header.size or round(math.sqrt(height * width))
+        original_height, original_width = record.original_size
         columns: dict[str, tuple[str, Any]] = {
             "latents_shape": ("json", list(shape)),
             "scaling_factor": ("float64", self.header.vae["scaling_factor"]),
-            "caption": ("str", ""),
+            "caption": ("str", record.caption),
             "label": ("int64", self.label(record)),
             "name": ("str", record.name),
             "source_path": ("str", record.source_path),
             "split": ("str", record.split),
-            "width": ("int32", size),
-            "height": ("int32", size),
-            "original_width": ("int32", width),
-            "original_height": ("int32", height),
+            "width": ("int32", width),
+            "height": ("int32", height),
+            "original_width": ("int32", original_width),
+            "original_height": ("int32", original_height),
             "facts": ("json", sample_metadata(record)),
         }
         for view, outcome in record.all_views():
@@ -110,8 +113,8 @@ class MDSExporter(ShardedExporter):
     def about(self) -> str:
         return (
             f"`streaming.StreamingDataset(local=FOLDER)` reads {self.where()}; MosaicML's diffusion trainer takes it as\n"
-            "`local`, with `image_size` the size in the columns' names. It reads `caption`, empty here\n"
-            "and yours to fill in, and `jpg`: the picture (a PNG), absent with --no-images. Its loader expects 4 channels."
+            "`local`, with `image_size` the size in the columns' names. It reads `caption`, the text beside\n"
+            "the picture, and `jpg`: the picture (a PNG), absent with --no-images. Its loader expects 4 channels."
         )
 
 

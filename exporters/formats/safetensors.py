@@ -12,16 +12,19 @@ from ..base.sharded import ShardedExporter
 
 
 class SafetensorsExporter(ShardedExporter):
-    """Write `<split>-<number>.safetensors` of up to 256 samples, unscaled.
+    """Write `<split>-<number>.safetensors` of up to 256 samples of one size, unscaled.
 
     A shard holds `latents` (N, C, h, w) fp32, with --flip also `latents_flipped`, and `labels` (N,) int64. The metadata
     in its header: `schema`, `format`, `vae`, `latents_scaled`, `scaling_factor`, `shift_factor`, and `samples`, a JSON
-    list of each picture's name, path and metrics.
+    list of each picture's name, path, caption and metrics.
     """
 
     name = "safetensors"
     needs_classes = True
     shard_samples = 256
+
+    def group_of(self, record: Record) -> Any:
+        return record.optimized_latents.shape  # they are stacked
 
     def encode(self, record: Record) -> tuple[dict[str, Any], int]:
         tensors: dict[str, Any] = {name: self.stored(latents) for name, latents in self.latents(record).items()}
