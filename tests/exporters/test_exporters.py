@@ -246,7 +246,7 @@ def test_png_is_as_specified(finished, records):
     folder = Path(finished.record.outputs["png"])
     assert {path.name for path in folder.iterdir()} == {
         "README.md", "statistics.json", "overview.png", "loss_curves.png", "latents.png", "train", "val", "test",
-        "relatent.json", "SHA256SUMS",
+        "relatent.json", "SHA256SUMS", "sources.jsonl",
     }  # fmt: skip
     statistics = json.loads((folder / "statistics.json").read_text())
     gains = [record.metrics["psnr_improvement"] for record in records]
