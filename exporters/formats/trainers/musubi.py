@@ -106,7 +106,8 @@ ABOUT = """In musubi-tuner's dataset configuration, one `[[datasets]]` entry per
 pictures, `cache_directory` the folder of the same name here, and
 
 - for a run at one size, `resolution = [{size}, {size}]` and `enable_bucket = false`; for a run with `--buckets musubi:RESO`,
-  `resolution = [RESO, RESO]` and `enable_bucket = true`. Latents of another size than the picture's bucket end the training.
+  `resolution = [RESO, RESO]` and `enable_bucket = true`. The trainer takes the bucket from the original size in the name, and
+  does not compare it with the latent's own.
 - no control images: these caches hold targets only.
 
 Cache the text encoder's outputs as usual, into the same folders. Do not run the trainer's script that caches latents, or run

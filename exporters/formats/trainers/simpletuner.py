@@ -58,9 +58,10 @@ read, `"cache_dir_vae"` this folder, and
 - `"crop": true, "crop_style": "center"`; for a run at one size, `"crop_aspect": "square", "resolution_type": "pixel",
   "resolution": {size}`; for a run with `--buckets simpletuner:RESO`, `"crop_aspect": "closest"` or what you use with it, and the
   same resolution;
-- `"hash_filenames"` true, its default; `compress_disk_cache` and `vae_cache_clear_each_epoch` off.
+- `"vae_cache_clear_each_epoch": false`, and in `config.json` no `compress_disk_cache`, with which it expects gzip. Names are
+  hashed, as current versions always do, older ones with `"hash_filenames": true`.
 
-Set `"skip_file_discovery": ""` or leave it out: the trainer then finds every picture cached, and encodes none. A picture whose
-size in pixels the trainer computes differently from the run's is not noticed by the cache: watch its first epoch's log for
-latents of a wrong shape. `sources.jsonl` names the picture of each file. Mirrored latents have no place in this cache.
+The trainer then finds every picture cached, and encodes none. It does not compare the size of a latent with the size that it
+computes for the picture: the crop has to be the run's. `sources.jsonl` names the picture of each file. Mirrored latents have
+no place in this cache.
 """
