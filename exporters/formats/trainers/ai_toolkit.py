@@ -30,10 +30,11 @@ ARCHITECTURES = (
     ("flux", ("kontext",), "flux_kontext"),
     ("flux", ("z-image",), "zimage"),
     ("flux", ("chroma",), "chroma"),
+    ("flux", ("lumina",), "lumina2"),
     ("flux2", ("klein", "4b"), "flux2_klein_4b"),
     ("flux2", ("klein", "9b"), "flux2_klein_9b"),
-    ("qwen", ("edit",), "qwen_image_edit"),
     ("qwen", ("krea",), "krea2"),
+    ("qwen", ("anima",), "anima"),
 )
 FRAMED = ("wan21",)  # spaces in which a picture is cached as a clip of one frame
 
@@ -122,8 +123,9 @@ latents are left out: versions of the trainer differ in what `flip_x` does.
 """
 
 OTHERS = """
-The name of the space is that of the trainer's architecture. For another architecture with the same autoencoder, Z-Image or
-Chroma for FLUX.1's, FLUX.2 klein for FLUX.2's, set `latent_space_version: {space}` in the trainer's `model:` entry.
+The name of the space is that of the trainer's architecture. For another architecture with the same autoencoder, Stable
+Diffusion 2 for that of 1.x, Z-Image or Chroma for FLUX.1's, FLUX.2 klein for FLUX.2's, set `latent_space_version: {space}` in the
+trainer's `model:` entry.
 """
 
 OWN_SPACE = """

@@ -23,7 +23,8 @@ class OneTrainerExporter(FolderExporter):
     """Write `variation-0/<i>.pt` and `variation-0/aggregate.pt`, unscaled, one folder per split.
 
     Each file holds `latent_image` (C, h, w) fp32, with a time axis (C, 1, h, w) for Qwen-Image and Wan,
-    `original_resolution` and `crop_offset` (height, width), and with --masks `latent_mask` (1, h, w) fp32 in [0, 1].
+    `original_resolution` and `crop_offset` (height, width), and with --masks `latent_mask` (1, h, w) fp32 in [0, 1], with
+    the same time axis.
     `aggregate.pt` lists `crop_resolution` (height, width) and `image_path` of every picture, in the order of i. The
     order is that in which the trainer lists the folder: of the paths, whatever the order of the run.
     """
@@ -50,15 +51,17 @@ class OneTrainerExporter(FolderExporter):
             self.unlisted += [record.source_path] if len(self.unlisted) < 20 else []
             return
         height, width = self.pixels(record)
-        latents = self.stored(self.planar(record.optimized_latents))
+        latents = torch.from_numpy(self.stored(self.planar(record.optimized_latents)))
+        framed = latent_space(self.header.vae) in FRAMED
         item: dict[str, Any] = {
-            "latent_image": torch.from_numpy(latents[:, None] if latent_space(self.header.vae) in FRAMED else latents),
+            "latent_image": latents[:, None] if framed else latents,
             "original_resolution": record.original_size,
             "crop_offset": crop_offset(record.original_size, (height, width)),
         }
         if record.mask is not None:
             self.masked = True
-            item["latent_mask"] = latent_mask(record.mask, latents.shape[-2:])
+            mask = latent_mask(record.mask, tuple(latents.shape[-2:]))
+            item["latent_mask"] = mask[:, None] if framed else mask
         torch.save(item, self.temporary / WAITING / f"{self.waiting}.pt")
         self.listed.setdefault(self.place(record), []).append((record.source_path, self.waiting, height, width))
         self.waiting += 1
