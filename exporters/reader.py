@@ -12,9 +12,10 @@ from ..engine.errors import DatasetError
 from ..engine.losses.metrics import from_uint8
 from .base.exporter import SCHEMA
 from .base.stored_views import stored_views
+from .hdf5.by_size import SizeTable, picture_names
 from .hdf5.columns import OpenColumns
 from .hdf5.reading import open_file
-from .hdf5.shard_reader import ShardReader
+from .hdf5.shard_reader import ShardReader, is_virtual
 
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
 
@@ -74,11 +75,12 @@ class _HDF5Dataset(OptimizedLatentDataset):
         self._metrics: dict[str, dict[str, np.ndarray]] = {}
         self._shards: ShardReader | None = None
         with open_file(path) as file:
-            if file["optimized_latents"].is_virtual:
+            if is_virtual(file):
                 self._shards = ShardReader(path, file)
                 self._shards.check()
-            self._stored = "images/original" in file
-            self._suffixes = [view.suffix for view in stored_views(file)]
+            self._stored = "original" in picture_names(file)
+            self._suffixes = [view.suffix for view in stored_views(file, "stop_reason")]
+            self._table = SizeTable(file)
             self._count = len(file["image_name"])
             self._names = list(file["image_name"].asstr()[:])
             self._metadata = {
@@ -132,7 +134,7 @@ class _HDF5Dataset(OptimizedLatentDataset):
         """Return sample `index` of a column, from the shards if the dataset is virtual."""
         if self._shards is not None:
             return self._shards.row(name, index)
-        return self._opened().row(name, index)
+        return self._opened().row(*self._table.place(name, index))
 
     def _metric_columns(self, group: str) -> dict[str, np.ndarray]:
         """Return the metrics of all samples, cached in memory.
