@@ -93,7 +93,8 @@ def optimize_directory(
         batch_size=batch_size, limit=limit, size=sides[0], height=sides[1], shard_size=shard_size, max_pixels=max_pixels
     )
     check_fit(fit, background)
-    check_needs(formats, keep_images, flip, fit)
+    square = buckets is None and not native and sides[0] == sides[1]
+    check_needs(formats, keep_images, flip, fit, square)
     sources = _discover(source, limit, out, masks)
     named = str(vae) if isinstance(vae, str | Path) else None
     if execution.remote and (named is None or callable(config.loss_function)):

@@ -78,3 +78,13 @@ def picture_names(file: h5py.File) -> Iterator[str]:
     """Yield the names of the stored pictures: those of `engine.records.IMAGES`, or fewer."""
     first = size_groups(file)[0]
     yield from file.get(f"{first}images", ())
+
+
+def latent_sizes(file: h5py.File, table: SizeTable) -> list[Size]:
+    """Return the (width, height) of each sample's latents, in latent cells."""
+    found: list[Size] = [(0, 0)] * len(file["image_name"])
+    for group in size_groups(file):
+        height, width = file[f"{group}optimized_latents"].shape[-2:]
+        for index in table.indices(group) if group else range(len(found)):
+            found[index] = (width, height)
+    return found
