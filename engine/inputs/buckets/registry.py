@@ -1,11 +1,19 @@
 """The trainers whose buckets are known, and the text that names one: `TRAINER[:RESO[,OPTION…]]`."""
 
 from ...errors import UsageError
+from .ai_toolkit import AIToolkit
+from .musubi import Musubi
+from .onetrainer import OneTrainer
 from .rule import BucketRule, Option
 from .sd_scripts import SdScripts
+from .simpletuner import SimpleTuner
 
 TRAINERS: dict[str, type[BucketRule]] = {
     "sd-scripts": SdScripts,
+    "musubi": Musubi,
+    "ai-toolkit": AIToolkit,
+    "onetrainer": OneTrainer,
+    "simpletuner": SimpleTuner,
 }
 
 

@@ -27,6 +27,7 @@ class SdScripts(BucketRule):
     `bucket_no_upscale`.
     """
 
+    resolution: Size  # Its area is the most of a bucket.
     step: int = 64
     min: int = 256
     max: int = 1024
