@@ -124,10 +124,9 @@ def optimize_directory(
         formats=tuple(formats),
         single_file=single_file,
     )
-    if settings.size is None:
-        if size is not None:
-            raise UsageError("size gives every picture one size, and buckets and native each its own: give one of them")
-        sources = _sized(sources, settings, autoencoder, out)
+    if settings.size is None and size is not None:
+        raise UsageError("size gives every picture one size, and buckets and native each its own: give one of them")
+    sources = _sized(sources, settings, autoencoder, out)
     _check_feasible(settings, config, autoencoder, sources)
     record = new_record(settings, config, autoencoder, batch_size, len(sources))
     with locked(out):
