@@ -158,9 +158,10 @@ def test_an_interrupted_run_goes_on(pictures, vae_folder, out, tmp_path, monkeyp
             raise KeyboardInterrupt
         return original(worker, number)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ShardWorker, "_batcher_for", stop_at_the_third)
+    monkeypatch.setattr(ShardWorker, "_batcher_for", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
         optimize_directory(pictures, tmp_path / "out", vae_folder, config=CONFIG, native=True, device="cpu")
+    monkeypatch.undo()
     assert RunFolder.open(tmp_path / "out").unfinished() == [2, 3]
     found = resume_directory(tmp_path / "out")
     assert found["counts"]["done"] == 6
