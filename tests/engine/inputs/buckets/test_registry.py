@@ -1,7 +1,9 @@
 """The text that names a trainer's buckets."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from relatent.engine.errors import UsageError
@@ -85,6 +87,18 @@ def test_defaults_are_valid_and_every_option_has_a_field(trainer):
     rule = parse_buckets(trainer)
     assert rule == parse_buckets(f"{trainer}:{rule.DEFAULT}")
     assert {name.replace("-", "_") for name in rule.OPTIONS} | {"resolution"} == set(vars(rule)) - {"_buckets"}
+
+
+def test_the_page_names_every_trainer_and_option_and_its_examples_are_valid():
+    page = (Path(__file__).resolve().parents[4] / "docs" / "buckets.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^--buckets ([a-z].*)$", page, re.MULTILINE)
+    assert len(examples) == 3
+    for example in examples:
+        parse_buckets(example)
+    for name, trainer in TRAINERS.items():
+        (row,) = re.findall(rf"^\| `{name}` \| `N`.*$", page, re.MULTILINE)
+        assert trainer.DEFAULT in row
+        assert not [option for option in trainer.OPTIONS if f"`{option}" not in row]
 
 
 def test_torch_is_not_imported():
