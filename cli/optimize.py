@@ -100,6 +100,9 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recompute", action="store_true", default=None, help="half the memory, for a second forward pass"
     )
+    parser.add_argument(
+        "--tile", type=int, metavar="N", help="optimise in overlapping tiles of N pixels; their seams are measured"
+    )
     parser.add_argument("--compile", metavar="auto|on|off", help="compile the iteration (default: on CUDA)")
     device_option(parser)
 
@@ -169,6 +172,7 @@ def _optimize(options: argparse.Namespace) -> int:
         precision=options.precision,
         compile=options.compile,
         recompute=options.recompute,
+        tile=options.tile,
     )
     config = preset(options.preset, **((read_settings(options.config) if options.config else {}) | overrides))
     run = optimize_directory(
