@@ -52,8 +52,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _fitting_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that fit pictures to squares."""
-    parser.add_argument("--size", type=int, metavar="N", help="side of the square in pixels (default: the VAE's own)")
+    """Declare the options that give pictures their size."""
+    parser.add_argument("--size", metavar="N|WxH", help="of every picture, in pixels (default: the VAE's own)")
+    parser.add_argument(
+        "--buckets", metavar="TRAINER[:RESO]", help="the size that a trainer gives each picture, such as sd-scripts:512"
+    )
+    parser.add_argument("--native", action="store_true", help="each picture's own size, to the nearest latent cell")
+    parser.add_argument("--max-pixels", type=int, metavar="N", help="with --native: most pixels (default: 4194304)")
     parser.add_argument(
         "--fit", default="crop", metavar="crop|pad|none", help="how pictures get that size (default: crop)"
     )
@@ -94,6 +99,9 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", metavar="auto|fp32|bf16|fp16", help="of the decoder in the loop")
     parser.add_argument(
         "--recompute", action="store_true", default=None, help="half the memory, for a second forward pass"
+    )
+    parser.add_argument(
+        "--tile", type=int, metavar="N", help="optimise in overlapping tiles of N pixels; their seams are measured"
     )
     parser.add_argument("--compile", metavar="auto|on|off", help="compile the iteration (default: on CUDA)")
     device_option(parser)
@@ -149,6 +157,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _optimize(options: argparse.Namespace) -> int:
     """Run `relatent optimize`, and return its exit status."""
     start_torch()
+    from ..engine.inputs.sizes import parse_size
     from ..engine.optimization.config import read_settings
     from ..engine.optimization.presets import preset
     from ..factory.api import optimize_directory
@@ -163,6 +172,7 @@ def _optimize(options: argparse.Namespace) -> int:
         precision=options.precision,
         compile=options.compile,
         recompute=options.recompute,
+        tile=options.tile,
     )
     config = preset(options.preset, **((read_settings(options.config) if options.config else {}) | overrides))
     run = optimize_directory(
@@ -174,7 +184,10 @@ def _optimize(options: argparse.Namespace) -> int:
         formats=options.format or ["hdf5"],
         weights=options.weights,
         device=options.device,
-        size=options.size,
+        size=None if options.size is None else parse_size(options.size),
+        buckets=options.buckets,
+        native=options.native,
+        max_pixels=options.max_pixels,
         fit=options.fit,
         background=options.background,
         masks=options.masks,

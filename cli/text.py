@@ -99,6 +99,13 @@ def _time_and_memory(run: dict[str, Any]) -> Iterator[str]:
         compiling = f", {seconds['compile']:.1f} s of compiling" if engine["mode"] != "eager" else ""
         peak = engine["peak_memory_bytes"] / 2**30
         yield f"{engine['mode']}, {engine['batch_size']} at a time, {peak:.2f} GiB at most{compiling}"
+        if engine.get("tile"):
+            yield (
+                f"in tiles of {engine['tile']} pixels; decoded in tiles and whole, the latents agree to "
+                f"{engine['seam_psnr']:.1f} dB at least"
+            )
+        elif engine.get("recompute"):
+            yield "with recomputation, which takes less memory and more time"
 
 
 def verdict(found: dict[str, Any], out: Path) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The main entry points: optimise a folder of pictures into a dataset of latents, and resume such a run."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from ..engine.autoencoders.loading import load_autoencoder
 from ..engine.errors import UsageError
 from ..engine.inputs.images import BACKGROUND, check_fit
 from ..engine.inputs.masks import Masks
+from ..engine.inputs.sizes import Size, as_size, simple_size
+from ..engine.inputs.sizing import assign_sizes, make_sizing
 from ..engine.inputs.sources import Source, discover
 from ..engine.inputs.views import run_views
 from ..engine.losses.registry import check_loss
@@ -35,7 +38,7 @@ def optimize_directory(
     formats: Sequence[str] = ("hdf5",),
     weights: str | Path | None = None,
     device: str | None = None,
-    size: int | None = None,
+    size: int | Size | None = None,
     fit: str = "crop",
     background: str = BACKGROUND,
     masks: str | Path | None = None,
@@ -51,6 +54,9 @@ def optimize_directory(
     ray: str | None = None,
     max_failures: int | None = None,
     progress: bool = False,
+    buckets: str | None = None,
+    native: bool = False,
+    max_pixels: int | None = None,
 ) -> dict[str, Any]:
     """Optimise every picture of `source` (image, folder, or text file of paths) and write the formats to `out`.
 
@@ -60,7 +66,9 @@ def optimize_directory(
     vae: anything `load_autoencoder` accepts.
     config, preset: the optimiser's settings. The preset's name is recorded; its settings are used if `config` is None,
         otherwise `config` is expected to have been made from it.
-    size: side of the square targets in pixels; None selects the autoencoder's native size.
+    size: side of the square targets, or their (width, height), in pixels; None selects the autoencoder's native size.
+    buckets: each picture gets the size that a trainer gives it, such as "sd-scripts:512"; see `engine.inputs.buckets`.
+    native, max_pixels: each picture keeps its own size, to the nearest whole latent cell, up to so many pixels (2²²).
     fit, background: see `engine.inputs.images`.
     masks: a folder with one greyscale image per picture, under the same relative path. White pixels count, and loss,
         targets and metrics are computed over them.
@@ -80,9 +88,13 @@ def optimize_directory(
     """
     out, config, formats = Path(out), resolve_config(config or preset), check_formats(list(formats))
     execution = ExecutionOptions(workers, devices, ray, max_failures, progress, device)
-    _check_counts(batch_size=batch_size, limit=limit, size=size, shard_size=shard_size)
+    sides = as_size(size) if size is not None else (None, None)
+    _check_counts(
+        batch_size=batch_size, limit=limit, size=sides[0], height=sides[1], shard_size=shard_size, max_pixels=max_pixels
+    )
     check_fit(fit, background)
-    check_needs(formats, keep_images, flip, fit)
+    square = buckets is None and not native and sides[0] == sides[1]
+    check_needs(formats, keep_images, flip, fit, square)
     sources = _discover(source, limit, out, masks)
     named = str(vae) if isinstance(vae, str | Path) else None
     if execution.remote and (named is None or callable(config.loss_function)):
@@ -96,7 +108,10 @@ def optimize_directory(
         vae=named if named is None or not Path(named).is_dir() else str(Path(named).resolve()),
         weights=None if weights is None else str(Path(weights).resolve()),
         device=device,
-        size=size or autoencoder.native_size,
+        size=None if buckets is not None or native else simple_size(size or autoencoder.native_size),
+        buckets=buckets,
+        native=native,
+        max_pixels=max_pixels,
         fit=fit,
         background=background,
         masks=None if masks is None else str(Path(masks).resolve()),
@@ -109,7 +124,10 @@ def optimize_directory(
         formats=tuple(formats),
         single_file=single_file,
     )
-    _check_feasible(settings, config, autoencoder, len(sources))
+    if settings.size is None and size is not None:
+        raise UsageError("size gives every picture one size, and buckets and native each its own: give one of them")
+    sources = _sized(sources, settings, autoencoder, out)
+    _check_feasible(settings, config, autoencoder, sources)
     record = new_record(settings, config, autoencoder, batch_size, len(sources))
     with locked(out):
         folder = RunFolder.begin(out, record, sources, shard_size)
@@ -150,7 +168,8 @@ def resume_directory(
         if folder.planned:
             folder.check_inputs()
         else:
-            folder.make_plan(_discover(settings.input, settings.limit, out, settings.masks), settings.shard_size)
+            sources = _discover(settings.input, settings.limit, out, settings.masks)
+            folder.make_plan(_sized(sources, settings, autoencoder, out), settings.shard_size)
         if retry_failed:
             folder.retry_failed()
         if batch_size is not None:
@@ -209,15 +228,31 @@ def _discover(source: str | Path, limit: int | None, out: Path, masks: str | Pat
     return discover(source, limit, exclude=[out] if masks is None else [out, Masks(masks).folder])
 
 
-def _check_feasible(settings: RunSettings, config: OptimizationConfig, autoencoder: Autoencoder, total: int) -> None:
-    """Raise `UsageError` now, rather than after days, if the run cannot process or export `total` pictures."""
-    size = settings.size
-    autoencoder.check_size(size)
-    check_loss(config.loss_function, (3, size, size), autoencoder.device)
-    latents = (autoencoder.latent_channels or 4) * (size // (autoencoder.downscale_factor or 1)) ** 2
-    sample_bytes = (
-        8 * latents * len(run_views(settings.flip)) + 3 * size**2 * settings.keep_images
-    )  # initial and optimised fp32 latents; uint8 pixels
+def _sized(sources: list[Source], settings: RunSettings, autoencoder: Autoencoder, out: Path) -> list[Source]:
+    """Return the sources with the sizes of their targets where each has its own, in the order of the plan."""
+    cell = autoencoder.downscale_factor or 1
+    sizing = make_sizing(settings.buckets, settings.native, settings.max_pixels, cell)
+    if sizing is None or (out / "plan.jsonl").exists():  # it states the sizes
+        return sources
+    return assign_sizes(sources, sizing)
+
+
+def _check_feasible(
+    settings: RunSettings, config: OptimizationConfig, autoencoder: Autoencoder, sources: Sequence[Source]
+) -> None:
+    """Raise `UsageError` now, rather than after days, if the run cannot process or export the pictures."""
+    sample_bytes = 0
+    for size, count in Counter(source.size or settings.size for source in sources).items():
+        if size is None:
+            continue  # a run of several sizes that goes on: it was checked when it began
+        width, height = as_size(size)
+        autoencoder.check_size(size)
+        check_loss(config.loss_function, (3, height, width), autoencoder.device)
+        latents = (autoencoder.latent_channels or 4) * width * height // (autoencoder.downscale_factor or 1) ** 2
+        # initial and optimised fp32 latents; uint8 pixels
+        sample_bytes += count * (
+            8 * latents * len(run_views(settings.flip)) + 3 * width * height * settings.keep_images
+        )
     for name in settings.formats:
         exporter_class(name).check_vae(autoencoder.identity())
-        exporter_class(name).check_capacity(total * sample_bytes)
+        exporter_class(name).check_capacity(sample_bytes)

@@ -180,6 +180,12 @@ class FolderExporter(Exporter):
         cell = self.header.vae["downscale_factor"] or 8
         return height * cell, width * cell
 
+    def size_text(self, rectangle: str = "{}x{}") -> str:
+        """Return the size of all targets for a trainer's configuration: the side of a square, width and height by
+        `rectangle`, or SIZE if there are several."""
+        size = self.header.size
+        return rectangle.format(*size) if isinstance(size, tuple) else str(size or "SIZE")
+
     def provenance(self) -> dict[str, Any]:
         """Return the contents of `relatent.json`."""
         header = self.header
@@ -257,8 +263,16 @@ class FolderExporter(Exporter):
         self._check_channels(len(record.optimized_latents))
         if self.needs_images and not record.images:
             raise UsageError(f"the run kept no pictures (--no-images), so it cannot be exported as {self.name}")
+        if self.needs_square and (self.header.settings is not None and not isinstance(self.header.size, int)):
+            raise UsageError(
+                f"{self.name} is for a trainer of squares of one size: optimise the pictures with --size N"
+            )
         if self.needs_flip:
             self.mirrored(record)
         settings = self.header.settings
-        if self.needs_crop and settings is not None and settings.fit == "pad" and len(set(record.original_size)) > 1:
-            raise UsageError(f"{self.name} crops pictures, and those of this run are padded: optimise with --fit crop")
+        if self.needs_crop and settings is not None and settings.fit == "pad":
+            (height, width), (target_height, target_width) = record.original_size, self.pixels(record)
+            if height * target_width != width * target_height:
+                raise UsageError(
+                    f"{self.name} crops pictures, and those of this run are padded: optimise with --fit crop"
+                )

@@ -9,37 +9,35 @@ from .folder import FolderExporter
 
 
 class ShardedExporter(FolderExporter):
-    """Exporter that buffers samples until a shard is full; memory holds at most one shard per split and group.
+    """Exporter that buffers samples until a shard is full; memory holds at most one shard per split."""
 
-    The samples of a shard are of one group, see `group_of`; the shards of a split are numbered through all groups.
-    """
-
+    one_shape: ClassVar[bool] = False  # whether the latents of a shard must have one shape
     shard_samples: ClassVar[int] = 10_000
     shard_bytes: ClassVar[int] = 1 << 27
 
     def open(self) -> None:
         super().open()
-        self.waiting: dict[tuple[str, Any], list[Any]] = {}  # samples by split and group
-        self.bytes: Counter[tuple[str, Any]] = Counter()
+        self.waiting: dict[str, list[Any]] = {}
+        self.bytes: Counter[str] = Counter()
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of the latents in the buffer, by split
         self.shards: Counter[str] = Counter()
 
     def add(self, record: Record) -> None:
-        key = (record.split, self.group_of(record))
+        split = record.split
         sample, size = self.encode(record)
-        if self.bytes[key] and self.bytes[key] + size > self.shard_bytes:
-            self._flush(key)
-        self.waiting.setdefault(key, []).append(sample)
-        self.bytes[key] += size
-        if len(self.waiting[key]) >= self.shard_samples:
-            self._flush(key)
+        shape = record.optimized_latents.shape
+        other = self.one_shape and self.shapes.get(split, shape) != shape
+        if self.bytes[split] and (other or self.bytes[split] + size > self.shard_bytes):
+            self._flush(split)
+        self.shapes[split] = shape
+        self.waiting.setdefault(split, []).append(sample)
+        self.bytes[split] += size
+        if len(self.waiting[split]) >= self.shard_samples:
+            self._flush(split)
 
     def finish(self) -> None:
-        for key in self.waiting:
-            self._flush(key)
-
-    def group_of(self, record: Record) -> Any:
-        """Return what the pictures of one shard must have in common, such as the shape of their latents; here, nothing."""
-        return None
+        for split in self.waiting:
+            self._flush(split)
 
     @abstractmethod
     def encode(self, record: Record) -> tuple[Any, int]:
@@ -49,10 +47,9 @@ class ShardedExporter(FolderExporter):
     def write_shard(self, split: str, number: int, samples: list[Any]) -> None:
         """Write one shard file of at least one sample."""
 
-    def _flush(self, key: tuple[str, Any]) -> None:
-        """Write the buffered samples of a split and group as the split's next shard."""
-        split, _ = key
-        if self.waiting[key]:
-            self.write_shard(split, self.shards[split], self.waiting[key])
+    def _flush(self, split: str) -> None:
+        """Write the buffered samples of a split as its next shard."""
+        if self.waiting[split]:
+            self.write_shard(split, self.shards[split], self.waiting[split])
             self.shards[split] += 1
-        self.waiting[key], self.bytes[key] = [], 0
+        self.waiting[split], self.bytes[split] = [], 0

@@ -21,10 +21,8 @@ class SafetensorsExporter(ShardedExporter):
 
     name = "safetensors"
     needs_classes = True
+    one_shape = True
     shard_samples = 256
-
-    def group_of(self, record: Record) -> Any:
-        return record.optimized_latents.shape  # they are stacked
 
     def encode(self, record: Record) -> tuple[dict[str, Any], int]:
         tensors: dict[str, Any] = {name: self.stored(latents) for name, latents in self.latents(record).items()}

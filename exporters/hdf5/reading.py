@@ -9,6 +9,7 @@ from ...engine.errors import DatasetError
 from ...engine.records import METRICS, Outcome, Record
 from ..base.exporter import SCHEMA
 from ..base.stored_views import stored_views
+from .by_size import depends_on_size, picture_names, read_masks, read_samples
 from .columns import ADDED_TEXT, TEXT_COLUMNS
 
 
@@ -42,9 +43,9 @@ def read_rows(file: h5py.File, rows: slice) -> list[Record]:
     text = {
         name: empty if name in ADDED_TEXT and name not in file else file[name].asstr()[rows] for name in TEXT_COLUMNS
     }
-    masks = file["mask"][rows] if "mask" in file else None
-    others = {view.name: _read_outcomes(file, rows, view.suffix) for view in stored_views(file)[1:]}
-    images = {name: file[f"images/{name}"][rows] for name in file.get("images", ())}
+    masks = read_masks(file, rows)
+    others = {view.name: _read_outcomes(file, rows, view.suffix) for view in stored_views(file, "stop_reason")[1:]}
+    images = {name: read_samples(file, f"images/{name}", rows) for name in picture_names(file)}
     return [
         Record(
             **vars(outcomes[i]),
@@ -57,7 +58,7 @@ def read_rows(file: h5py.File, rows: slice) -> list[Record]:
             images={name: values[i] for name, values in images.items()},
             views={name: found[i] for name, found in others.items()},
             caption=text["caption"][i],
-            mask=None if masks is None else masks[i],
+            mask=masks[i],
         )
         for i in range(len(outcomes))
     ]
@@ -66,7 +67,7 @@ def read_rows(file: h5py.File, rows: slice) -> list[Record]:
 def _read_outcomes(file: h5py.File, rows: slice, suffix: str = "") -> list[Outcome]:
     """Return the outcomes of one view, whose columns end in `suffix`."""
     initial, optimized, losses, counts, stops = (
-        file[f"{name}{suffix}"][rows]
+        read_samples(file, f"{name}{suffix}", rows) if depends_on_size(name) else file[f"{name}{suffix}"][rows]
         for name in ("initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration")
     )
     reasons = file[f"stop_reason{suffix}"].asstr()[rows]

@@ -1,23 +1,26 @@
 """The virtual `dataset.h5` over the shards of a run: large columns are mapped to the shards, small ones are copied."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from ...engine.errors import UsageError
+from ...engine.inputs.sizes import Size
 from ...engine.inputs.views import VIEWS
 from ..base.header import Header
 from ..files.atomic import atomic_path
 from .attributes import PREFIXES, ChannelMoments, write_header
+from .by_size import MASK, depends_on_size, group_name, target_size
 from .columns import ADDED_TEXT, WHOLE_MASK, columns, growing
 from .deferred_errors import DeferredErrorFile
 from .reading import open_file
 from .shard_reader import ShardReader
 
-LARGE = ("initial_latents", "optimized_latents", "losses", "mask")
 ROWS = 256  # rows per chunk of a copied column
 AT_ONCE = 4096  # rows of small columns written at once: writing shard by shard takes twice as long
 BLOCK = 32  # latents at once, as in `read_records`: the sums equal those of a self-contained file bit by bit
@@ -37,7 +40,8 @@ def write_virtual(destination: Path, shards: Sequence[Path], header: Header) -> 
         try:
             with h5py.File(guarded, "w") as file:
                 write_header(file, header)
-                _write_columns(file, shards, destination.resolve().parent)
+                several = header.settings is not None and header.settings.size is None
+                _write_columns(file, shards, destination.resolve().parent, header.vae, several)
         finally:
             guarded.close()
         guarded.check()
@@ -45,21 +49,33 @@ def write_virtual(destination: Path, shards: Sequence[Path], header: Header) -> 
             ShardReader(temporary, written).check()
 
 
-def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path) -> None:
-    """Copy the small columns, map the large ones to the shards, and write the moments of the latents."""
-    large: dict[str, list[tuple[int, h5py.VirtualSource]]] = {}  # with the row at which each begins
+def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path, vae: dict[str, Any], several: bool) -> None:
+    """Copy the small columns, map the large ones to the shards, and write the moments of the latents.
+
+    vae: the autoencoder's identity. several: whether the shards have several sizes, see `by_size`.
+    """
+    large: dict[str, list[tuple[int, h5py.VirtualSource]]] = {}  # with the row of the column at which each begins
+    sized: Counter[str] = Counter()  # number of samples by group, where there are several sizes
     pending: dict[str, list[np.ndarray]] = {}
     moments = ChannelMoments()
     total = written = 0
     for path in shards:
         with open_file(path) as shard:
             count = len(shard["image_name"])
+            group, first = "", total
+            if several:
+                size = target_size(shard["optimized_latents"].shape, vae)
+                group = f"{group_name(size)}/"
+                first = sized[group]
+                _add_sizes(file, pending, size, first, count)
+                sized[group] += count
             place = Path(os.path.relpath(path.resolve(), folder)).as_posix()
             for column in columns(shard):
                 name = column.name.lstrip("/")
                 if _is_large(name):
                     source = h5py.VirtualSource(place, name, column.shape, column.dtype)
-                    large.setdefault(name, []).append((total, source))
+                    of_size = depends_on_size(name)
+                    large.setdefault(group * of_size + name, []).append((first if of_size else total, source))
                 else:
                     if name not in file:
                         growing(file, name, column.shape[1:], column.dtype, ROWS)
@@ -79,13 +95,23 @@ def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path) -> Non
                 copy[written:] = np.concatenate(parts)
             pending, written = {}, total
     for name, sources in large.items():
-        _map(file, name, sources, total)
+        group = next((group for group in sized if name.startswith(group)), "")
+        _map(file, name, sources, sized[group] if group else total)
     moments.write(file)
 
 
 def _is_large(name: str) -> bool:
     """Return whether a column stays in the shards."""
-    return name.startswith("images/") or any(name.removesuffix(view.suffix) in LARGE for view in VIEWS.values())
+    return depends_on_size(name) or any(name == f"losses{view.suffix}" for view in VIEWS.values())
+
+
+def _add_sizes(file: h5py.File, pending: dict[str, list[np.ndarray]], size: Size, first: int, count: int) -> None:
+    """Add the sizes of `count` samples to the pending columns. first: the row of the first one in its group."""
+    values = {"size": np.tile(np.int32(size), (count, 1)), "size_row": np.arange(first, first + count, dtype=np.int32)}
+    for name, column in values.items():
+        if name not in file:
+            growing(file, name, column.shape[1:], column.dtype, ROWS)
+        pending.setdefault(name, []).append(column)
 
 
 def _map(file: h5py.File, name: str, sources: list[tuple[int, h5py.VirtualSource]], total: int) -> None:
@@ -97,5 +123,5 @@ def _map(file: h5py.File, name: str, sources: list[tuple[int, h5py.VirtualSource
     if "/" in name:
         file.require_group(name.rpartition("/")[0])
     # NaN, so that missing data cannot be mistaken for data; pictures have no such value
-    fill = {"f": np.nan}.get(first.dtype.kind, WHOLE_MASK if name == "mask" else None)
+    fill = np.nan if first.dtype.kind == "f" else WHOLE_MASK if name.rpartition("/")[2] == MASK else None
     file.create_virtual_dataset(name, layout, fillvalue=fill)

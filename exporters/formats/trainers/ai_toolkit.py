@@ -108,7 +108,7 @@ class AIToolkitExporter(SidecarExporter):
     def about(self) -> str:
         known = latent_space(self.header.vae) in SPACES
         note = (OTHERS if known else OWN_SPACE).format(space=self.space)
-        return ABOUT.format(size=self.header.size or "SIZE", space=self.space) + note
+        return ABOUT.format(size=self.size_text(), space=self.space) + note
 
 
 ABOUT = """Copy the `_latent_cache` folders, with those they lie in, over the pictures'. In the trainer's `datasets:` entry set `cache_latents_to_disk: true`,

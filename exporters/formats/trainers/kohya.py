@@ -107,7 +107,7 @@ class KohyaExporter(SidecarExporter):
         return self.stored(self.planar(outcome.optimized_latents))
 
     def about(self) -> str:
-        size = self.header.size or "SIZE"
+        size = self.size_text('"{},{}"')
         flip = "`flip_aug` works: the mirrored pictures have latents of their own." if self.views[FLIPPED] else (
             "Leave `flip_aug` off: the run had no --flip, so there is no `latents_flipped`, and the trainer would encode again."
         )  # fmt: skip

@@ -96,7 +96,8 @@ class MusubiExporter(SidecarExporter):
             save_file({key: np.ascontiguousarray(latents[:, None] if model.framed else latents)}, path, metadata)
 
     def about(self) -> str:
-        size, short = self.header.size or "SIZE", self.architecture.short
+        size, short = self.size_text("{}, {}"), self.architecture.short
+        size = size if "," in size else f"{size}, {size}"
         others = [other.short for other in ARCHITECTURES if other.space == self.architecture.space]
         rename = RENAMED.format(short=short, others=", ".join(others)) if len(others) > 1 else ""
         return ABOUT.format(size=size, short=short) + rename
@@ -105,7 +106,7 @@ class MusubiExporter(SidecarExporter):
 ABOUT = """In musubi-tuner's dataset configuration, one `[[datasets]]` entry per folder of pictures: `image_directory` the folder of the
 pictures, `cache_directory` the folder of the same name here, and
 
-- for a run at one size, `resolution = [{size}, {size}]` and `enable_bucket = false`; for a run with `--buckets musubi:RESO`,
+- for a run at one size, `resolution = [{size}]` and `enable_bucket = false`; for a run with `--buckets musubi:RESO`,
   `resolution = [RESO, RESO]` and `enable_bucket = true`. The trainer takes the bucket from the original size in the name, and
   does not compare it with the latent's own.
 - no control images: these caches hold targets only.

@@ -86,7 +86,7 @@ class OneTrainerExporter(FolderExporter):
 
     def about(self) -> str:
         return ABOUT.format(
-            size=self.header.size or "SIZE", where=self.where(), masks="on" if self.masked else "off: the run had no --masks"
+            size=self.size_text(), where=self.where(), masks="on" if self.masked else "off: the run had no --masks"
         )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ class SimpleTunerExporter(SidecarExporter):
             torch.save(latents, path)
 
     def about(self) -> str:
-        return ABOUT.format(size=self.header.size or "SIZE")
+        return ABOUT.format(size=self.size_text())
 
 
 ABOUT = """In the trainer's data backend (`multidatabackend.json`), `"instance_data_dir"` is the folder of the pictures that the run

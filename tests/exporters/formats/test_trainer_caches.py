@@ -373,33 +373,6 @@ def test_a_time_axis_of_one_is_taken_and_a_clip_refused(made, tmp_path):
         assert file.get_tensor("latents_1x6x4_float32").shape == (16, 1, 6, 4)
 
 
-@pytest.mark.parametrize("name", ["safetensors", "lightningdit", "mds", "webdataset", "hf"])
-def test_pictures_of_two_sizes_are_written_in_shards_of_their_own(made, tmp_path, name):
-    """Those of one shape are stacked; nothing is lost, in the order within each."""
-    record, header, _ = made["sd"]
-    wide = turned(dataclasses.replace(record, name="wide", views={"flipped": turned(record.views["flipped"])}))
-    header = dataclasses.replace(header, config={"iterations": 2}, classes=("sub",))
-    with make_exporter(name, tmp_path, header) as exporter:
-        exporter.write([record, wide, dataclasses.replace(record, name="third")])
-    folder = tmp_path / name
-    assert json.loads((folder / "relatent.json").read_text())["counts"]["total"] == 3
-    if name in ("safetensors", "lightningdit"):
-        shapes = []
-        for path in sorted(folder.glob("*.safetensors")):
-            with safe_open(path, framework="np") as file:
-                shapes.append(file.get_tensor("latents").shape)
-        assert shapes == [(2, 4, 6, 4), (1, 4, 4, 6)]
-
-
-def turned(outcome):
-    """An outcome with its latents transposed."""
-    return dataclasses.replace(
-        outcome,
-        initial_latents=outcome.initial_latents.swapaxes(1, 2).copy(),
-        optimized_latents=outcome.optimized_latents.swapaxes(1, 2).copy(),
-    )
-
-
 def test_captions_reach_the_formats_that_hold_them(made, tmp_path):
     record, header, _ = made["sd"]
     header = dataclasses.replace(header, config={"iterations": 2}, classes=("sub",))
