@@ -55,9 +55,9 @@ class SimpleTunerExporter(SidecarExporter):
 ABOUT = """In the trainer's data backend (`multidatabackend.json`), `"instance_data_dir"` is the folder of the pictures that the run
 read, `"cache_dir_vae"` this folder, and
 
-- `"crop": true, "crop_style": "center"`; for a run at one size, `"crop_aspect": "square", "resolution_type": "pixel",
-  "resolution": {size}`; for a run with `--buckets simpletuner:RESO`, `"crop_aspect": "closest"` or what you use with it, and the
-  same resolution;
+- for a run at one size, `"crop": true, "crop_style": "center", "crop_aspect": "square", "resolution_type": "pixel",
+  "resolution": {size}`; for a run with `--buckets simpletuner:RESO`, `"crop": false`, `"resolution": RESO` and the
+  `resolution_type` and alignment that the rule was given;
 - `"vae_cache_clear_each_epoch": false`, and in `config.json` no `compress_disk_cache`, with which it expects gzip. Names are
   hashed, as current versions always do, older ones with `"hash_filenames": true`.
 
