@@ -113,6 +113,8 @@ def verdict(found: dict[str, Any], out: Path) -> Iterator[str]:
     for one in found["damage"]:
         yield f"{one['file']}: {one['what']}; {one['remedy']}"
     yield from found["notes"]
+    if inputs := found["inputs"]:
+        yield f"{inputs['checked']} input pictures read again, {len(inputs['changed'])} not as they were planned"
     if sample.get("decoded"):
         yield (
             f"{sample['decoded']} pictures decoded, within {sample['largest_difference_db']:.4f} dB of what was recorded"

@@ -28,7 +28,7 @@ def repair_run(folder: RunFolder, damage: list[Damage], autoencoder: Autoencoder
     outputs = {one.export for one in damage if one.export is not None}
     started = time.perf_counter()
     if broken:
-        folder.plan.check_inputs(folder.ledger.failed(), broken)
+        folder.plan.check_inputs(folder.ledger.failed(), broken, content=True)
         if autoencoder is None and folder.record.settings.vae is None:
             raise UsageError(
                 f"{folder.out} was made with an autoencoder from memory, {folder.record.vae['name']!r}: to make broken "
