@@ -107,6 +107,7 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
 def _dataset_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options that select the pictures of the dataset and how it is written."""
     parser.add_argument("--limit", type=int, metavar="N", help="pictures per split")
+    parser.add_argument("--add", action="store_true", help="add the pictures that the run in OUT does not have yet")
     parser.add_argument(
         "--format", action="append", metavar="NAME", help=f"repeatable (default: hdf5): {', '.join(FORMATS)}"
     )
@@ -194,6 +195,7 @@ def _optimize(options: argparse.Namespace) -> int:
         seed=options.seed,
         shard_size=options.shard_size,
         single_file=options.single_file,
+        add=options.add,
         **execution_settings(options),
     )
     return _end(run, options)
