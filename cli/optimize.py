@@ -1,6 +1,7 @@
 """The subcommands that optimise latents: demo, optimize, resume."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from .options import (
     whole_number,
 )
 from .start_up import start_torch
-from .text import print_result, summary
+from .text import nothing_improved, print_result, summary
 
 
 def add_commands(commands: Any) -> None:
@@ -229,4 +230,6 @@ def _given(**settings: Any) -> dict[str, Any]:
 def _end(run: dict[str, Any], options: argparse.Namespace) -> int:
     """Print the result of a run, and return its exit status."""
     print_result(run, summary(run, options.out), options.json)
-    return SOME_FAILED if run["counts"]["failed"] else DONE
+    if line := nothing_improved(run, options.out):
+        print(f"relatent: {line}", file=sys.stderr)
+    return SOME_FAILED if line or run["counts"]["failed"] else DONE

@@ -19,7 +19,7 @@ from ..engine.losses.registry import check_loss
 from ..engine.optimization.config import OptimizationConfig
 from ..engine.optimization.presets import resolve_config
 from ..exporters.base.exporter import FORMATS, check_formats, check_needs, exporter_class
-from .attempt import new_record, run_attempt, write_summary
+from .attempt import final_status, new_record, run_attempt, write_summary
 from .background_export import BackgroundExporter
 from .executors.base import ExecutionOptions, make_shards
 from .executors.worker import reload_autoencoder
@@ -85,7 +85,8 @@ def optimize_directory(
     workers, devices, ray, max_failures, progress: see `ExecutionOptions`.
     add: pictures that `source` holds and the run in `out` lacks are added at its end; what is finished stays.
 
-    Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
+    Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase. Its status is
+    `failed` where every picture kept the encoder's latent, because no iteration improved it.
     Raises `UsageError` or `WeightsUnavailableError` before any work starts. A picture that fails is listed under
     `failures` and does not raise.
     """
@@ -234,7 +235,7 @@ def _run(
                 place = record_export(folder, name) if name in written else export_run(folder, name)
                 folder.update(outputs=folder.record.outputs | {name: str(place)})
         seconds["export"] = time.perf_counter() - begin
-        folder.update(status="done")
+        folder.update(status=final_status(folder))
     return folder.record.to_json()
 
 
