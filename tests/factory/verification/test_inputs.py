@@ -96,6 +96,18 @@ def test_a_failed_picture_may_change_which_is_noted(root):
     ]
 
 
+def test_a_picture_that_was_planned_without_a_checksum_is_noted(root):
+    """It was unreadable when the run was planned, and readable when it was optimised."""
+    header, *lines = (root / "out" / "plan.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[1] |= {"bytes": -1, "mtime_ns": -1, "sha256": None}
+    (root / "out" / "plan.jsonl").write_text("".join(f"{line}\n" for line in [header, *map(json.dumps, rows)]))
+    edit_in_place(root / "in" / "1.png")
+    found = relatent.verify_run(root / "out", inputs=True)
+    assert (found["damage"], found["inputs"]) == ([], {"checked": 4, "changed": []})
+    assert found["notes"] == ["pictures that could not be read when the run was planned, and not compared: 1"]
+
+
 def test_resume_finds_by_content_what_it_makes_and_verify_finds_the_rest(root):
     RunFolder.open(root / "out").ledger.drop([1])  # 2.png and 3.png are to be made
     edit_in_place(root / "in" / "0.png")
