@@ -1,6 +1,7 @@
 """The subcommands that optimise latents: demo, optimize, resume."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from .options import (
     whole_number,
 )
 from .start_up import start_torch
-from .text import print_result, summary
+from .text import nothing_improved, print_result, summary
 
 
 def add_commands(commands: Any) -> None:
@@ -110,6 +111,7 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
 def _dataset_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options that select the pictures of the dataset and how it is written."""
     parser.add_argument("--limit", type=int, metavar="N", help="pictures per split")
+    parser.add_argument("--add", action="store_true", help="add the pictures that the run in OUT does not have yet")
     parser.add_argument(
         "--format", action="append", metavar="NAME", help=f"repeatable (default: hdf5): {', '.join(FORMATS)}"
     )
@@ -198,6 +200,7 @@ def _optimize(options: argparse.Namespace) -> int:
         seed=options.seed,
         shard_size=options.shard_size,
         single_file=options.single_file,
+        add=options.add,
         **execution_settings(options),
     )
     return _end(run, options)
@@ -231,4 +234,6 @@ def _given(**settings: Any) -> dict[str, Any]:
 def _end(run: dict[str, Any], options: argparse.Namespace) -> int:
     """Print the result of a run, and return its exit status."""
     print_result(run, summary(run, options.out), options.json)
-    return SOME_FAILED if run["counts"]["failed"] else DONE
+    if line := nothing_improved(run, options.out):
+        print(f"relatent: {line}", file=sys.stderr)
+    return SOME_FAILED if line or run["counts"]["failed"] else DONE

@@ -19,11 +19,12 @@ from ..engine.losses.registry import check_loss
 from ..engine.optimization.config import OptimizationConfig
 from ..engine.optimization.presets import resolve_config
 from ..exporters.base.exporter import FORMATS, check_formats, check_needs, exporter_class
-from .attempt import new_record, run_attempt, write_summary
+from .attempt import final_status, new_record, run_attempt, write_summary
 from .background_export import BackgroundExporter
 from .executors.base import ExecutionOptions, make_shards
 from .executors.worker import reload_autoencoder
 from .export import export_run, record_export
+from .state.additions import additions
 from .state.run_folder import RunFolder, locked
 from .state.settings import RunSettings
 
@@ -57,6 +58,7 @@ def optimize_directory(
     buckets: str | None = None,
     native: bool = False,
     max_pixels: int | None = None,
+    add: bool = False,
 ) -> dict[str, Any]:
     """Optimise every picture of `source` (image, folder, or text file of paths) and write the formats to `out`.
 
@@ -81,8 +83,10 @@ def optimize_directory(
         pictures, at least 32.
     single_file: write a self-contained dataset.h5 instead of a virtual dataset over the shards.
     workers, devices, ray, max_failures, progress: see `ExecutionOptions`.
+    add: pictures that `source` holds and the run in `out` lacks are added at its end; what is finished stays.
 
-    Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
+    Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase. Its status is
+    `failed` where every picture kept the encoder's latent, because no iteration improved it.
     Raises `UsageError` or `WeightsUnavailableError` before any work starts. A picture that fails is listed under
     `failures` and does not raise.
     """
@@ -95,7 +99,8 @@ def optimize_directory(
     check_fit(fit, background)
     square = buckets is None and not native and sides[0] == sides[1]
     check_needs(formats, keep_images, flip, fit, square)
-    sources = _discover(source, limit, out, masks)
+    extends = add and (out / "plan.jsonl").exists()
+    sources = _discover(source, None if extends else limit, out, masks)
     named = str(vae) if isinstance(vae, str | Path) else None
     if execution.remote and (named is None or callable(config.loss_function)):
         raise UsageError("devices and ray need an autoencoder and a loss that other processes can load: give names")
@@ -127,10 +132,13 @@ def optimize_directory(
     if settings.size is None and size is not None:
         raise UsageError("size gives every picture one size, and buckets and native each its own: give one of them")
     sources = _sized(sources, settings, autoencoder, out)
-    _check_feasible(settings, config, autoencoder, sources)
+    if not extends:
+        _check_feasible(settings, config, autoencoder, Counter(source.size for source in sources))
     record = new_record(settings, config, autoencoder, batch_size, len(sources))
     with locked(out):
-        folder = RunFolder.begin(out, record, sources, shard_size)
+        folder = RunFolder.begin(out, record, sources, shard_size, extends)
+        if extends:
+            _extend(folder, sources, config, autoencoder)
         del sources  # they are in plan.jsonl now; a million sources take a gigabyte of memory
         return _run(folder, autoencoder, config, execution, started, loaded)
 
@@ -177,6 +185,21 @@ def resume_directory(
         return _run(folder, autoencoder, folder.record.optimization_config(), execution, started, loaded)
 
 
+def _extend(folder: RunFolder, sources: Sequence[Source], config: OptimizationConfig, autoencoder: Autoencoder) -> None:
+    """Add those of the sources that the run lacks to the end of its plan. The caller holds the run's lock."""
+    settings, plan = folder.record.settings, folder.plan
+    new = additions(plan, sources, settings.limit)
+    sizes = Counter[Size | None]()
+    for segment in plan.segments:
+        sizes[segment.size] += segment.rows
+    if settings.size is None:
+        new = _sized(new, settings, autoencoder, folder.out, sizes.most_common(1)[0][0])
+    sizes.update(one.size for one in new)
+    _check_feasible(settings, config, autoencoder, sizes)
+    if new:
+        folder.extend_plan(new)
+
+
 def _run(
     folder: RunFolder,
     autoencoder: Autoencoder,
@@ -212,7 +235,7 @@ def _run(
                 place = record_export(folder, name) if name in written else export_run(folder, name)
                 folder.update(outputs=folder.record.outputs | {name: str(place)})
         seconds["export"] = time.perf_counter() - begin
-        folder.update(status="done")
+        folder.update(status=final_status(folder))
     return folder.record.to_json()
 
 
@@ -228,21 +251,30 @@ def _discover(source: str | Path, limit: int | None, out: Path, masks: str | Pat
     return discover(source, limit, exclude=[out] if masks is None else [out, Masks(masks).folder])
 
 
-def _sized(sources: list[Source], settings: RunSettings, autoencoder: Autoencoder, out: Path) -> list[Source]:
-    """Return the sources with the sizes of their targets where each has its own, in the order of the plan."""
+def _sized(
+    sources: list[Source], settings: RunSettings, autoencoder: Autoencoder, out: Path, usual: Size | None = None
+) -> list[Source]:
+    """Return the sources with the sizes of their targets where each has its own, in the order of the plan.
+
+    usual: for sources that an existing plan lacks, the size of pictures that cannot be read.
+    """
     cell = autoencoder.downscale_factor or 1
     sizing = make_sizing(settings.buckets, settings.native, settings.max_pixels, cell)
-    if sizing is None or (out / "plan.jsonl").exists():  # it states the sizes
+    if sizing is None or (usual is None and (out / "plan.jsonl").exists()):  # it states the sizes
         return sources
-    return assign_sizes(sources, sizing)
+    return assign_sizes(sources, sizing, usual)
 
 
 def _check_feasible(
-    settings: RunSettings, config: OptimizationConfig, autoencoder: Autoencoder, sources: Sequence[Source]
+    settings: RunSettings, config: OptimizationConfig, autoencoder: Autoencoder, sizes: Counter[Size | None]
 ) -> None:
-    """Raise `UsageError` now, rather than after days, if the run cannot process or export the pictures."""
+    """Raise `UsageError` now, rather than after days, if the run cannot process or export the pictures.
+
+    sizes: the number of pictures of each size; None is the one size of the run.
+    """
     sample_bytes = 0
-    for size, count in Counter(source.size or settings.size for source in sources).items():
+    for own, count in sizes.items():
+        size = own or settings.size
         if size is None:
             continue  # a run of several sizes that goes on: it was checked when it began
         width, height = as_size(size)

@@ -71,6 +71,12 @@ def write_summary(folder: RunFolder, seconds: dict[str, float]) -> None:
     seconds["report"] = time.perf_counter() - begin
 
 
+def final_status(folder: RunFolder) -> str:
+    """Return the status of a run that has nothing left to do: failed where not one of its pictures was improved."""
+    counts = folder.record.counts
+    return "failed" if 0 < counts["done"] == counts.get("fallback") else "done"
+
+
 def _added(total: dict[str, float], seconds: dict[str, float]) -> dict[str, float]:
     """Return the seconds by phase, summed over earlier attempts and this one."""
     return total | {phase: round(total.get(phase, 0.0) + value, 3) for phase, value in seconds.items()}

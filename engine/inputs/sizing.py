@@ -89,17 +89,19 @@ def make_sizing(buckets: str | None, native: bool, max_pixels: int | None, cell:
     return BucketSizing(parse_buckets(buckets), cell)
 
 
-def assign_sizes(sources: Sequence[Source], sizing: Sizing) -> list[Source]:
+def assign_sizes(sources: Sequence[Source], sizing: Sizing, usual: Size | None = None) -> list[Source]:
     """Return the sources with the sizes of their targets, those of one size together, in the order of their first.
 
-    Reads the header of every file. A file that cannot be read gets the most frequent size; the run lists it as failed.
+    Reads the header of every file. A file that cannot be read gets the size `usual`, None being the most frequent one;
+    the run lists it as failed.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         sizes = [_target(sizing, found) for found in pool.map(read_size, (source.path for source in sources))]
     counts = Counter(size for size in sizes if size is not None)
-    if not counts:
-        raise UsageError("no picture of the input can be read: none has a size")
-    usual = counts.most_common(1)[0][0]
+    if usual is None:
+        if not counts:
+            raise UsageError("no picture of the input can be read: none has a size")
+        usual = counts.most_common(1)[0][0]
     groups: dict[Size, list[Source]] = {}
     for source, size in zip(sources, sizes, strict=True):
         groups.setdefault(size or usual, []).append(dataclasses.replace(source, size=size or usual))

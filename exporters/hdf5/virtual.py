@@ -107,7 +107,10 @@ def _is_large(name: str) -> bool:
 
 def _add_sizes(file: h5py.File, pending: dict[str, list[np.ndarray]], size: Size, first: int, count: int) -> None:
     """Add the sizes of `count` samples to the pending columns. first: the row of the first one in its group."""
-    values = {"size": np.tile(np.int32(size), (count, 1)), "size_row": np.arange(first, first + count, dtype=np.int32)}
+    values = {
+        "size": np.tile(np.array(size, np.int32), (count, 1)),
+        "size_row": np.arange(first, first + count, dtype=np.int32),
+    }
     for name, column in values.items():
         if name not in file:
             growing(file, name, column.shape[1:], column.dtype, ROWS)

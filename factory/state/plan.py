@@ -3,13 +3,12 @@
 import contextlib
 import json
 import os
-import stat
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +16,8 @@ from ...engine.errors import DatasetError, ImageError, UsageError
 from ...engine.inputs.sizes import Size
 from ...engine.inputs.sources import Source
 from ...exporters.base.exporter import SCHEMA
-from ...exporters.files.atomic import atomic_path, file_sha256
+from ...exporters.files.atomic import atomic_path
+from .file_state import Change, FileState
 
 if TYPE_CHECKING:  # it imports torch
     from ...engine.inputs.masks import Masks
@@ -29,45 +29,6 @@ AT_ONCE = 1024  # files submitted to the thread pool at once
 NAMED = 5  # maximum number of differences named in an error
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """Size, modification time and checksum of a file.
-
-    A file that could not be read has no checksum, and counts as unchanged whatever happens to it.
-    """
-
-    path: str
-    bytes: int = -1
-    mtime_ns: int = -1
-    sha256: str | None = None
-
-    @classmethod
-    def of(cls, path: str) -> "FileState":
-        """Return the state of the file at `path`, reading it for its checksum."""
-        try:
-            facts = os.stat(path)
-            if not stat.S_ISREG(facts.st_mode):
-                raise OSError("no regular file")
-            return cls(path, facts.st_size, facts.st_mtime_ns, file_sha256(Path(path)))
-        except OSError:  # the run will list the picture as failed, with the reason
-            return cls(path)
-
-    def changed(self) -> str | None:
-        """Return how the file differs now; None if it is unchanged.
-
-        The file is read again only if its size or time differs.
-        """
-        if self.sha256 is None:
-            return None
-        try:
-            facts = os.stat(self.path)
-        except OSError:
-            return f"{self.path} is gone"
-        if (facts.st_size, facts.st_mtime_ns) == (self.bytes, self.mtime_ns):
-            return None
-        return None if FileState.of(self.path).sha256 == self.sha256 else f"{self.path} has changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +52,7 @@ class PlannedImage:
     def parse(cls, line: bytes, size: Size | None = None) -> "PlannedImage":
         """Parse one line of the plan, whose segment has that size."""
         facts = json.loads(line)
-        source = Source(*(facts[key] for key in ("path", "relative", "name", "split")), size=size)
+        source = Source(facts["path"], facts["relative"], facts["name"], facts["split"], size=size)
         mask = FileState(**facts["mask"]) if facts.get("mask") else None
         return cls._with(source, FileState(*(facts[key] for key in ("path", "bytes", "mtime_ns", "sha256"))), mask)
 
@@ -116,9 +77,10 @@ class PlannedImage:
             facts["mask"] = asdict(self.mask)
         return json.dumps(facts) + "\n"  # ASCII: a path may hold bytes that are no UTF-8, as surrogates
 
-    def changed(self) -> str | None:
-        """Return how the files differ now; None if they are unchanged."""
-        return self.file.changed() or (self.mask.changed() if self.mask else None)
+    def changes(self, content: bool = False) -> list[Change]:
+        """Return how file and mask differ now. content: see `FileState.change`."""
+        files = [self.file] if self.mask is None else [self.file, self.mask]
+        return [change for file in files if (change := file.change(content)) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,19 +161,27 @@ class Plan:
                     yield PlannedImage.parse(line, segment.size)
             yield from map(PlannedImage.parse, file)  # none, unless the file is damaged
 
-    def check_inputs(self, failed: Collection[str], numbers: Sequence[int] | None = None) -> None:
-        """Raise `UsageError` naming files that are missing or were edited since the run began.
+    def changes(
+        self, numbers: Sequence[int] | None = None, content: bool = False
+    ) -> Iterator[tuple[PlannedImage, list[Change]]]:
+        """Yield each picture with how its files differ now.
 
-        failed: names of pictures whose files may change. numbers: the shards to check; None checks all.
+        numbers: the shards to check; None checks all. content: see `FileState.change`.
         """
         rows = self.all_rows() if numbers is None else (row for number in numbers for row in self.rows(number))
         with ThreadPoolExecutor(THREADS) as pool:
-            found = (
-                (row, what)
-                for some in _batches(rows)
-                for row, what in zip(some, pool.map(PlannedImage.changed, some), strict=True)
-            )
-            named = [what for row, what in found if what and row.source.name not in failed]
+            for some in _batches(rows):
+                yield from zip(some, pool.map(partial(PlannedImage.changes, content=content), some), strict=True)
+
+    def check_inputs(
+        self, failed: Collection[str], numbers: Sequence[int] | None = None, content: bool = False
+    ) -> None:
+        """Raise `UsageError` naming files that are missing or were edited since the run began.
+
+        failed: names of pictures whose files may change. numbers, content: see `changes`.
+        """
+        found = self.changes(numbers, content)
+        named = [str(one) for row, changes in found if row.source.name not in failed for one in changes]
         if named:
             raise UsageError(
                 f"inputs changed since the run began: {_some(named)}; put them back, or choose another OUT for a new run"
@@ -219,13 +189,30 @@ class Plan:
 
     def check_sources(self, sources: Sequence[Source]) -> None:
         """Raise `UsageError` if the input now holds other pictures than the plan."""
-        found = {source.relative for source in sources}
+        new = self.missing(sources)
+        if new:
+            named = _some([f"{name} is new" for name in sorted({source.relative for source in new})])
+            remedy = "--add adds what is new, or choose another OUT"
+            raise UsageError(f"{self.path.parent} holds a run over other pictures: {named}; {remedy}")
+
+    def missing(self, sources: Sequence[Source]) -> list[Source]:
+        """Return the sources that the plan lacks. Raises `UsageError` if they lack pictures of the plan."""
         planned = {row.source.relative for row in self.all_rows()}
-        named = [f"{name} is new" for name in sorted(found - planned)] + [
-            f"{name} is gone" for name in sorted(planned - found)
-        ]
-        if named:
-            raise UsageError(f"{self.path.parent} holds a run over other pictures: {_some(named)}; choose another OUT")
+        gone = planned - {source.relative for source in sources}
+        if gone:
+            named = _some([f"{name} is gone" for name in sorted(gone)])
+            remedy = "put back what is gone, or choose another OUT"
+            raise UsageError(f"{self.path.parent} holds a run over other pictures: {named}; {remedy}")
+        return [source for source in sources if source.relative not in planned]
+
+    def extend(self, sources: Sequence[Source], masks: "Masks | None") -> "Plan":
+        """Append these sources as segments of their own, and return the rewritten plan, opened again.
+
+        Rows and shards that the plan has already stay as they are. Every new file is read once, for its checksum.
+        """
+        rows = chain(self.all_rows(), _planned(sources, masks))
+        _write(self.path, [*self.segments, *Segment.of(sources)], self.shard_size, rows)
+        return Plan(self.path)
 
     def renew(self, names: set[str], masks: "Masks | None") -> "Plan":
         """Record the files of these pictures as they are now, and return the rewritten plan, opened again."""

@@ -35,7 +35,7 @@ class RunRecord:
     batch_size: int | str  # number of targets optimised at once; "auto" if the engine chooses
     hardware: dict[str, Any]  # of the process that began the run
     versions: dict[str, str]  # of relatent, Python and packages, when the run began
-    counts: dict[str, int]  # pictures: total, done, failed
+    counts: dict[str, int]  # pictures: total, done, failed, and, where there are any, fallback: done but not improved
     statistics: dict[str, dict[str, float]] = field(default_factory=dict)  # by metric, over the finished pictures
     latents: dict[str, Any] = field(default_factory=dict)  # LatentReport.summary()
     failures: tuple[Failure, ...] = ()

@@ -206,3 +206,39 @@ def test_what_cannot_be_is_refused_before_any_work(pictures, small_vae, tmp_path
 def test_another_rule_is_another_run(pictures, out, small_vae):
     with pytest.raises(UsageError, match="holds another run: size was None, now 32"):
         optimize_directory(pictures, out, small_vae, config=CONFIG, size=32, flip=True)
+
+
+def trainers_bucket(width, height, area=512 * 512, step=64, least=256, most=1024):
+    """The bucket of a picture, from sd-scripts' documentation: sides are multiples of 64 from 256 to 1024, of at most
+    512² pixels; of those, the one whose aspect ratio is nearest to the picture's."""
+    buckets = {(int(area**0.5) // step * step,) * 2}
+    for side in range(least, most + 1, step):
+        other = min(most, area // side // step * step)
+        if other >= least:
+            buckets |= {(side, other), (other, side)}
+    return min(sorted(buckets), key=lambda size: abs(size[0] / size[1] - width / height))
+
+
+def test_a_folder_of_twelve_aspect_ratios_becomes_the_trainers_cache(small_vae, tmp_path):
+    ratios = [(1, 1), (4, 3), (3, 2), (16, 9), (2, 1), (5, 4), (3, 4), (2, 3), (9, 16), (1, 2), (4, 5), (21, 9)]
+    (tmp_path / "in").mkdir()
+    sizes = {}
+    for number in range(60):
+        wide, tall = ratios[number % 12]
+        height = round((300 + 7 * number) * (tall / wide) ** 0.5)
+        sizes[f"{number:02d}"] = (round(height * wide / tall), height)
+        Image.fromarray(picture(height, sizes[f"{number:02d}"][0], number)).save(tmp_path / "in" / f"{number:02d}.png")
+    config = OptimizationConfig(iterations=1, precondition=False, warm_start=0)
+    options = dict(config=config, buckets="sd-scripts:512", formats=["kohya"], keep_images=False)
+    found = optimize_directory(tmp_path / "in", tmp_path / "out", small_vae, **options)
+    assert found["counts"] == {"total": 60, "done": 60, "failed": 0}
+    files = list((tmp_path / "out" / "kohya").glob("*.npz"))
+    assert len(files) == 60
+    for file in files:
+        width, height = sizes[file.name[:2]]
+        expected = trainers_bucket(width, height)
+        with np.load(file) as arrays:
+            key = next(key for key in arrays if key.startswith("latents"))
+            assert arrays[key].shape == (4, expected[1] // 8, expected[0] // 8)
+            assert tuple(arrays["original_size"]) == (width, height)
+    assert len({trainers_bucket(*size) for size in sizes.values()}) > 5
