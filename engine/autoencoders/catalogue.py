@@ -8,13 +8,17 @@ class Entry:
     """Where an autoencoder is loaded from, and what the loaded one must be."""
 
     name: str
-    loader: str  # "module:function" in this package: (Entry, weights folder or None, token or None) -> Autoencoder
+    loader: str  # "module:function" in this package: (Entry, weights or None, token or None, clips=) -> Autoencoder
     repository: str | None
     subfolder: str | None
     latent_channels: int
     downscale_factor: int
     native_size: int  # pixels; the square side it was trained for
     note: str
+    tflop: float | None = (
+        None  # of a picture of 512²: forward, and backward to the latent; benchmarks/research/decoder_cost.py
+    )
+    scaling: tuple[float, float] | None = None  # factor and shift, where a file of the weights alone does not tell
 
 
 _HUB = "diffusers:load_hub"
