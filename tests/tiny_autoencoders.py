@@ -86,7 +86,14 @@ CASES: dict[str, Case] = {
         8,
     ),
     "vq": Case("VQModel", FOUR | WIDTHS | {"latent_channels": 4, "vq_embed_dim": 3, "num_vq_embeddings": 16}, 3, 8),
-    "vq-spatial": Case("VQModel", FOUR | WIDTHS | {"latent_channels": 4, "norm_type": "spatial"}, 4, 8),
+    "vq-spatial": Case(
+        "VQModel",
+        FOUR
+        | WIDTHS
+        | {"latent_channels": 4, "norm_type": "spatial", "block_out_channels": (32,) * 4, "norm_num_groups": 32},
+        4,
+        8,
+    ),
     "kvae": Case("AutoencoderKLKVAE", dict(channels=32, num_enc_blocks=1, num_dec_blocks=1, sample_size=64), 16, 8),
     "temporal": Case(
         "AutoencoderKLTemporalDecoder",

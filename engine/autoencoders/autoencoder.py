@@ -82,6 +82,11 @@ class Autoencoder:
         return self._native_size
 
     @property
+    def cell(self) -> int:
+        """Pixels that a side must be a multiple of for whole latent cells, and whole patches where its scaling packs them."""
+        return (self.downscale_factor or 1) * max(getattr(self.scaling, "patch_size", (1,)))
+
+    @property
     def scaling_factor(self) -> float:
         """What a diffusion model multiplies latents by, all channels alike."""
         return float(getattr(self.scaling, "factor", 1.0))
@@ -149,8 +154,10 @@ class Autoencoder:
             raise UsageError(
                 f"the autoencoder {self.name!r} has no encoder; give initial latents, or load it with encoder=…"
             )
-        (low, high), (from_low, from_high) = self.value_range, self.modality.value_range
-        encoder, images = self.encoder, (images.float() - from_low) * ((high - low) / (from_high - from_low)) + low
+        encoder, images = self.encoder, images.float()
+        if self.value_range != self.modality.value_range:  # an encoder may magnify the rounding of this, Mochi's does
+            (low, high), (from_low, from_high) = self.value_range, self.modality.value_range
+            images = (images - from_low) * ((high - low) / (from_high - from_low)) + low
         if precision != "fp32" and isinstance(encoder, nn.Module):
             source = encoder
             encoder = self.cache.get("copies", ("encoder", precision), lambda: prepare(source, DTYPES[precision], ()))

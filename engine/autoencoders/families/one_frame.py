@@ -1,6 +1,5 @@
 """Autoencoders of clips whose temporal layers are not causal in one way: diffusers decodes a clip of one frame."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,9 +36,11 @@ class OneFrameEncoder(nn.Module):
         return self.vae.encode(images.unsqueeze(2)).latent_dist.mode()[:, :, 0]
 
 
-def _parts(vae: Any, rank: int, channels: int, factor: int, mean: Any = None, std: Any = None) -> Parts:
+def _parts(
+    vae: Any, rank: int, channels: int, factor: int, mean: Any = None, std: Any = None, inputs: int = 0
+) -> Parts:
     config = vae.config
-    check_rgb(type(vae).__name__, config.get("in_channels", 3), config.get("out_channels", 3))
+    check_rgb(type(vae).__name__, inputs or config.get("in_channels", 3), config.get("out_channels", 3))
     scaling = config_scaling(config, channels, mean, std)
     decoder, encoder = OneFrameDecoder(vae, rank), OneFrameEncoder(vae, rank)
     return Parts(decoder, encoder, channels, factor, scaling, native_size(config, factor))
@@ -56,8 +57,10 @@ def blocks(vae: Any, rank: int = Rank.PICTURES) -> Parts:
 
 
 def mochi(vae: Any, rank: int = Rank.PICTURES) -> Parts:
-    """AutoencoderKLMochi: Mochi 1."""
-    return _parts(vae, rank, vae.config.latent_channels, vae.spatial_compression_ratio)
+    """AutoencoderKLMochi: Mochi 1, whose encoder adds 12 channels of sines to the picture's 3."""
+    return _parts(
+        vae, rank, vae.config.latent_channels, vae.spatial_compression_ratio, inputs=vae.config.in_channels - 12
+    )
 
 
 def cosmos(vae: Any, rank: int = Rank.PICTURES) -> Parts:
@@ -87,6 +90,3 @@ def ltx_video(vae: Any, rank: int = Rank.PICTURES) -> Parts:
 def kvae_video(vae: Any, rank: int = Rank.PICTURES) -> Parts:
     """AutoencoderKLKVAEVideo: KVAE's autoencoder of clips."""
     return _parts(vae, rank, vae.config.z_channels, 2 ** (len(vae.config.ch_mult) - 1))
-
-
-VideoFamily = Callable[[Any, int], Parts]

@@ -5,6 +5,7 @@ import math
 import pytest
 import relatent
 import torch
+from helpers import PLAIN
 from relatent import OptimizationConfig
 from relatent.engine.autoencoders.families.registry import PICTURES, VIDEO
 from tiny_autoencoders import CASES, diffusers_decode, diffusers_encode, make
@@ -67,12 +68,12 @@ def test_gradient_is_that_of_diffusers(loaded, images):
 
 def test_optimises(loaded, images):
     _case, _model, vae = loaded
-    config = OptimizationConfig(iterations=2, warm_start=0, precision="fp32")
+    config = OptimizationConfig(iterations=2, precision="fp32", **PLAIN)
     results = relatent.LatentOptimizer(config).optimize_batch(vae, vae.encode(images), images)
     for result in results:
         assert torch.isfinite(result.optimized_latents).all()
         assert math.isfinite(result.metrics["final_psnr"])
-        assert result.metrics["final_psnr"] >= result.metrics["initial_psnr"]
+        assert result.metrics["final_psnr"] >= result.metrics["initial_psnr"] - 1e-3
 
 
 def test_bfloat16_decodes_and_differentiates(loaded, images):
