@@ -22,6 +22,10 @@ LTX = dict(
     latent_channels=8, block_out_channels=(16, 32, 32, 32), decoder_block_out_channels=(16, 32, 32, 32),
     layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 5,
 )  # fmt: skip
+LTX2 = dict(
+    latent_channels=8, block_out_channels=(16, 32, 64, 128), decoder_block_out_channels=(16, 32, 64),
+    layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 4,
+)  # fmt: skip
 COSMOS = dict(encoder_block_out_channels=(16, 32, 32, 32), decode_block_out_channels=(32,) * 4, num_layers=1)
 MOCHI = dict(encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4, layers_per_block=(1,) * 5)
 HUNYUAN = dict(
@@ -104,6 +108,14 @@ CASES: dict[str, Case] = {
     "hunyuan-video": Case(
         "AutoencoderKLHunyuanVideo", dict(block_out_channels=(32,) * 4, layers_per_block=1), 16, 8, True
     ),
+    "hunyuan-refiner": Case(
+        "AutoencoderKLHunyuanImageRefiner",
+        dict(block_out_channels=(32, 32, 32, 64, 64), layers_per_block=1),
+        32,
+        16,
+        True,
+    ),
+    "ltx2": Case("AutoencoderKLLTX2Video", LTX2, 8, 32, True),
     "ltx": Case("AutoencoderKLLTXVideo", LTX, 8, 32, True),
     "cosmos": Case("AutoencoderKLCosmos", COSMOS, 16, 8, True),
     "mochi": Case("AutoencoderKLMochi", MOCHI, 12, 8, True),
@@ -126,7 +138,7 @@ def make(name: str, seed: int = 0) -> Any:
     if case.kind == "AutoencoderKLFlux2":
         model.bn.running_mean.normal_()
         model.bn.running_var.uniform_(0.5, 2.0)
-    if case.kind == "AutoencoderKLLTXVideo":
+    if case.kind in ("AutoencoderKLLTXVideo", "AutoencoderKLLTX2Video"):
         model.latents_mean.normal_()
         model.latents_std.uniform_(0.5, 2.0)
     return model

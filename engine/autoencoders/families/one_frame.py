@@ -47,7 +47,7 @@ def _parts(
 
 
 def hunyuan_video(vae: Any, rank: int = Rank.PICTURES) -> Parts:
-    """AutoencoderKLHunyuanVideo: HunyuanVideo 1."""
+    """AutoencoderKLHunyuanVideo, and the refiner of HunyuanImage 2.1."""
     return _parts(vae, rank, vae.config.latent_channels, vae.config.spatial_compression_ratio)
 
 
@@ -77,14 +77,17 @@ def cosmos(vae: Any, rank: int = Rank.PICTURES) -> Parts:
 
 
 def ltx_video(vae: Any, rank: int = Rank.PICTURES) -> Parts:
-    """AutoencoderKLLTXVideo: LTX-Video 0.9.0; its statistics are with the weights."""
+    """AutoencoderKLLTXVideo of LTX-Video 0.9.0 and AutoencoderKLLTX2Video; their statistics are with the weights."""
     if vae.config.timestep_conditioning:
         raise UsageError(
-            "this AutoencoderKLLTXVideo (0.9.1 and later) decodes with a timestep and noise of the diffusion model, so a "
+            f"this {type(vae).__name__} decodes with a timestep of the diffusion model (LTX-Video 0.9.1 and later do), so a "
             "latent has no one picture; that of LTX-Video 0.9.0 has"
         )
-    factor = vae.spatial_compression_ratio
-    return _parts(vae, rank, vae.config.latent_channels, factor, vae.latents_mean, vae.latents_std)
+    config, halvings = vae.config, sum(vae.config.spatio_temporal_scaling)
+    if type(vae).__name__ == "AutoencoderKLLTX2Video":  # a stage of it may halve the frames only
+        halvings -= sum(kind == "temporal" for kind in config.downsample_type)
+    factor = config.patch_size * 2**halvings
+    return _parts(vae, rank, config.latent_channels, factor, vae.latents_mean, vae.latents_std)
 
 
 def kvae_video(vae: Any, rank: int = Rank.PICTURES) -> Parts:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...errors import UsageError
 from ..scaling import BatchNormScaling
 from .parts import Parts, check_rgb, config_scaling, native_size
 
@@ -99,6 +100,8 @@ def asymmetric(vae: Any) -> Parts:
     config = vae.config
     check_rgb("AsymmetricAutoencoderKL", config.in_channels, config.out_channels)
     factor, channels = 2 ** (len(config.down_block_out_channels) - 1), config.latent_channels
+    if len(config.up_block_out_channels) != len(config.down_block_out_channels):
+        raise UsageError("this AsymmetricAutoencoderKL decodes to another size than it encodes; it must be the same")
     scaling = config_scaling(config, channels)
     vae.decoder.condition_encoder = nn.Identity()  # of the picture and mask; its weights would be copied for nothing
     return Parts(KLDecoder(vae), KLEncoder(vae), channels, factor, scaling, native_size(config, factor))

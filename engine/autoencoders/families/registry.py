@@ -26,7 +26,9 @@ VIDEO: dict[str, Callable[[Any, int], Parts]] = {
     "AutoencoderKLQwenImage21": causal.causal,
     "AutoencoderKLWan": causal.causal,
     "AutoencoderKLHunyuanVideo": one_frame.hunyuan_video,
+    "AutoencoderKLHunyuanImageRefiner": one_frame.hunyuan_video,
     "AutoencoderKLLTXVideo": one_frame.ltx_video,
+    "AutoencoderKLLTX2Video": one_frame.ltx_video,
     "AutoencoderKLCosmos": one_frame.cosmos,
     "AutoencoderKLMochi": one_frame.mochi,
     "AutoencoderKLCogVideoX": one_frame.blocks,
@@ -35,10 +37,8 @@ VIDEO: dict[str, Callable[[Any, int], Parts]] = {
 }
 REFUSED: dict[str, str] = {
     "AutoencoderKLAllegro": "diffusers encodes and decodes it in fixed tiles of clips only",
+    "AutoencoderKLHunyuanVideo15": "diffusers' attention of it fails on more than one sample in a batch",
     "ConsistencyDecoderVAE": "its decoder draws noise: a latent has no one picture",
-    "AutoencoderKLHunyuanImageRefiner": "it decodes clips of several frames only",
-    "AutoencoderKLLTX2Video": "it decodes clips only",
-    "AutoencoderKLHunyuanVideo15": "it decodes clips only",
 }
 
 
@@ -64,7 +64,7 @@ def wrap(vae: Any, name: str, *, clips: bool = False, **known: Any) -> Autoencod
         raise UsageError(f"{name!r} is an {kind}, which decodes pictures, not clips; leave clips=True out")
     else:
         parts = PICTURES[kind](vae)
-    if clips:
+    if clips:  # the factor of frames is another than that of pixels
         known.setdefault("modality", Modality(-1.0, 1.0, name="clips"))
     known.setdefault("native_size", parts.native_size)
     return Autoencoder(
@@ -72,7 +72,7 @@ def wrap(vae: Any, name: str, *, clips: bool = False, **known: Any) -> Autoencod
         parts.encoder,
         name=name,
         latent_channels=parts.latent_channels,
-        downscale_factor=parts.downscale_factor,
+        downscale_factor=None if clips else parts.downscale_factor,
         scaling=parts.scaling,
         value_range=parts.value_range,
         **known,

@@ -100,7 +100,7 @@ def test_scaling_is_the_configurations(loaded, images):
     else:
         factor = config.get("scaling_factor", None) or 1.0
         mean, std = config.get("latents_mean", None), config.get("latents_std", None)
-        if case.kind == "AutoencoderKLLTXVideo":
+        if case.kind in ("AutoencoderKLLTXVideo", "AutoencoderKLLTX2Video"):
             mean, std = model.latents_mean, model.latents_std
         if case.kind == "AutoencoderKLCosmos":
             mean, std = (torch.tensor(values).view(16, -1)[:, 0] for values in (mean, std))
