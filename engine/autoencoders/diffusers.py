@@ -7,8 +7,9 @@ from ..errors import UsageError, WeightsUnavailableError
 from .autoencoder import Autoencoder
 from .catalogue import CATALOGUE, Entry
 from .families.registry import check_kind, wrap
-from .files.folder import check_report, from_pretrained, load_folder, read_kind
+from .files.folder import check_report, from_pretrained, load_folder, read_kind, weight_files
 from .files.single_file import load_single_file
+from .files.weights import check_file
 
 BUNDLED = Path(__file__).parent / "tiny"
 
@@ -26,9 +27,12 @@ def load_hub(entry: Entry, weights: Path | None, token: str | None = None, *, cl
     if weights is not None:
         return load_weights(weights, entry, clips=clips)
     try:
-        subfolder, kind = _hub_kind(entry, token)
-        where = {"subfolder": subfolder} if subfolder else {}
-        check_kind(kind, str(entry.repository))
+        subfolder, folder = _find(entry, token)
+    except Exception as error:
+        raise unavailable(entry, error) from error
+    kind, where = read_kind(folder), {"subfolder": subfolder} if subfolder else {}
+    check_kind(kind, str(entry.repository))
+    try:
         try:
             vae, report = from_pretrained(kind, str(entry.repository), token=token, **where)
         except OSError:  # a repository may hold the half-precision variant only
@@ -36,6 +40,9 @@ def load_hub(entry: Entry, weights: Path | None, token: str | None = None, *, cl
     except UsageError:
         raise
     except Exception as error:
+        for paths in weight_files(folder).values():
+            for path in paths:
+                check_file(path)
         raise unavailable(entry, error) from error
     check_report(f"the {kind} of {entry.repository}", report)
     return wrap_hub(vae, entry, subfolder, clips=clips)
@@ -53,19 +60,20 @@ def load_weights(weights: Path, entry: Entry, *, clips: bool = False) -> Autoenc
     return load_folder(weights, entry.name, clips=clips)
 
 
-def _hub_kind(entry: Entry, token: str | None) -> tuple[str | None, str]:
-    """The subfolder of a repository in which an autoencoder is, and its class; whatever the hub's client raises."""
+def _find(entry: Entry, token: str | None) -> tuple[str | None, Path]:
+    """The subfolder of a repository in which an autoencoder is, and where the local cache has it; whatever the hub's client
+    raises."""
     from huggingface_hub import hf_hub_download
 
-    places = (entry.subfolder,) if entry.subfolder or entry.latent_channels else (None, "vae")
+    places = (entry.subfolder,) if entry.loader else (None, "vae")
     for place in places:
         try:
-            path = hf_hub_download(str(entry.repository), "config.json", subfolder=place, token=token)
+            return place, Path(
+                hf_hub_download(str(entry.repository), "config.json", subfolder=place, token=token)
+            ).parent
         except Exception:
             if place == places[-1]:
                 raise
-            continue
-        return place, read_kind(Path(path).parent)
     raise AssertionError("unreachable")
 
 
@@ -82,8 +90,9 @@ def unavailable(entry: Entry, error: Exception) -> WeightsUnavailableError:
     reason = " ".join(str(error).split())
     if len(reason) > 160:
         reason = reason[:157] + "…"
+    place = f" ({entry.repository})" if entry.repository != entry.name else ""
     return WeightsUnavailableError(
-        f"the weights of {entry.name!r} ({entry.repository}) cannot be had: {reason} Remedy: go online, accept the "
+        f"the weights of {entry.name!r}{place} cannot be had: {reason} Remedy: go online, accept the "
         f"repository's licence and set HF_TOKEN where it is gated, or give --weights FOLDER in diffusers' layout. "
         f"Names that exist: {', '.join(CATALOGUE)}"
     )

@@ -142,7 +142,7 @@ def load_taehv(entry: Entry, weights: Path | None, token: str | None = None, *, 
     """`weights` is the file, such as taew2_1.pth, or a folder that has it, .safetensors or .pth."""
     if clips:
         raise UsageError(f"{entry.name!r} decodes pictures, not clips; leave clips=True out")
-    stem = entry.name.replace("-", "_")
+    stem = entry.name
     if weights is not None and weights.is_dir():
         weights = next((path for s in SUFFIXES if (path := weights / f"{stem}{s}").is_file()), None)
     if weights is None:

@@ -31,7 +31,7 @@ def load_folder(folder: Path, name: str | None = None, *, clips: bool = False) -
         label = name or folder.resolve().name if folder.is_symlink() else label
     kind = read_kind(folder)
     check_kind(kind, str(folder))
-    variant = _check_weights(folder)
+    variant = _check_weights(folder, kind)
     where = f"the {kind} in {folder}"
     try:
         vae, report = from_pretrained(kind, folder, local_files_only=True, **({"variant": variant} if variant else {}))
@@ -82,17 +82,22 @@ def check_report(where: str, report: dict[str, Any]) -> None:
     check_keys(where, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
 
 
-def _check_weights(folder: Path) -> str | None:
-    """The variant to load, None: the full one. Raises `UsageError` where a file of weights is damaged or absent."""
+def weight_files(folder: Path) -> dict[str | None, list[Path]]:
+    """The files of weights in a folder of diffusers by their variant, None: the full one."""
     found: dict[str | None, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         match = _WEIGHTS.fullmatch(path.name)
         if match:
             found.setdefault(match["variant"], []).append(path)
+    return found
+
+
+def _check_weights(folder: Path, kind: str) -> str | None:
+    """The variant to load, None: the full one. Raises `UsageError` where a file of weights is damaged or absent."""
+    found = weight_files(folder)
     if not found:
         raise UsageError(f"{folder} holds no weights: expected {_STEM}.safetensors or .bin, or a variant of one")
     variant = None if None in found else min(found, key=str)
-    kind = read_kind(folder)
     for path in found[variant]:
         try:
             check_file(path)
