@@ -56,7 +56,8 @@ def test_gradient_is_that_of_diffusers(loaded, images):
     case, model, vae = loaded
     start = vae.encode(images[:1])
     gradients = []
-    for decode in (lambda z: diffusers_decode(model, case, z), vae.decode, vae.loop_decoder("fp32")):
+    loops = (vae.loop_decoder("fp32"), vae.loop_decoder("fp32", recompute=True))
+    for decode in (lambda z: diffusers_decode(model, case, z), vae.decode, *loops):
         latents = start.clone().requires_grad_()
         (decode(latents).clamp(-1, 1) - images[:1]).square().sum().backward()
         gradients.append(latents.grad)
@@ -73,7 +74,7 @@ def test_optimises(loaded, images):
     for result in results:
         assert torch.isfinite(result.optimized_latents).all()
         assert math.isfinite(result.metrics["final_psnr"])
-        assert result.metrics["final_psnr"] >= result.metrics["initial_psnr"] - 1e-3
+        assert result.metrics["loss_reduction"] >= 0.0
 
 
 def test_bfloat16_decodes_and_differentiates(loaded, images):

@@ -76,7 +76,7 @@ def test_clips_are_those_of_diffusers_and_are_optimised(name):
     results = relatent.LatentOptimizer(config).optimize_batch(vae, latents, clips)
     for result in results:
         assert result.optimized_latents.shape[-4:] == latents.shape[1:]
-        assert result.metrics["final_psnr"] >= result.metrics["initial_psnr"] - 1e-3
+        assert result.metrics["loss_reduction"] >= 0.0
     assert vae.scaling == relatent.load_autoencoder(model).scaling
     torch.testing.assert_close(vae.scaling.unscale(vae.scaling.scale(latents)), latents, rtol=1e-4, atol=1e-4)
 
