@@ -6,7 +6,9 @@ sees, so their scaling is the identity. A picture is encoded as a clip that repe
 decodes to is the picture, as with clips of one frame in the author's code.
 """
 
+import math
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +69,7 @@ class FrameDecoder(nn.Module):
 
     def keep_last_frame(self) -> None:
         """Behind the last memory block frames do not see each other: of its frames only the last one is made."""
-        grow = self.decoder[_STAGES[-1] + 4].conv
+        grow: Any = self.decoder[_STAGES[-1] + 4].conv
         grow.weight = nn.Parameter(grow.weight[-grow.in_channels :].detach().clone(), requires_grad=False)
         grow.out_channels = grow.in_channels
 
@@ -100,10 +102,8 @@ class FrameEncoder(nn.Module):
             width = state[f"encoder.{stage + 1}.weight"].shape[0]
             layers += [MemoryBlock(width, width) for _ in range(3)]
         self.encoder = nn.Sequential(*layers, _conv(state, "encoder.17"))
-        pools = [self.encoder[stage].conv for stage in (2, 7, 12)]
-        self.frames = 1
-        for pool in pools:
-            self.frames *= pool.in_channels // pool.out_channels
+        pools: list[Any] = [self.encoder[stage].conv for stage in (2, 7, 12)]
+        self.frames: int = math.prod(pool.in_channels // pool.out_channels for pool in pools)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         frames, x = self.frames, F.pixel_unshuffle(images, self.patch).repeat_interleave(self.frames, 0)

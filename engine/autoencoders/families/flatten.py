@@ -79,16 +79,16 @@ def _convolution(layer: Any) -> nn.Conv2d:
     return flat
 
 
-def _norm(layer: Any) -> nn.Module:
+def _norm(layer: Any) -> Any:
     """The same layer with one axis less behind the channels."""
     for name in ("gamma", "bias"):
         values = getattr(layer, name)
         if isinstance(values, torch.Tensor):
             setattr(layer, name, nn.Parameter(values.detach().reshape(-1, 1, 1), requires_grad=False))
-    return layer  # type: ignore[no-any-return]
+    return layer
 
 
-FLAT: dict[str, Callable[[Any], nn.Module]] = {  # by the end of a class's name; families differ in its beginning
+FLAT: dict[str, Callable[[Any], Any]] = {  # by the end of a class's name; families differ in its beginning
     "CausalConv3d": _convolution,
     "RMS_norm": _norm,
     "Resample": Resampling,

@@ -87,7 +87,7 @@ def _converted(state: dict[str, Any], kind: str, config: dict[str, Any], model: 
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES as CONVERSIONS
 
     # FLUX.2's keys are those of Stable Diffusion's autoencoder
-    conversion = CONVERSIONS.get("AutoencoderKL" if kind == "AutoencoderKLFlux2" else kind)
+    conversion: Any = CONVERSIONS.get("AutoencoderKL" if kind == "AutoencoderKLFlux2" else kind)
     if conversion is None:
         raise UsageError(f"{where}: diffusers converts no single file of an {kind}; give a folder in diffusers' layout")
     try:
