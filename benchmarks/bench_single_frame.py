@@ -87,7 +87,7 @@ def main() -> None:
         print(name, {key: float(f"{value:.3g}") for key, value in rows[name].items()}, flush=True)
     if not options.dry:
         content = {"size": options.size, "threads": torch.get_num_threads(), "decoders": rows}
-        print(write_result("single_frame", device, command_line(__spec__.name), content))
+        print(write_result("single_frame", device, command_line("bench_single_frame"), content))
 
 
 if __name__ == "__main__":
