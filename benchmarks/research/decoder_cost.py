@@ -67,7 +67,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def count(kind: str, settings: dict[str, Any]) -> dict[str, float]:
-    """TFLOP, and of the decoder's convolutions how many there are and how many freeze."""
+    """TFLOP, latent channels, pixels per cell, and of the decoder's convolutions how many there are and how many freeze."""
     import diffusers
 
     with torch.device("meta"):
@@ -88,6 +88,8 @@ def count(kind: str, settings: dict[str, Any]) -> dict[str, float]:
     convolutions = sum(isinstance(module, kinds) for module in decoder.modules())
     return {
         "tflop": round(counter.get_total_flops() / 1e12, 2),
+        "channels": vae.latent_channels or 0,
+        "factor": vae.downscale_factor or 0,
         "convolutions": convolutions,
         "frozen": freeze_convolutions(decoder),
     }

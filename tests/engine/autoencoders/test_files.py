@@ -279,6 +279,25 @@ def test_a_repository_that_cannot_be_had_is_one_line(tmp_path):
     assert "Remedy: go online" in done.stderr
 
 
+@pytest.mark.parametrize(("name", "subfolder"), [("sd15", "vae"), ("flux2", "vae")])
+def test_a_names_weights_in_the_hubs_cache_must_be_all_there(tmp_path, name, subfolder):
+    from relatent.engine.autoencoders.catalogue import CATALOGUE
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    folder = tmp_path / f"models--{CATALOGUE[name].repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(commit)
+    place = folder / "snapshots" / commit / subfolder
+    make("kl" if name == "sd15" else "flux2").save_pretrained(place)
+    state = load_file(place / WEIGHTS)
+    state.pop("encoder.conv_in.weight")
+    save_file(state, place / WEIGHTS)
+    done = hub(tmp_path, LOAD, name)
+    assert done.returncode == 1
+    assert "UsageError" in done.stderr
+    assert "encoder.conv_in.weight" in done.stderr
+
+
 def test_a_truncated_file_in_the_hubs_cache(tmp_path):
     commit = "0123456789abcdef0123456789abcdef01234567"
     folder = tmp_path / "models--someone--a-model"
