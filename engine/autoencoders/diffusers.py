@@ -90,9 +90,11 @@ def unavailable(entry: Entry, error: Exception) -> WeightsUnavailableError:
     reason = " ".join(str(error).split())
     if len(reason) > 160:
         reason = reason[:157] + "…"
-    place = f" ({entry.repository})" if entry.repository != entry.name else ""
+    place = (
+        entry.repository if entry.repository != entry.name else "on the hub; there is no folder or file of this name"
+    )
     return WeightsUnavailableError(
-        f"the weights of {entry.name!r}{place} cannot be had: {reason} Remedy: go online, accept the "
+        f"the weights of {entry.name!r} ({place}) cannot be had: {reason} Remedy: go online, accept the "
         f"repository's licence and set HF_TOKEN where it is gated, or give --weights FOLDER in diffusers' layout. "
         f"Names that exist: {', '.join(CATALOGUE)}"
     )

@@ -92,9 +92,9 @@ def _converted(state: dict[str, Any], kind: str, config: dict[str, Any], model: 
         raise UsageError(f"{where}: diffusers converts no single file of an {kind}; give a folder in diffusers' layout")
     try:
         converted = conversion["checkpoint_mapping_fn"](checkpoint=dict(own), config=dict(model.config))
-    except Exception as error:  # it indexes the keys that it expects
-        check_keys(where, [str(error).strip("'")], [], [])
-        raise AssertionError("unreachable") from error
+    except Exception as error:  # it indexes and reshapes what it expects
+        reason = f"missing: {error.args[0]}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
+        raise UsageError(f"{where} does not hold all of its {kind}; {reason}") from error
     converted |= {key: value for key, value in own.items() if key.startswith("bn.")}
     used = {value.data_ptr() for value in converted.values() if isinstance(value, torch.Tensor)}
     left = [key for key, value in own.items() if key.startswith(_PARTS) and value.data_ptr() not in used]

@@ -86,6 +86,10 @@ def test_bfloat16_decodes_and_differentiates(loaded, images):
     output.float().square().mean().backward()
     assert torch.isfinite(low.grad).all()
     assert (output.float() - exact).square().mean().sqrt() < 0.1 * exact.std() + 0.02
+    encoded = vae.encode(images[:1], "bf16")
+    assert encoded.dtype == torch.float32
+    assert torch.isfinite(encoded).all()
+    assert encoded.shape == latents.shape
 
 
 def test_scaling_is_the_configurations(loaded, images):

@@ -225,6 +225,18 @@ def test_scaling_that_no_file_holds_is_asked_for(tmp_path):
     assert vae.weights_sha256 == relatent.load_autoencoder(model).weights_sha256
 
 
+def test_statistics_that_no_file_holds_are_asked_for(tmp_path):
+    path = tmp_path / "wan2.2_vae.safetensors"
+    for name in ("wan22", "qwen21"):
+        model = make(name)
+        save_file(contiguous(model.state_dict()), path)
+        with pytest.raises(UsageError, match="statistics are not in the file"):
+            relatent.load_autoencoder(path)
+        model.save_config(tmp_path)
+        assert same(relatent.load_autoencoder(path, device="cpu"), model)
+        (tmp_path / "config.json").unlink()
+
+
 def test_files_that_hold_something_else(tmp_path):
     save_file({"lora.up.weight": torch.zeros(1)}, tmp_path / "lora.safetensors")
     with pytest.raises(UsageError, match="holds no autoencoder whose keys are known"):
@@ -275,7 +287,10 @@ def test_a_repository_that_cannot_be_had_is_one_line(tmp_path):
     done = subprocess.run([*command, "--vae", "someone/absent"], env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
-    assert "the weights of 'someone/absent' cannot be had" in done.stderr
+    assert (
+        "the weights of 'someone/absent' (on the hub; there is no folder or file of this name) cannot be had"
+        in done.stderr
+    )
     assert "Remedy: go online" in done.stderr
 
 
