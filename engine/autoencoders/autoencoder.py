@@ -158,7 +158,7 @@ class Autoencoder:
         if self.value_range != self.modality.value_range:  # an encoder may magnify the rounding of this, Mochi's does
             (low, high), (from_low, from_high) = self.value_range, self.modality.value_range
             images = (images - from_low) * ((high - low) / (from_high - from_low)) + low
-        if precision != "fp32" and isinstance(encoder, nn.Module):
+        if precision != "fp32" and isinstance(encoder, nn.Module) and not getattr(encoder, "keeps_fp32", False):
             source = encoder
             encoder = self.cache.get("copies", ("encoder", precision), lambda: prepare(source, DTYPES[precision], ()))
             images = images.to(DTYPES[precision]).contiguous(memory_format=channels_last(images.ndim))

@@ -29,6 +29,7 @@ class OneFrameEncoder(nn.Module):
     def __init__(self, vae: Any, rank: int):
         super().__init__()
         self.vae, self.rank = without(vae, "decoder", "post_quant_conv"), rank
+        self.keeps_fp32 = type(vae).__name__ == "AutoencoderKLCosmos"  # torch pools no volumes of 16 bits on CPU
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.rank == Rank.CLIPS:
