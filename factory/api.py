@@ -8,7 +8,7 @@ from typing import Any
 from ..engine.autoencoders.autoencoder import Autoencoder
 from ..engine.autoencoders.loading import load_autoencoder
 from ..engine.errors import UsageError
-from ..engine.inputs.images import BACKGROUND, check_fit
+from ..engine.inputs.images import BACKGROUND, COLOUR, check_fit
 from ..engine.inputs.masks import Masks
 from ..engine.inputs.sources import Source, discover
 from ..engine.inputs.views import run_views
@@ -51,6 +51,7 @@ def optimize_directory(
     ray: str | None = None,
     max_failures: int | None = None,
     progress: bool = False,
+    colour: str = COLOUR,
 ) -> dict[str, Any]:
     """Optimise every picture of `source` (image, folder, or text file of paths) and write the formats to `out`.
 
@@ -73,6 +74,7 @@ def optimize_directory(
         pictures, at least 32.
     single_file: write a self-contained dataset.h5 instead of a virtual dataset over the shards.
     workers, devices, ray, max_failures, progress: see `ExecutionOptions`.
+    colour: `srgb` converts each picture from the colour space that its file states; `as-is` leaves colours as stored.
 
     Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase.
     Raises `UsageError` or `WeightsUnavailableError` before any work starts. A picture that fails is listed under
@@ -81,7 +83,7 @@ def optimize_directory(
     out, config, formats = Path(out), resolve_config(config or preset), check_formats(list(formats))
     execution = ExecutionOptions(workers, devices, ray, max_failures, progress, device)
     _check_counts(batch_size=batch_size, limit=limit, size=size, shard_size=shard_size)
-    check_fit(fit, background)
+    check_fit(fit, background, colour)
     check_needs(formats, keep_images, flip, fit)
     sources = _discover(source, limit, out, masks)
     named = str(vae) if isinstance(vae, str | Path) else None
@@ -99,6 +101,7 @@ def optimize_directory(
         size=size or autoencoder.native_size,
         fit=fit,
         background=background,
+        colour=colour,
         masks=None if masks is None else str(Path(masks).resolve()),
         limit=limit,
         keep_images=keep_images,

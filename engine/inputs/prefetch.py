@@ -16,7 +16,7 @@ from ..errors import ImageError, RunStoppedError
 from ..records import Failure
 from ..runtime.device import usable_processors
 from ..runtime.parent_watchdog import end_with_parent
-from .images import BACKGROUND, LoadedImage, load_image
+from .images import BACKGROUND, COLOUR, LoadedImage, load_image
 from .masks import Masks
 from .sizes import Size, as_size
 from .sources import Source
@@ -35,6 +35,7 @@ class Reader:
     background: str = BACKGROUND
     cell: int = 1  # pixels of one latent cell
     masks: Masks | None = None
+    colour: str = COLOUR  # srgb or as-is
 
     def load(self, source: Source) -> "LoadedSource":
         """Return the source together with its picture, or with its failure. Raises nothing, see `read`."""
@@ -44,10 +45,12 @@ class Reader:
         """Return the picture, or its failure. Raises nothing: whatever a file holds, it fails alone."""
         try:
             size = source.size or self.size
-            image = load_image(source.path, size, self.fit, self.background, self.cell, source.sha256)
+            image = load_image(source.path, size, self.fit, self.background, self.cell, source.sha256, self.colour)
             return image if self.masks is None else self.masks.apply(source, image, size, self.fit)
         except ImageError as error:
             return failure(source, "load", str(error))
+        except MemoryError:
+            return failure(source, "load", "too large for the memory of this machine")
         except Exception as error:  # a decoder's own bug
             return failure(source, "load", f"{type(error).__name__}: {error}")
 

@@ -99,6 +99,7 @@ class ShardWorker:
             settings.keep_images,
             run_views(settings.flip),
             folder.masks,
+            settings.colour_in_use,
             capacity=min(folder.plan.shard_size, folder.plan.total),
         )
         torch.manual_seed(settings.seed)

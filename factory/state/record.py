@@ -105,7 +105,9 @@ class RunRecord:
         A key of the configuration that an older version did not record is compared by its default.
         """
         old, new = self.settings.to_json(), wanted.settings.to_json()
-        found = [_difference(key, old[key], new[key]) for key in new if key not in CHANGEABLE_SETTINGS]
+        # a run begun before there was `colour` goes on as it began
+        skipped = (*CHANGEABLE_SETTINGS, *(["colour"] if self.settings.colour is None else []))
+        found = [_difference(key, old[key], new[key]) for key in new if key not in skipped]
         old = OptimizationConfig().to_dict() | self.config
         found += [_difference(key, old.get(key), value) for key, value in wanted.config.items()]
         return [text for text in found if text] + identity_differences(self.vae, wanted.vae)
