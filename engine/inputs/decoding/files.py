@@ -114,8 +114,9 @@ def _open(content: bytes, conversions: list[str]) -> Image.Image:
 
 def _load(content: bytes, conversions: list[str]) -> Image.Image:
     with warnings.catch_warnings():
-        # The size is checked below, against the same limit.
+        # The size is checked below, against the same limit. Damaged metadata is no news to the user.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", UserWarning)
         image = Image.open(io.BytesIO(content))
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"too large: {image.width}×{image.height} pixels, over the limit of {MAX_PIXELS}")
@@ -159,7 +160,9 @@ def _turn_upright(decoded: Decoded) -> None:
     if image.format == "JXL" and not getattr(image, "jpeg", False):
         return
     try:
-        orientation = image.getexif().get(ORIENTATION, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:  # whatever Pillow makes of a damaged block: it is no reason to lose the picture
         decoded.conversions.append("EXIF left out, which cannot be read")
         return

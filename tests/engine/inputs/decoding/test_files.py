@@ -126,14 +126,14 @@ def test_kinds_of_optional_packages(tmp_path, kind):
         Image.fromarray(picture(32, 32)).save(tmp_path / "a.jxl", lossless=True, exif=exif.tobytes())
     (tmp_path / f"a.{kind}").rename(tmp_path / "a.jpg")  # known by what it holds
     code = (
-        "import sys; from relatent.engine.inputs.images import load_image; "
-        f"image = load_image({str(tmp_path / 'a.jpg')!r}, {64 if kind == 'heic' else 32}); "
-        "print(image.conversions, image.pixels.mean()); "
+        "from pathlib import Path; from relatent.engine.inputs.decoding.files import decode; import numpy; "
+        f"decoded = decode(Path({str(tmp_path / 'a.jpg')!r})); "
+        "print(decoded.conversions, numpy.asarray(decoded.image).mean()); "
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # where nothing is registered
     assert done.returncode == 0, done.stderr
     conversions, mean = done.stdout.rsplit(maxsplit=1)
-    assert conversions == "()"  # JPEG XL is upright by itself
+    assert conversions == "[]"  # JPEG XL is upright by itself
     assert float(mean) == pytest.approx(77 if kind == "heic" else picture(32, 32).mean(), abs=1.0)
     hidden = (
         f"import sys; sys.modules[{package!r}] = None; import importlib.util as u; f = u.find_spec; "
@@ -149,11 +149,13 @@ def test_a_strip_is_cropped_before_it_is_scaled(tmp_path):
     strip[:, 499_900:500_100] = picture(9, 200)
     Image.fromarray(strip).save(tmp_path / "strip.png")
     code = (
-        "import resource; from relatent.engine.inputs.images import load_image; "
+        "import resource; from relatent.engine.inputs.decoding.files import decode; "
+        "from relatent.engine.inputs.fitting import fit_to; from pathlib import Path; "
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
-        f"image = load_image({str(tmp_path / 'strip.png')!r}, 512); "
+        f"strip = decode(Path({str(tmp_path / 'strip.png')!r})).image; "
+        "image = fit_to(strip, (512, 512), 'crop', 'white', []); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before); "
-        f"import numpy; numpy.save({str(tmp_path / 'found.npy')!r}, image.pixels)"
+        f"import numpy; numpy.save({str(tmp_path / 'found.npy')!r}, numpy.asarray(image))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
