@@ -45,6 +45,8 @@ def _holds_run(out: Path | None) -> bool:
 
 def summary(run: dict[str, Any], out: Path) -> Iterator[str]:
     """Yield the lines printed at the end of a run, from the contents of its run.json."""
+    from ..engine.inputs.folders import skipped_line
+
     counts = run["counts"]
     yield f"{out}: {counts['done']} of {counts['total']} pictures, {run['status']}, vae {run['vae']['name']}"
     yield from _statistics_table(run)
@@ -52,6 +54,7 @@ def summary(run: dict[str, Any], out: Path) -> Iterator[str]:
     yield from _time_and_memory(run)
     for name, path in run["outputs"].items():
         yield f"{name}: {path}"
+    yield from map(skipped_line, run.get("skipped") or ())
     for failure in run["failures"]:
         yield f"failed in {failure['stage']}: {failure['source_path']}: {failure['reason']}"
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..engine.autoencoders.loading import load_autoencoder
 from ..engine.errors import UsageError
 from ..engine.inputs.images import BACKGROUND, COLOUR, check_fit
 from ..engine.inputs.masks import Masks
-from ..engine.inputs.sources import Source, discover
+from ..engine.inputs.sources import Discovery, discover_all
 from ..engine.inputs.views import run_views
 from ..engine.losses.registry import check_loss
 from ..engine.optimization.config import OptimizationConfig
@@ -85,7 +86,8 @@ def optimize_directory(
     _check_counts(batch_size=batch_size, limit=limit, size=size, shard_size=shard_size)
     check_fit(fit, background, colour)
     check_needs(formats, keep_images, flip, fit)
-    sources = _discover(source, limit, out, masks)
+    discovery = _discover(source, limit, out, masks)
+    sources = discovery.sources
     named = str(vae) if isinstance(vae, str | Path) else None
     if execution.remote and (named is None or callable(config.loss_function)):
         raise UsageError("devices and ray need an autoencoder and a loss that other processes can load: give names")
@@ -114,9 +116,10 @@ def optimize_directory(
     )
     _check_feasible(settings, config, autoencoder, len(sources))
     record = new_record(settings, config, autoencoder, batch_size, len(sources))
+    record = replace(record, skipped=[one.to_dict() for one in discovery.skipped])
     with locked(out):
         folder = RunFolder.begin(out, record, sources, shard_size)
-        del sources  # they are in plan.jsonl now; a million sources take a gigabyte of memory
+        del sources, discovery  # they are in plan.jsonl now; a million sources take a gigabyte of memory
         return _run(folder, autoencoder, config, execution, started, loaded)
 
 
@@ -153,7 +156,9 @@ def resume_directory(
         if folder.planned:
             folder.check_inputs()
         else:
-            folder.make_plan(_discover(settings.input, settings.limit, out, settings.masks), settings.shard_size)
+            discovery = _discover(settings.input, settings.limit, out, settings.masks)
+            folder.make_plan(discovery.sources, settings.shard_size)
+            folder.update(skipped=[one.to_dict() for one in discovery.skipped])
         if retry_failed:
             folder.retry_failed()
         if batch_size is not None:
@@ -207,9 +212,9 @@ def _check_counts(**counts: int | None) -> None:
             raise UsageError(f"{name}: expected a whole number of at least 1, found {value}")
 
 
-def _discover(source: str | Path, limit: int | None, out: Path, masks: str | Path | None) -> list[Source]:
+def _discover(source: str | Path, limit: int | None, out: Path, masks: str | Path | None) -> Discovery:
     """Return the pictures of `source`, excluding the run's own folder and the folder of masks."""
-    return discover(source, limit, exclude=[out] if masks is None else [out, Masks(masks).folder])
+    return discover_all(source, limit, exclude=[out] if masks is None else [out, Masks(masks).folder])
 
 
 def _check_feasible(settings: RunSettings, config: OptimizationConfig, autoencoder: Autoencoder, total: int) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 
 from ..errors import ImageError, UsageError
 from .images import LoadedImage, load_grey
+from .kinds import is_read
 from .sizes import Size
-from .sources import SUFFIXES, Source
+from .sources import Source
 
 
 class Masks:
@@ -22,7 +23,7 @@ class Masks:
         files = (path.relative_to(self.folder) for path in sorted(self.folder.rglob("*")))
         self._files: dict[str, list[Path]] = {}
         for file in files:
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith("._"):
+            if is_read(file.suffix) and not file.name.startswith("._"):
                 self._files.setdefault(file.with_suffix("").as_posix(), []).append(self.folder / file)
         if not self._files:
             raise UsageError(f"masks {folder}: holds no image; expected one per picture, under the same path")

@@ -41,7 +41,10 @@ class RunSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that run.json holds."""
-        return asdict(self) | {"formats": list(self.formats)}
+        values = asdict(self) | {"formats": list(self.formats)}
+        if self.colour is None:
+            del values["colour"]
+        return values
 
     @classmethod
     def from_json(cls, values: Any, place: str = "settings") -> "RunSettings":

@@ -75,3 +75,58 @@ def test_verify_reads_as_the_run_did(wide, tmp_path, vae_folder, capsys):
 def test_an_unknown_way_to_treat_colours_is_refused(wide, tmp_path, small_vae):
     with pytest.raises(UsageError, match="colour: expected one of srgb, as-is"):
         optimize_directory(wide, tmp_path / "out", small_vae, colour="p3")
+
+
+def test_what_is_passed_over_is_in_summary_record_and_report(wide, tmp_path, vae_folder, capsys):
+    for name in ("c.nef", "sub/d.NEF", "a.txt"):
+        (wide / name).parent.mkdir(exist_ok=True)
+        (wide / name).write_bytes(b"")
+    (wide / "sub" / "back").symlink_to(wide)
+    out = wide / "out"
+    command = ["optimize", str(wide), str(out), "--vae", str(vae_folder), "--size", "32", "--iterations", "1"]
+    assert main([*command, "--format", "hdf5", "--format", "png"]) == 0
+    printed = capsys.readouterr().out
+    raw = "skipped: 2 (.nef, a camera's raw format is not read; develop it, for example to TIFF): c.nef …"
+    assert [line for line in printed.splitlines() if line.startswith("skipped")] == [
+        raw,
+        "skipped: 1 (linked folders, lead to a folder that is read under another path): sub/back",
+        "skipped: 1 (other files, no picture)",
+    ]
+    run = json.loads((out / "run.json").read_text())
+    assert [(one["count"], one["kind"], one["first"]) for one in run["skipped"]] == [
+        (2, ".nef", "c.nef"),
+        (1, "linked folders", "sub/back"),
+        (1, "other files", "a.txt"),
+    ]
+    assert main(["info", str(out)]) == 0
+    assert raw in capsys.readouterr().out
+    assert main(["report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "Passed over in the input" in page
+    assert "sub/back" in page
+    # a second run, beside the first, does not take the first one's pictures
+    second = [*command[:2], str(wide / "second"), *command[3:], "--json"]
+    capsys.readouterr()
+    assert main(second) == 0
+    run = json.loads(capsys.readouterr().out)
+    assert run["counts"]["total"] == 2
+    assert [one["first"] for one in run["skipped"] if one["kind"] == "folders of relatent"] == ["out"]
+
+
+def test_a_run_without_anything_passed_over_says_nothing_of_it(wide, tmp_path, vae_folder, capsys):
+    command = [
+        "optimize",
+        str(wide),
+        str(tmp_path / "out"),
+        "--vae",
+        str(vae_folder),
+        "--size",
+        "32",
+        "--iterations",
+        "1",
+    ]
+    assert main(command) == 0
+    assert "skipped" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["skipped"] == []
+    assert main(["report", str(tmp_path / "out")]) == 0
+    assert "Passed over" not in (tmp_path / "out" / "report.html").read_text()

@@ -25,7 +25,12 @@ class OptionalKind:
     @property
     def installed(self) -> bool:
         """Whether its package is installed."""
-        return find_spec(self.package) is not None
+        return _is_installed(self.package)
+
+
+@cache
+def _is_installed(package: str) -> bool:
+    return find_spec(package) is not None
 
 
 HEIF = OptionalKind("HEIC", (".heic", ".heif", ".hif"), "pillow_heif", "heif")
