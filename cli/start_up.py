@@ -1,6 +1,7 @@
 """Importing torch at the start of a command."""
 
 import gc
+import os
 import sys
 
 
@@ -11,6 +12,11 @@ def start_torch() -> None:
     them takes 0.2 s at start-up, and as long again when the process ends.
     """
     new = "torch" not in sys.modules
+    # keep the cache of compiled code: torch's own default is a temporary folder
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        from ..engine.calibration.cache import cache_folder
+
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder("inductor"))
     if new:
         gc.disable()
     from ..engine.runtime.device import limit_threads

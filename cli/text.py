@@ -1,14 +1,24 @@
 """Results as text for users, and as JSON for programs."""
 
+import io
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 
 def print_json(value: Any) -> None:
-    """Print one strict JSON object."""
-    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    """Print one strict JSON object, in ASCII where the output cannot hold every character."""
+    everything = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=1, ensure_ascii=not everything, allow_nan=False))
+
+
+def never_fail_for_an_encoding() -> None:
+    """Let stdout and stderr write escapes for what their encoding lacks, such as σ in cp1252, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_result(value: Any, lines: Iterable[str], as_json: bool) -> None:
