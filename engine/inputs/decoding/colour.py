@@ -52,10 +52,16 @@ def _hybrid_log_gamma(values: np.ndarray) -> np.ndarray:
 
 
 # H.273, table 3. The curves of BT.709, BT.601 and BT.2020 are those of cameras; such pictures are shown as sRGB.
-CURVES: dict[int, Curve] = dict.fromkeys((1, UNSPECIFIED, 6, 13, 14, 15), srgb_curve) | {
+CURVES: dict[int, Curve] = {
+    1: srgb_curve,
+    UNSPECIFIED: srgb_curve,
     4: partial(_power, 2.2),
     5: partial(_power, 2.8),
+    6: srgb_curve,
     8: partial(_power, 1.0),
+    13: srgb_curve,
+    14: srgb_curve,
+    15: srgb_curve,
     16: _perceptual_quantiser,
     18: _hybrid_log_gamma,
 }

@@ -39,7 +39,9 @@ KINDS = {
     stat.S_IFBLK: "a device",
 }
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
-FAULTS = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, struct.error)
+FAULTS = (  # what decoders raise for damaged files
+    OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, RuntimeError, struct.error,
+)  # fmt: skip
 
 
 @dataclass
@@ -109,7 +111,7 @@ def _open(content: bytes, conversions: list[str]) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(f"too large: {error}") from error
     except FAULTS as error:
-        raise ImageError(f"damaged or unreadable: {error}") from error
+        raise ImageError(f"damaged or unreadable: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 def _load(content: bytes, conversions: list[str]) -> Image.Image:

@@ -98,9 +98,8 @@ def test_the_stated_values(tmp_path):
 def test_profiles_are_applied(tmp_path, space, suffix):
     profile = rgb_profile(*SPACES[space])
     for colour in INSIDE:
-        options = (
-            {"quality": 100, "subsampling": 0} if suffix == "jpg" else {"lossless": True} if suffix == "webp" else {}
-        )
+        options = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
+        options |= {"lossless": True} if suffix == "webp" else {}
         plain(colour).save(tmp_path / f"a.{suffix}", icc_profile=profile, **options)
         found, conversions = read(tmp_path / f"a.{suffix}")
         tolerance = 4 if suffix == "jpg" else 1
@@ -109,6 +108,22 @@ def test_profiles_are_applied(tmp_path, space, suffix):
         stored, conversions = read(tmp_path / f"a.{suffix}", colour="as-is")
         assert np.abs(stored - colour).max() <= tolerance - 1
         assert conversions == ()
+
+
+def test_a_jpeg_packed_into_jpeg_xl(tmp_path):
+    """Its profile and its orientation are those of the JPEG."""
+    pytest.importorskip("pillow_jxl")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = plain((200, 120, 60))
+    image.paste((60, 120, 200), (0, 0, 16, 8))  # above, which is then on the right
+    image.save(tmp_path / "a.jpg", icc_profile=rgb_profile(P3, D65, srgb_curve), exif=exif, quality=100, subsampling=0)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        opened.save(tmp_path / "a.jxl", lossless_jpeg=True)
+    found = load_image(tmp_path / "a.jxl", 16)
+    assert np.array_equal(found.pixels, load_image(tmp_path / "a.jpg", 16).pixels)
+    assert np.abs(found.pixels[8, 2].astype(int) - (213, 115, 42)).max() <= 4
+    assert found.conversions == ("EXIF orientation 6 applied", "colours to sRGB by its embedded profile")
 
 
 def test_an_srgb_profile_leaves_every_pixel_as_it_is(tmp_path):
