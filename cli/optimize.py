@@ -1,6 +1,7 @@
 """The subcommands that optimise latents: demo, optimize, resume."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from .options import (
     whole_number,
 )
 from .start_up import start_torch
-from .text import print_result, summary
+from .text import nothing_improved, print_result, summary
 
 
 def add_commands(commands: Any) -> None:
@@ -52,8 +53,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _fitting_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that fit pictures to squares."""
-    parser.add_argument("--size", type=int, metavar="N", help="side of the square in pixels (default: the VAE's own)")
+    """Declare the options that give pictures their size."""
+    parser.add_argument("--size", metavar="N|WxH", help="of every picture, in pixels (default: the VAE's own)")
+    parser.add_argument(
+        "--buckets", metavar="TRAINER[:RESO]", help="the size that a trainer gives each picture, such as sd-scripts:512"
+    )
+    parser.add_argument("--native", action="store_true", help="each picture's own size, to the nearest latent cell")
+    parser.add_argument("--max-pixels", type=int, metavar="N", help="with --native: most pixels (default: 4194304)")
     parser.add_argument(
         "--fit", default="crop", metavar="crop|pad|none", help="how pictures get that size (default: crop)"
     )
@@ -101,6 +107,9 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recompute", action="store_true", default=None, help="half the memory, for a second forward pass"
     )
+    parser.add_argument(
+        "--tile", type=int, metavar="N", help="optimise in overlapping tiles of N pixels; their seams are measured"
+    )
     parser.add_argument("--compile", metavar="auto|on|off", help="compile the iteration (default: on CUDA)")
     device_option(parser)
 
@@ -108,6 +117,7 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
 def _dataset_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options that select the pictures of the dataset and how it is written."""
     parser.add_argument("--limit", type=int, metavar="N", help="pictures per split")
+    parser.add_argument("--add", action="store_true", help="add the pictures that the run in OUT does not have yet")
     parser.add_argument(
         "--format", action="append", metavar="NAME", help=f"repeatable (default: hdf5): {', '.join(FORMATS)}"
     )
@@ -155,6 +165,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _optimize(options: argparse.Namespace) -> int:
     """Run `relatent optimize`, and return its exit status."""
     start_torch()
+    from ..engine.inputs.sizes import parse_size
     from ..engine.optimization.config import read_settings
     from ..engine.optimization.presets import preset
     from ..factory.api import optimize_directory
@@ -169,6 +180,7 @@ def _optimize(options: argparse.Namespace) -> int:
         precision=options.precision,
         compile=options.compile,
         recompute=options.recompute,
+        tile=options.tile,
     )
     config = preset(options.preset, **((read_settings(options.config) if options.config else {}) | overrides))
     run = optimize_directory(
@@ -180,7 +192,10 @@ def _optimize(options: argparse.Namespace) -> int:
         formats=options.format or ["hdf5"],
         weights=options.weights,
         device=options.device,
-        size=options.size,
+        size=None if options.size is None else parse_size(options.size),
+        buckets=options.buckets,
+        native=options.native,
+        max_pixels=options.max_pixels,
         fit=options.fit,
         background=options.background,
         colour=options.colour,
@@ -192,6 +207,7 @@ def _optimize(options: argparse.Namespace) -> int:
         seed=options.seed,
         shard_size=options.shard_size,
         single_file=options.single_file,
+        add=options.add,
         **execution_settings(options),
     )
     return _end(run, options)
@@ -225,4 +241,6 @@ def _given(**settings: Any) -> dict[str, Any]:
 def _end(run: dict[str, Any], options: argparse.Namespace) -> int:
     """Print the result of a run, and return its exit status."""
     print_result(run, summary(run, options.out), options.json)
-    return SOME_FAILED if run["counts"]["failed"] else DONE
+    if line := nothing_improved(run, options.out):
+        print(f"relatent: {line}", file=sys.stderr)
+    return SOME_FAILED if line or run["counts"]["failed"] else DONE

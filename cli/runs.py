@@ -25,6 +25,7 @@ def add_commands(commands: Any) -> None:
     verify = add_command(commands, "verify", _verify, "check every checksum of a run, and decode a sample of it")
     out_argument(verify)
     verify.add_argument("--repair", action="store_true", help="make broken shards and outputs again")
+    verify.add_argument("--inputs", action="store_true", help="read every input picture and mask again, too")
     recorded_device_option(verify)
 
     _add_export(commands)
@@ -84,7 +85,7 @@ def _verify(options: argparse.Namespace) -> int:
     start_torch()
     from ..factory.verification.verify import verify_run
 
-    found = verify_run(options.out, repair=options.repair, device=options.device)
+    found = verify_run(options.out, repair=options.repair, device=options.device, inputs=options.inputs)
     print_result(found, verdict(found, options.out), options.json)
     return SOME_FAILED if found["damage"] else DONE
 

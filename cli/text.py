@@ -59,6 +59,8 @@ def summary(run: dict[str, Any], out: Path) -> Iterator[str]:
 
     counts = run["counts"]
     yield f"{out}: {counts['done']} of {counts['total']} pictures, {run['status']}, vae {run['vae']['name']}"
+    if fallback := counts.get("fallback"):
+        yield f"{fallback} kept the encoder's latent: no iteration improved them"
     yield from _statistics_table(run)
     yield from _latents_table(run.get("latents", {}))
     yield from _time_and_memory(run)
@@ -67,6 +69,19 @@ def summary(run: dict[str, Any], out: Path) -> Iterator[str]:
     yield from map(skipped_line, run.get("skipped") or ())
     for failure in run["failures"]:
         yield f"failed in {failure['stage']}: {failure['source_path']}: {failure['reason']}"
+
+
+def nothing_improved(run: dict[str, Any], out: Path) -> str | None:
+    """Return what to say of a run of which not one finished picture was improved; None for any other run."""
+    done = run["counts"]["done"]
+    if not 0 < done == run["counts"].get("fallback"):
+        return None
+    return (
+        f"none of the {done} pictures was improved, each kept the encoder's latent: the learning rate may be too high for "
+        "this autoencoder, its precision too low (stop reason non-finite), the regulariser too strong, or the iterations "
+        f"too few. `relatent info {out}` lists the stop reasons; try another --learning-rate, --precision fp32 or more "
+        "--iterations, with another OUT"
+    )
 
 
 def _statistics_table(run: dict[str, Any]) -> Iterator[str]:
@@ -112,6 +127,13 @@ def _time_and_memory(run: dict[str, Any]) -> Iterator[str]:
         compiling = f", {seconds['compile']:.1f} s of compiling" if engine["mode"] != "eager" else ""
         peak = engine["peak_memory_bytes"] / 2**30
         yield f"{engine['mode']}, {engine['batch_size']} at a time, {peak:.2f} GiB at most{compiling}"
+        if engine.get("tile"):
+            yield (
+                f"in tiles of {engine['tile']} pixels; decoded in tiles and whole, the latents agree to "
+                f"{engine['seam_psnr']:.1f} dB at least"
+            )
+        elif engine.get("recompute"):
+            yield "with recomputation, which takes less memory and more time"
 
 
 def verdict(found: dict[str, Any], out: Path) -> Iterator[str]:
@@ -126,6 +148,8 @@ def verdict(found: dict[str, Any], out: Path) -> Iterator[str]:
     for one in found["damage"]:
         yield f"{one['file']}: {one['what']}; {one['remedy']}"
     yield from found["notes"]
+    if inputs := found["inputs"]:
+        yield f"{inputs['checked']} input pictures read again, {len(inputs['changed'])} not as they were planned"
     if sample.get("decoded"):
         yield (
             f"{sample['decoded']} pictures decoded, within {sample['largest_difference_db']:.4f} dB of what was recorded"

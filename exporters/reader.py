@@ -9,12 +9,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..engine.errors import DatasetError
+from ..engine.inputs.sizes import Size
 from ..engine.losses.metrics import from_uint8
 from .base.exporter import SCHEMA
 from .base.stored_views import stored_views
+from .batch_sampler import SizeBatchSampler
+from .hdf5.by_size import SizeTable, latent_sizes, picture_names
 from .hdf5.columns import OpenColumns
 from .hdf5.reading import open_file
-from .hdf5.shard_reader import ShardReader
+from .hdf5.shard_reader import ShardReader, is_virtual
 
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
 
@@ -59,10 +62,20 @@ class OptimizedLatentDataset(Dataset[dict[str, Any]]):
     ) -> "DataLoader[dict[str, Any]]":
         """Return a DataLoader over the samples.
 
-        A batch holds names as a list, stacked latents and images, and metrics as a dictionary of (B,) tensors.
+        A batch holds names as a list, stacked latents and images, and metrics as a dictionary of (B,) tensors. Where the
+        samples have several sizes, those of a batch have one: see `SizeBatchSampler`.
         options: passed to torch's DataLoader; with `num_workers`, each worker opens the file for itself.
         """
-        return DataLoader(self, batch_size=batch_size, shuffle=shuffle, **options)
+        sizes = self.sizes()
+        if len(set(sizes)) < 2 or {"sampler", "batch_sampler"} & options.keys():
+            return DataLoader(self, batch_size=batch_size, shuffle=shuffle, **options)
+        drop_last, generator = options.pop("drop_last", False), options.get("generator")
+        batches = SizeBatchSampler(sizes, batch_size, shuffle, drop_last, generator)
+        return DataLoader(self, batch_sampler=batches, **options)
+
+    def sizes(self) -> list[Size]:
+        """Return the (width, height) of each sample's latents, in latent cells."""
+        raise NotImplementedError
 
 
 class _HDF5Dataset(OptimizedLatentDataset):
@@ -74,12 +87,14 @@ class _HDF5Dataset(OptimizedLatentDataset):
         self._metrics: dict[str, dict[str, np.ndarray]] = {}
         self._shards: ShardReader | None = None
         with open_file(path) as file:
-            if file["optimized_latents"].is_virtual:
+            if is_virtual(file):
                 self._shards = ShardReader(path, file)
                 self._shards.check()
-            self._stored = "images/original" in file
-            self._suffixes = [view.suffix for view in stored_views(file)]
+            self._stored = "original" in picture_names(file)
+            self._suffixes = [view.suffix for view in stored_views(file, "stop_reason")]
+            self._table = SizeTable(file)
             self._count = len(file["image_name"])
+            self._sizes = latent_sizes(file, self._table)
             self._names = list(file["image_name"].asstr()[:])
             self._metadata = {
                 "schema": SCHEMA,
@@ -115,6 +130,9 @@ class _HDF5Dataset(OptimizedLatentDataset):
         except OSError as error:
             raise DatasetError(f"{self.path}: sample {index} ({self._names[index]}) is damaged: {error}") from error
 
+    def sizes(self) -> list[Size]:
+        return self._sizes
+
     def _sample(self, index: int) -> dict[str, Any]:
         """Read one sample. Raises `OSError` if a checksum fails."""
         sample: dict[str, Any] = {"image_name": self._names[index]}
@@ -132,7 +150,7 @@ class _HDF5Dataset(OptimizedLatentDataset):
         """Return sample `index` of a column, from the shards if the dataset is virtual."""
         if self._shards is not None:
             return self._shards.row(name, index)
-        return self._opened().row(name, index)
+        return self._opened().row(*self._table.place(name, index))
 
     def _metric_columns(self, group: str) -> dict[str, np.ndarray]:
         """Return the metrics of all samples, cached in memory.
@@ -169,6 +187,9 @@ class _PTDataset(OptimizedLatentDataset):
 
     def get_metadata(self) -> dict[str, Any]:
         return self._content["metadata"]
+
+    def sizes(self) -> list[Size]:
+        return [(latents.shape[-1], latents.shape[-2]) for latents in self._content["optimized_latents"]]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         content = self._content

@@ -17,12 +17,12 @@ LIMIT = 30_000  # bytes of a file: more than the ledger, less than a shard
 CONFIG = OptimizationConfig(iterations=4, precision="fp32")
 
 
-def work(source, out, vae, moment=None):
+def work(source, out, vae, moment=None, add=False):
     """The whole run; `moment`: (where, how often it has come there) at which the process kills itself."""
     if moment is not None:
         _arm(*moment)
     optimize_directory(
-        source, out, str(vae), config=CONFIG, size=32, shard_size=2, device="cpu", formats=["hdf5", "pt"]
+        source, out, str(vae), config=CONFIG, size=32, shard_size=2, device="cpu", formats=["hdf5", "pt"], add=add
     )
 
 
@@ -47,11 +47,11 @@ def _arm(where, times):
     rename, append = os.replace, ledger.Ledger.append
 
     def replace(source, target):
-        wanted = str(target).endswith(".h5") if where != "plan" else str(target).endswith("plan.jsonl")
+        wanted = str(target).endswith("plan.jsonl" if where in ("plan", "after the plan") else ".h5")
         if wanted and where in ("between write and rename", "plan"):
             strike()
         rename(source, target)
-        if wanted and where == "between rename and ledger":
+        if wanted and where in ("between rename and ledger", "after the plan"):
             strike()
 
     def torn(self, lines):

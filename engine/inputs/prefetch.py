@@ -24,13 +24,14 @@ from .sources import Source
 AHEAD = 4  # chunks that each worker may be ahead
 CHUNK_BYTES, MOST_IN_CHUNK = 2**20, 32  # small pictures travel together: a queue costs half a millisecond a time
 MOST_WORKERS = 8
+USUAL_SIZE = 512  # pixels, assumed for chunks of pictures of several sizes
 
 
 @dataclass(frozen=True)
 class Reader:
     """How a picture is read: what `images.load_image` needs, and the masks."""
 
-    size: int | Size  # pixels, of sources that have no size of their own; see `Source.size`
+    size: int | Size | None  # pixels, of sources without a `Source.size` of their own; None: all have one
     fit: str = "crop"
     background: str = BACKGROUND
     cell: int = 1  # pixels of one latent cell
@@ -45,6 +46,7 @@ class Reader:
         """Return the picture, or its failure. Raises nothing: whatever a file holds, it fails alone."""
         try:
             size = source.size or self.size
+            assert size is not None, "a reader without a size needs sources with one"
             image = load_image(source.path, size, self.fit, self.background, self.cell, source.sha256, self.colour)
             return image if self.masks is None else self.masks.apply(source, image, size, self.fit)
         except ImageError as error:
@@ -82,7 +84,9 @@ def prefetch(
     loader: DataLoader[Any] = DataLoader(
         _Pictures(reader, source),
         batch_size=None,  # a chunk is one item of it
-        sampler=_chunks(keys, max(1, min(MOST_IN_CHUNK, CHUNK_BYTES // (3 * prod(as_size(reader.size)))))),
+        sampler=_chunks(
+            keys, max(1, min(MOST_IN_CHUNK, CHUNK_BYTES // (3 * prod(as_size(reader.size or USUAL_SIZE)))))
+        ),
         num_workers=workers,
         prefetch_factor=AHEAD,
         generator=torch.Generator(),  # else it draws from torch's own, which the run has seeded

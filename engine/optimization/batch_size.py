@@ -12,6 +12,7 @@ from ..inputs.sizes import Size, as_size, size_text
 from ..runtime.memory import fastest_batch_size
 from .config import OptimizationConfig
 from .optimizer import start_loop
+from .tiling import LEAST_CELLS
 
 logger = logging.getLogger(__name__)
 
@@ -85,3 +86,16 @@ class BatchSizeProbe:
         begin = time.perf_counter()
         loop.advance()
         return time.perf_counter() - begin
+
+
+def lighter_config(config: OptimizationConfig, size: int | Size, cell: int) -> OptimizationConfig | None:
+    """Return a configuration that takes less memory for one picture of `size` pixels: with recomputation, then in tiles of
+    half its longer side, a quarter, and so on. None where there is none.
+
+    cell: pixels of one latent cell.
+    """
+    freely = "auto" if config.compile == "on" else config.compile
+    if not config.recompute:
+        return replace(config, recompute=True, compile=freely)
+    tile = (config.tile or max(as_size(size))) // 2 // cell * cell
+    return None if tile < LEAST_CELLS * cell else replace(config, tile=tile, compile=freely)

@@ -1,5 +1,6 @@
 """The batcher: encodes pictures, optimises them in slots that are refilled, and yields records and failures."""
 
+import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,18 +14,20 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..inputs.images import BACKGROUND, COLOUR, LoadedImage
 from ..inputs.masks import Masks
 from ..inputs.prefetch import LoadedSource, Reader
-from ..inputs.sizes import Size
+from ..inputs.sizes import Size, size_text
 from ..inputs.sources import Source
 from ..inputs.views import PLAIN, View, resolve_views
 from ..losses.metrics import from_uint8
 from ..records import Failure, Record
 from ..runtime.memory import peak_memory
-from .batch_size import BatchSizeProbe
+from .batch_size import BatchSizeProbe, lighter_config
 from .config import OptimizationConfig
 from .loop import Loop
 from .optimizer import OptimizationResult, finish, start_loop
 from .outcomes import to_record
 from .warm_start import warm_start
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Batcher:
         default_factory=lambda: defaultdict(dict)
     )  # by position: the finished targets of a picture, by view, until all are there
     _outcomes: dict[int, Record | Failure] = field(default_factory=dict)  # by position, until those before are there
+    _seam_psnr: float | None = None  # the least of all targets, dB
     _any_finished: bool = False  # whether there has been a record, in any pass
 
     def __post_init__(self) -> None:
@@ -113,7 +117,7 @@ class Batcher:
             except torch.OutOfMemoryError:
                 full = True
             if full:  # not in the handler: its traceback would keep the failed batch in memory
-                self._limit = self._probe.smaller(self._give_up(), resumable=self._any_finished)
+                self._limit = self._fit_in_memory(self._give_up())
             ready = []
             while emitted in self._outcomes:
                 ready.append(self._outcomes.pop(emitted))
@@ -131,6 +135,20 @@ class Batcher:
     @cached_property
     def _probe(self) -> BatchSizeProbe:
         return BatchSizeProbe(self.autoencoder, self.config, self.size, self.batch_size, self.masks is not None)
+
+    def _fit_in_memory(self, count: int) -> int:
+        """Return how many targets to go on with after `count` did not fit in memory; raises as `batches`.
+
+        A single one is first optimised with recomputation, which is exact, and then in tiles, whose seams are measured.
+        """
+        lighter = lighter_config(self.config, self.size, self.autoencoder.downscale_factor or 1) if count == 1 else None
+        if lighter is None:
+            return self._probe.smaller(count, resumable=self._any_finished)
+        what = "with --recompute" if lighter.tile is None else f"in tiles, as with --tile {lighter.tile}"
+        logger.warning("one image of %s pixels does not fit in memory; going on %s", size_text(self.size), what)
+        self.config = lighter
+        self.__dict__.pop("_probe", None)
+        return 1
 
     def _fill(self, limit: int) -> None:
         """Encode and start pictures until no slot is free."""
@@ -201,6 +219,8 @@ class Batcher:
         """Keep the result of one target; the last one of a picture completes its outcome."""
         results = self._results[target.position]
         results[target.view.name] = result
+        if result.seam_psnr is not None:
+            self._seam_psnr = min(result.seam_psnr, self._seam_psnr or result.seam_psnr)
         if len(results) == len(self._views):
             del self._results[target.position]
             outcome = to_record(target.source, target.image, results, self.keep_images)
@@ -229,6 +249,10 @@ class Batcher:
                 "refinement_iterations": self._loop.refinement_iterations,
                 "peak_memory_bytes": peak_memory(self.autoencoder.device),
             }
+            if self.config.recompute:
+                self.engine["recompute"] = True
+            if self.config.tile is not None:
+                self.engine |= {"tile": self.config.tile, "seam_psnr": self._seam_psnr}
 
     def _on_device(self, targets: list[Target]) -> torch.Tensor:
         """Return the targets as (B, 3, H, W) fp32 in [-1, 1]; they are copied to the device as bytes, from pinned memory."""

@@ -62,6 +62,8 @@ class OptimizationConfig:
         None  # the last so many in fp32 and with exact gradients, after others; None: 26 % on CPU
     )
     recompute: bool = False  # half the memory, for a second forward pass; the iteration is then not compiled
+    tile: int | None = None  # side in pixels of overlapping tiles that are decoded one by one, for pictures that do not
+    # fit in memory; recomputes too, and is not compiled; None: whole pictures
     compile: str = "auto"  # on: compile the iteration, and capture it on CUDA; off: eager; auto: on for CUDA
     polish_iterations: InitVar[int | None] = None  # deprecated name of refinement_iterations, accepted with a warning
 
@@ -110,10 +112,7 @@ class OptimizationConfig:
         for name in ("recompute", "precondition"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name}: expected true or false, found {getattr(self, name)!r}")
-        if self.recompute and self.compile == "on":
-            raise UsageError(
-                "recompute and compile = on exclude each other: the compiler undoes it; use compile = auto"
-            )
+        self._check_memory()
         if self.max_gradient_norm is not None:
             _positive("max_gradient_norm", self.max_gradient_norm)
         if self.refinement_iterations is not None:
@@ -125,6 +124,14 @@ class OptimizationConfig:
             parse_loss(self.loss_function)
         if not callable(self.regularisers):
             parse_regularisers(self.regularisers)
+
+    def _check_memory(self) -> None:
+        """Raise `UsageError` for settings that save memory and exclude each other."""
+        if self.tile is not None:
+            _at_least("tile", self.tile, 1)
+        if (self.recompute or self.tile is not None) and self.compile == "on":
+            name = "recompute" if self.recompute else "tile"
+            raise UsageError(f"{name} and compile = on exclude each other: the compiler undoes it; use compile = auto")
 
     @property
     def has_target(self) -> bool:

@@ -19,6 +19,7 @@ from .config import OptimizationConfig
 from .runners import EagerRunner, Runner, build_runner, choose_mode, replay_length
 from .slots import DIRECT, RUNNING, Slots
 from .step import build_step
+from .tiling import decode_in_tiles
 from .warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,9 @@ class Loop:
         eager = self.mode == "eager"
         self.chunk = config.checkpoint_interval if eager else replay_length(self.max_steps, config.checkpoint_interval)
         step = build_step(decoder, config, device)
-        self.runner: Runner = build_runner(step, self.slots, self.mode, self.chunk, compiled=not config.recompute)
+        self.runner: Runner = build_runner(
+            step, self.slots, self.mode, self.chunk, compiled=not (config.recompute or config.tile)
+        )
         if isinstance(self.runner, EagerRunner):
             self.mode = "eager"  # it did not compile
         self.busy: set[int] = set()
@@ -143,6 +146,8 @@ def get_loop(
     decoder = autoencoder.loop_decoder(
         precision, config.recompute, low_rank_backward(autoencoder, shape, config.gradient_error)
     )
+    if config.tile is not None:
+        decoder = tiled(decoder, config.tile, autoencoder.downscale_factor or 1)
     coordinates = coordinates_of(autoencoder, shape, config.precondition)
     if choose_mode(config.compile, latents.device) == "eager":
         return Loop(decoder, config, latents, targets, weighted, coordinates)
@@ -159,6 +164,11 @@ def get_loop(
     )
     loop.clear()
     return loop
+
+
+def tiled(decoder: LoopDecoder, tile: int, cell: int) -> LoopDecoder:
+    """Return a decoder that the loop differentiates tile by tile; see `tiling`."""
+    return dataclasses.replace(decoder, run=decode_in_tiles(decoder.run, tile, cell))
 
 
 def _crowded(device: torch.device) -> bool:

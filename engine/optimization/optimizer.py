@@ -8,6 +8,7 @@ import torch
 from ..autoencoders.autoencoder import Autoencoder
 from ..autoencoders.loading import load_autoencoder
 from ..loop_decoder import Decoded, LoopDecoder
+from ..losses.metrics import psnr
 from ..losses.registry import check_loss
 from ..losses.regularisers import check_penalty
 from ..modality import Modality
@@ -15,7 +16,7 @@ from ..runtime.device import resolve_precision
 from .checks import check_pair, check_weights
 from .config import OptimizationConfig
 from .evaluation import total_objective
-from .loop import Loop, get_loop, loss_lists, refine_in_fp32
+from .loop import Loop, get_loop, loss_lists, refine_in_fp32, tiled
 from .presets import resolve_config
 from .slots import CONVERGED, NON_FINITE, RUNNING, STOP_REASONS, TARGET_REACHED, Slots
 from .warm_start import warm_start
@@ -33,6 +34,7 @@ class OptimizationResult:
     stop_reason: str  # one of STOP_REASONS; "non-finite" marks an image that fell back to its best finite latent
     initial_image: torch.Tensor  # (1, 3, H, W) in [-1, 1], the initial latents decoded in fp32, clamped
     optimized_image: torch.Tensor  # (1, 3, H, W) in [-1, 1], the optimised latents decoded in fp32, clamped
+    seam_psnr: float | None = None  # dB between the latents decoded whole and in tiles; None where there are no tiles
 
 
 class LatentOptimizer:
@@ -111,11 +113,15 @@ def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.d
     decoder, modality = autoencoder.loop_decoder("fp32"), autoencoder.modality
     slots = loop.unload(where)
     start = decoder.evaluate(slots.initial, slots.step)
-    slots, last = _refine(decoder, loop, slots, start.output.float())
+    in_loop, tile = decoder, loop.config.tile
+    if tile is not None:
+        in_loop = tiled(autoencoder.loop_decoder("fp32", recompute=True), tile, autoencoder.downscale_factor or 1)
+    slots, last = _refine(decoder, in_loop, loop, slots, start.output.float())
     slots = slots.in_latent_space()
     objective = total_objective(loop.config, slots)
     latents, output, initial_loss, final_loss = _choose(decoder, slots, start, last, objective)
     initial_output = modality.clamp(start.output.float())
+    seams = [None] * len(where) if tile is None else psnr(modality.clamp(in_loop(latents)), output).tolist()
     before, after = (modality.measure(each, slots.targets, slots.weights) for each in (initial_output, output))
     metrics = summarise(modality, before, after, initial_loss, final_loss)
     codes, stops, histories = slots.stop_code.tolist(), slots.stop_iteration.tolist(), loss_lists(slots)
@@ -129,14 +135,17 @@ def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.d
             stop_reason=STOP_REASONS[codes[i]],
             initial_image=initial_output[i : i + 1].to(home),
             optimized_image=output[i : i + 1].to(home),
+            seam_psnr=seams[i],
         )
         for i in range(len(where))
     ]
 
 
-def _refine(decoder: LoopDecoder, loop: Loop, slots: Slots, start: torch.Tensor) -> tuple[Slots, Decoded | None]:
+def _refine(
+    decoder: LoopDecoder, in_loop: LoopDecoder, loop: Loop, slots: Slots, start: torch.Tensor
+) -> tuple[Slots, Decoded | None]:
     """Run the fp32 refinement after a loop in lower precision or with approximate gradients, and, for an image whose
-    target is not met in fp32, the iterations that it has left. start: (B, C, *spatial) fp32, the initial latents decoded.
+    target is not met in fp32, the iterations that it has left. in_loop: what is differentiated. start: (B, C, *spatial) fp32, the initial latents decoded.
 
     Returns the slots, and what their latents decode to where that was computed and still holds.
     """
@@ -158,7 +167,7 @@ def _refine(decoder: LoopDecoder, loop: Loop, slots: Slots, start: torch.Tensor)
     which = which & (slots.step < max_steps)
     if not bool(which.any()):
         return slots, last
-    return refine_in_fp32(decoder, slots, config, which, max_steps), None
+    return refine_in_fp32(in_loop, slots, config, which, max_steps), None
 
 
 def _choose(

@@ -30,6 +30,7 @@ class Exporter(ABC):
     needs_images: ClassVar[bool] = False  # whether it stores the pictures themselves
     needs_flip: ClassVar[bool] = False  # whether it stores the latents of the mirrored pictures
     needs_crop: ClassVar[bool] = False  # whether pictures must be cut to size, not padded
+    needs_square: ClassVar[bool] = False  # whether its consumer takes squares of one size only
     streams: ClassVar[bool] = True  # whether records can be written while the run makes them; otherwise only at its end
     needs_classes: ClassVar[bool] = False  # whether the header must hold classes and splits before the first record
     links_shards: ClassVar[bool] = False  # whether it can be virtual, over the run's shards (see --single-file)
@@ -126,8 +127,11 @@ def check_formats(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def check_needs(names: list[str], keep_images: bool, flip: bool, fit: str) -> None:
-    """Raise `UsageError` if a run with these settings cannot be exported as one of `names`."""
+def check_needs(names: list[str], keep_images: bool, flip: bool, fit: str, square: bool) -> None:
+    """Raise `UsageError` if a run with these settings cannot be exported as one of `names`.
+
+    square: whether all targets are squares of one size.
+    """
     for name in names:
         kind = exporter_class(name)
         if kind.needs_images and not keep_images:
@@ -136,6 +140,10 @@ def check_needs(names: list[str], keep_images: bool, flip: bool, fit: str) -> No
             raise UsageError(f"{name} needs mirrored latents: add --flip, or leave out the format {name}")
         if kind.needs_crop and fit == "pad":
             raise UsageError(f"{name} is for a trainer that crops: use --fit crop, or leave out the format {name}")
+        if kind.needs_square and not square:
+            raise UsageError(
+                f"{name} is for a trainer of squares of one size: use --size N, or leave out the format {name}"
+            )
 
 
 def exporter_class(name: str) -> type[Exporter]:

@@ -202,5 +202,9 @@ class FolderExporter(Exporter):
             )
         if self.needs_images and not record.images:
             raise UsageError(f"the run kept no pictures (--no-images), so it cannot be exported as {self.name}")
+        if self.needs_square and (self.header.settings is not None and not isinstance(self.header.size, int)):
+            raise UsageError(
+                f"{self.name} is for a trainer of squares of one size: optimise the pictures with --size N"
+            )
         if self.needs_flip:
             self.mirrored(record)

@@ -8,7 +8,7 @@ from typing import Any
 class DatasetSettings:
     """The settings of a run that determine its pictures and how they were read; without any path of the machine."""
 
-    size: int  # side of the square targets, in pixels
+    size: int | tuple[int, int] | None  # side of the square targets, or (width, height), in pixels; None: several sizes
     fit: str  # how pictures got that size: crop, pad or none
     background: str  # colour behind transparent pixels and beside padded pictures
     flip: bool  # whether each picture was optimised mirrored left-right too
@@ -31,6 +31,7 @@ class Header:
     splits: tuple[str, ...] = ()  # in the order of the run; empty as for classes
 
     @property
-    def size(self) -> int | None:
-        """Side of the square targets in pixels; None if the records do not come from a run."""
+    def size(self) -> int | tuple[int, int] | None:
+        """Side of the square targets, or their (width, height), in pixels; None if there are several sizes, or if the
+        records do not come from a run."""
         return None if self.settings is None else self.settings.size

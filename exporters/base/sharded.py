@@ -11,6 +11,7 @@ from .folder import FolderExporter
 class ShardedExporter(FolderExporter):
     """Exporter that buffers samples until a shard is full; memory holds at most one shard per split."""
 
+    one_shape: ClassVar[bool] = False  # whether the latents of a shard must have one shape
     shard_samples: ClassVar[int] = 10_000
     shard_bytes: ClassVar[int] = 1 << 27
 
@@ -18,13 +19,17 @@ class ShardedExporter(FolderExporter):
         super().open()
         self.waiting: dict[str, list[Any]] = {}
         self.bytes: Counter[str] = Counter()
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of the latents in the buffer, by split
         self.shards: Counter[str] = Counter()
 
     def add(self, record: Record) -> None:
         split = record.split
         sample, size = self.encode(record)
-        if self.bytes[split] and self.bytes[split] + size > self.shard_bytes:
+        shape = record.optimized_latents.shape
+        other = self.one_shape and self.shapes.get(split, shape) != shape
+        if self.bytes[split] and (other or self.bytes[split] + size > self.shard_bytes):
             self._flush(split)
+        self.shapes[split] = shape
         self.waiting.setdefault(split, []).append(sample)
         self.bytes[split] += size
         if len(self.waiting[split]) >= self.shard_samples:

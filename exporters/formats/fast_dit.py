@@ -15,6 +15,7 @@ class FastDiTExporter(FolderExporter):
     """
 
     name = "fast-dit"
+    needs_square = True
     latents_scaled = True
     channels = 4
     needs_classes = True

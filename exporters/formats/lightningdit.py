@@ -18,6 +18,7 @@ class LightningDiTExporter(SafetensorsExporter):
     """
 
     name = "lightningdit"
+    needs_square = True
     needs_flip = True
     per_split = True
 

@@ -19,6 +19,7 @@ class MARExporter(FolderExporter):
     """
 
     name = "mar"
+    needs_square = True
     needs_flip = True
     needs_classes = True
     per_split = True

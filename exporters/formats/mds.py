@@ -16,6 +16,7 @@ import numpy as np
 from ...engine.records import Record
 from ..base.sample_metadata import sample_metadata
 from ..base.sharded import ShardedExporter
+from ..hdf5.by_size import target_size
 from .webdataset import png_bytes
 
 FIXED = {"int32": 4, "int64": 8, "float64": 8}  # bytes of the encodings of fixed size
@@ -25,7 +26,7 @@ class MDSExporter(ShardedExporter):
     """Write `index.json` and `shard.<number>.mds`, one folder per split.
 
     Latents are **scaled**, z · scaling_factor, as raw fp16 bytes of (C, h, w) in the column `latents_<size>`; with
-    --flip also in `latents_<size>_flipped`.
+    --flip also in `latents_<size>_flipped`. Where pictures are not squares of one size, the column is called `latents`.
     """
 
     name = "mds"
@@ -53,7 +54,9 @@ class MDSExporter(ShardedExporter):
     def _columns(self, record: Record) -> dict[str, tuple[str, Any]]:
         """Return the encoding and the value of each column of a picture, by name."""
         shape = record.optimized_latents.shape
-        size = self.header.size or shape[-1] * (self.header.vae["downscale_factor"] or 1)
+        target_width, target_height = target_size(shape, self.header.vae)
+        several = self.header.settings is not None and self.header.settings.size is None
+        column = "latents" if several or target_width != target_height else f"latents_{target_width}"
         height, width = record.original_size
         columns: dict[str, tuple[str, Any]] = {
             "latents_shape": ("json", list(shape)),
@@ -63,14 +66,14 @@ class MDSExporter(ShardedExporter):
             "name": ("str", record.name),
             "source_path": ("str", record.source_path),
             "split": ("str", record.split),
-            "width": ("int32", size),
-            "height": ("int32", size),
+            "width": ("int32", target_width),
+            "height": ("int32", target_height),
             "original_width": ("int32", width),
             "original_height": ("int32", height),
             "facts": ("json", sample_metadata(record)),
         }
         for view, outcome in record.all_views():
-            columns[f"latents_{size}{view.suffix}"] = ("bytes", self._fp16(outcome.optimized_latents))
+            columns[f"{column}{view.suffix}"] = ("bytes", self._fp16(outcome.optimized_latents))
         if record.images:
             columns["jpg"] = ("bytes", png_bytes(record.images["original"]))
         return columns

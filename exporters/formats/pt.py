@@ -56,7 +56,8 @@ def _sample_bytes(shard: Path) -> int:
 class PTExporter(Exporter):
     """Write a file that loads with `torch.load(weights_only=True)`.
 
-    The tensors are stacked: sample i of each belongs to image_name[i].
+    The tensors are stacked: sample i of each belongs to image_name[i]. Where samples have several sizes, latents and
+    pictures are lists of tensors instead.
     """
 
     streams = False  # it holds the whole run in memory
@@ -122,6 +123,8 @@ def _outcomes(outcomes: Sequence[Outcome], suffix: str) -> dict[str, Any]:
     }
 
 
-def _stack(arrays: list[np.ndarray]) -> torch.Tensor:
-    """Stack arrays of one shape into a tensor (N, …)."""
+def _stack(arrays: list[np.ndarray]) -> torch.Tensor | list[torch.Tensor]:
+    """Stack arrays of one shape into a tensor (N, …); return a list of tensors where there are several shapes."""
+    if len({array.shape for array in arrays}) > 1:
+        return [torch.from_numpy(array.copy()) for array in arrays]
     return torch.from_numpy(np.stack(arrays))

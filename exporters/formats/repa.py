@@ -17,6 +17,7 @@ class REPAExporter(FolderExporter):
     """
 
     name = "repa"
+    needs_square = True
     needs_images = True
     channels = 4
     needs_classes = True

@@ -12,7 +12,7 @@ from ..base.sharded import ShardedExporter
 
 
 class SafetensorsExporter(ShardedExporter):
-    """Write `<split>-<number>.safetensors` of up to 256 samples, unscaled.
+    """Write `<split>-<number>.safetensors` of up to 256 samples of one size, unscaled.
 
     A shard holds `latents` (N, C, h, w) fp32, with --flip also `latents_flipped`, and `labels` (N,) int64. The metadata
     in its header: `schema`, `format`, `vae`, `latents_scaled`, `scaling_factor`, `shift_factor`, and `samples`, a JSON
@@ -21,6 +21,7 @@ class SafetensorsExporter(ShardedExporter):
 
     name = "safetensors"
     needs_classes = True
+    one_shape = True
     shard_samples = 256
 
     def encode(self, record: Record) -> tuple[dict[str, Any], int]:

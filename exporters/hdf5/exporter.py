@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ...engine.records import IMAGES, METRICS, Outcome, Record, outcomes_by_view
 from ..base.exporter import Exporter
 from ..base.header import Header
 from .attributes import ChannelMoments, write_header
+from .by_size import GROUP, LATENTS, depends_on_size, group_name, size_groups, target_size
 from .columns import TEXT_COLUMNS, growing
 from .deferred_errors import DeferredErrorFile
 from .reading import open_file
@@ -28,6 +30,11 @@ class HDF5Exporter(Exporter):
 
     streams = False  # dataset.h5 is a virtual dataset over all shards
     links_shards = True
+
+    @property
+    def by_size(self) -> bool:
+        """Whether the samples have several sizes, so that there is a group for each."""
+        return self.header.settings is not None and self.header.settings.size is None
 
     @classmethod
     def write_from_shards(cls, destination: Path, shards: Sequence[Path], header: Header) -> bool:
@@ -52,8 +59,9 @@ class HDF5Exporter(Exporter):
             self.columns = self._create(self.file, records[0])
         table, start = self.columns, self.count
         stop = start + len(records)
-        for column in table.values():
-            column.resize(stop, axis=0)
+        for name, column in table.items():
+            if not name.startswith(GROUP + "/") and not depends_on_size(name):
+                column.resize(stop, axis=0)
         rows = slice(start, stop)
         table["image_name"][rows] = [record.name for record in records]
         table["split"][rows] = [record.split for record in records]
@@ -63,13 +71,37 @@ class HDF5Exporter(Exporter):
         table["original_size"][rows] = np.array([record.original_size for record in records], np.int32)
         for view, outcomes in outcomes_by_view(records):
             _write_outcomes(table, rows, outcomes, view.suffix)
-        for key in ("initial_latents", "optimized_latents"):
-            self.moments.add(key, np.stack([getattr(record, key) for record in records]))
-        for name in IMAGES:
-            if f"images/{name}" in table:
-                table[f"images/{name}"][rows] = np.stack([record.images[name] for record in records])
+        for shape, group in groupby(records, lambda record: record.initial_latents.shape):
+            some = list(group)
+            self._write_samples(shape, some, start)
+            start += len(some)
         self.count = stop
         self.guarded.check()
+
+    def _write_samples(self, shape: tuple[int, ...], records: list[Record], start: int) -> None:
+        """Write latents and pictures, all of one shape, whose rows of the table begin at `start`."""
+        group, rows, table = "", slice(start, start + len(records)), self.columns
+        if self.by_size:
+            size = target_size(shape, self.header.vae)
+            group = f"{group_name(size)}/"
+            if group not in self.sized:
+                self._create_samples(group, records[0])
+            first = self.sized[group]
+            table["size"][rows] = size
+            table["size_row"][rows] = np.arange(first, first + len(records))
+            rows = slice(first, first + len(records))
+            self.sized[group] = rows.stop
+        for name, column in table.items():
+            if name.startswith(group) and depends_on_size(name.removeprefix(group)):
+                column.resize(rows.stop, axis=0)
+        for view, outcomes in outcomes_by_view(records):
+            for key in LATENTS:
+                table[f"{group}{key}{view.suffix}"][rows] = np.stack([getattr(outcome, key) for outcome in outcomes])
+        for key in LATENTS:
+            self.moments.add(key, np.stack([getattr(record, key) for record in records]))
+        for name in IMAGES:
+            if f"{group}images/{name}" in table:
+                table[f"{group}images/{name}"][rows] = np.stack([record.images[name] for record in records])
 
     def close(self) -> None:
         if self.file is None:
@@ -80,7 +112,8 @@ class HDF5Exporter(Exporter):
         self.abort()
         self.guarded.check()
         with open_file(self.temporary) as written:
-            if len(written["image_name"]) != self.count or len(written["optimized_latents"]) != self.count:
+            latents = sum(len(written[f"{group}optimized_latents"]) for group in size_groups(written))
+            if len(written["image_name"]) != self.count or latents != self.count:
                 raise DatasetError(f"{self.destination.name}: wrote {self.count} samples, found fewer")
 
     def abort(self) -> None:
@@ -97,6 +130,7 @@ class HDF5Exporter(Exporter):
         """
         write_header(file, self.header)
         self.moments = ChannelMoments()
+        self.sized: dict[str, int] = {}  # number of samples by group, where there are several sizes
         found: dict[str, h5py.Dataset] = {}
 
         def add(name: str, *facts: Any) -> None:
@@ -110,14 +144,34 @@ class HDF5Exporter(Exporter):
             add(f"stop_reason{suffix}", (), text, 256)
             add(f"iterations{suffix}", (), np.int32, 256)
             add(f"convergence_iteration{suffix}", (), np.int32, 256)
-            for name in ("initial_latents", "optimized_latents"):
-                add(f"{name}{suffix}", first.initial_latents.shape, np.float32, 1)
             add(f"losses{suffix}", (int(self.header.config["iterations"]),), np.float32, 16)
             for name in METRICS:
                 add(f"metrics{suffix}/{name}", (), np.float32, 256)
-        for name, picture in first.images.items():
-            add(f"images/{name}", picture.shape, np.uint8, 1)
+        self.columns = found
+        if self.by_size:
+            add("size", (2,), np.int32, 256)
+            add("size_row", (), np.int32, 256)
+        else:
+            self._create_samples("", first)
         return found
+
+    def _create_samples(self, group: str, first: Record) -> None:
+        """Create the columns of a group, the root's for "", for latents and pictures like those of `first`."""
+        assert self.file is not None
+        for suffix in (view.suffix for view, _ in first.all_views()):
+            for name in LATENTS:
+                column = f"{group}{name}{suffix}"
+                self.columns[column] = growing(self.file, column, first.initial_latents.shape, np.float32, 1)
+        for name, picture in first.images.items():
+            column = f"{group}images/{name}"
+            self.columns[column] = growing(self.file, column, picture.shape, np.uint8, 1)
+        self.sized[group] = 0
+
+
+class ShardExporter(HDF5Exporter):
+    """Writer of a shard of a run, whose samples have one size."""
+
+    by_size = False
 
 
 def _write_outcomes(table: dict[str, h5py.Dataset], rows: slice, outcomes: Sequence[Outcome], suffix: str) -> None:
@@ -127,8 +181,6 @@ def _write_outcomes(table: dict[str, h5py.Dataset], rows: slice, outcomes: Seque
     table[f"convergence_iteration{suffix}"][rows] = [
         -1 if outcome.convergence_iteration is None else outcome.convergence_iteration for outcome in outcomes
     ]
-    for key in ("initial_latents", "optimized_latents"):
-        table[f"{key}{suffix}"][rows] = np.stack([getattr(outcome, key) for outcome in outcomes])
     losses = np.full((len(outcomes), table["losses"].shape[1]), np.nan, np.float32)
     for row, outcome in zip(losses, outcomes, strict=True):
         row[: len(outcome.losses)] = outcome.losses

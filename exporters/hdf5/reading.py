@@ -11,6 +11,7 @@ from ...engine.errors import DatasetError
 from ...engine.records import METRICS, Outcome, Record
 from ..base.exporter import SCHEMA
 from ..base.stored_views import stored_views
+from .by_size import depends_on_size, picture_names, read_samples
 from .columns import TEXT_COLUMNS
 
 LOCK_ERROR = re.compile(r"unable to lock file, errno = (\d+)")
@@ -58,8 +59,8 @@ def read_rows(file: h5py.File, rows: slice) -> list[Record]:
     """Return the records of some rows of an open file. Raises `OSError` if a checksum fails."""
     text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
     sizes, outcomes = file["original_size"][rows], _read_outcomes(file, rows)
-    others = {view.name: _read_outcomes(file, rows, view.suffix) for view in stored_views(file)[1:]}
-    images = {name: file[f"images/{name}"][rows] for name in file.get("images", ())}
+    others = {view.name: _read_outcomes(file, rows, view.suffix) for view in stored_views(file, "stop_reason")[1:]}
+    images = {name: read_samples(file, f"images/{name}", rows) for name in picture_names(file)}
     return [
         Record(
             **vars(outcomes[i]),
@@ -79,7 +80,7 @@ def read_rows(file: h5py.File, rows: slice) -> list[Record]:
 def _read_outcomes(file: h5py.File, rows: slice, suffix: str = "") -> list[Outcome]:
     """Return the outcomes of one view, whose columns end in `suffix`."""
     initial, optimized, losses, counts, stops = (
-        file[f"{name}{suffix}"][rows]
+        read_samples(file, f"{name}{suffix}", rows) if depends_on_size(name) else file[f"{name}{suffix}"][rows]
         for name in ("initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration")
     )
     reasons = file[f"stop_reason{suffix}"].asstr()[rows]

@@ -4,6 +4,7 @@ A missing or damaged shard is an error here, whereas HDF5's own mapping silently
 """
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ...engine.errors import DatasetError
 from ..files.open_files import allow_open_files
+from .by_size import SizeTable, size_groups
 from .columns import OpenColumns
 from .reading import open_file
 
@@ -28,12 +30,11 @@ class ShardReader:
         """
         self.path = path
         folder = path.resolve().parent
-        mapped = file["optimized_latents"].virtual_sources()
-        parts = sorted((part.vspace.get_select_bounds(), part.file_name) for part in mapped)
-        self.starts = [first[0] for (first, _), _ in parts]
-        self.stops = [last[0] + 1 for (_, last), _ in parts]
+        parts = sorted(_mapped_shards(file))
+        self.starts = [start for start, _, _ in parts]
+        self.stops = [stop for _, stop, _ in parts]
         self.shards: list[Path] = []
-        for _, name in parts:
+        for _, _, name in parts:
             place = PurePosixPath(name)
             if place.is_absolute() or ".." in place.parts:
                 raise DatasetError(f"{path} points to {name}, outside its folder: this is no dataset of ours")
@@ -86,6 +87,23 @@ class ShardReader:
         return file
 
 
+def is_virtual(file: h5py.File) -> bool:
+    """Return whether the latents of a dataset lie in shards beside it."""
+    return bool(file[f"{size_groups(file)[0]}optimized_latents"].is_virtual)
+
+
+def _mapped_shards(file: h5py.File) -> Iterator[tuple[int, int, str]]:
+    """Yield the shards of a virtual dataset: the first sample of each, the one after its last, and its path."""
+    table = SizeTable(file)
+    for group in size_groups(file):
+        indices = table.indices(group) if group else None
+        for part in file[f"{group}optimized_latents"].virtual_sources():
+            (first, *_), (last, *_) = part.vspace.get_select_bounds()
+            if indices is not None:
+                first, last = int(indices[first]), int(indices[last])
+            yield first, last + 1, part.file_name
+
+
 def verify_links(place: Path) -> str | None:
     """Return what is wrong with the links of a virtual dataset to its shards.
 
@@ -93,7 +111,7 @@ def verify_links(place: Path) -> str | None:
     """
     try:
         with open_file(place) as file:
-            if file["optimized_latents"].is_virtual:
+            if is_virtual(file):
                 ShardReader(place, file).check()
     except DatasetError as error:
         return str(error).removeprefix(f"{place} ")

@@ -1,23 +1,26 @@
 """The virtual `dataset.h5` over the shards of a run: large columns are mapped to the shards, small ones are copied."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from ...engine.errors import UsageError
+from ...engine.inputs.sizes import Size
 from ...engine.inputs.views import VIEWS
 from ..base.header import Header
 from ..files.atomic import atomic_path
 from .attributes import PREFIXES, ChannelMoments, write_header
+from .by_size import depends_on_size, group_name, target_size
 from .columns import columns, growing
 from .deferred_errors import DeferredErrorFile
 from .reading import open_file
 from .shard_reader import ShardReader
 
-LARGE = ("initial_latents", "optimized_latents", "losses")
 ROWS = 256  # rows per chunk of a copied column
 AT_ONCE = 4096  # rows of small columns written at once: writing shard by shard takes twice as long
 BLOCK = 32  # latents at once, as in `read_records`: the sums equal those of a self-contained file bit by bit
@@ -37,7 +40,8 @@ def write_virtual(destination: Path, shards: Sequence[Path], header: Header) -> 
         try:
             with h5py.File(guarded, "w") as file:
                 write_header(file, header)
-                _write_columns(file, shards, destination.resolve().parent)
+                several = header.settings is not None and header.settings.size is None
+                _write_columns(file, shards, destination.resolve().parent, header.vae, several)
         finally:
             guarded.close()
         guarded.check()
@@ -45,21 +49,31 @@ def write_virtual(destination: Path, shards: Sequence[Path], header: Header) -> 
             ShardReader(temporary, written).check()
 
 
-def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path) -> None:
-    """Copy the small columns, map the large ones to the shards, and write the moments of the latents."""
+def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path, vae: dict[str, Any], several: bool) -> None:
+    """Copy the small columns, map the large ones to the shards, and write the moments of the latents.
+
+    vae: the autoencoder's identity. several: whether the shards have several sizes, see `by_size`.
+    """
     large: dict[str, list[h5py.VirtualSource]] = {}
+    sized: Counter[str] = Counter()  # number of samples by group, where there are several sizes
     pending: dict[str, list[np.ndarray]] = {}
     moments = ChannelMoments()
     total = written = 0
     for path in shards:
         with open_file(path) as shard:
             count = len(shard["image_name"])
+            group = ""
+            if several:
+                size = target_size(shard["optimized_latents"].shape, vae)
+                group = f"{group_name(size)}/"
+                _add_sizes(file, pending, size, sized[group], count)
+                sized[group] += count
             place = Path(os.path.relpath(path.resolve(), folder)).as_posix()
             for column in columns(shard):
                 name = column.name.lstrip("/")
                 if _is_large(name):
                     source = h5py.VirtualSource(place, name, column.shape, column.dtype)
-                    large.setdefault(name, []).append(source)
+                    large.setdefault(group * depends_on_size(name) + name, []).append(source)
                 else:
                     if name not in file:
                         growing(file, name, column.shape[1:], column.dtype, ROWS)
@@ -75,18 +89,30 @@ def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path) -> Non
                 copy[written:] = np.concatenate(parts)
             pending, written = {}, total
     for name, sources in large.items():
-        _map(file, name, sources, total)
+        _map(file, name, sources)
     moments.write(file)
 
 
 def _is_large(name: str) -> bool:
     """Return whether a column stays in the shards."""
-    return name.startswith("images/") or any(name.removesuffix(view.suffix) in LARGE for view in VIEWS.values())
+    return depends_on_size(name) or any(name == f"losses{view.suffix}" for view in VIEWS.values())
 
 
-def _map(file: h5py.File, name: str, sources: list[h5py.VirtualSource], total: int) -> None:
-    """Create one virtual column of `total` rows over these sources."""
-    first = sources[0]
+def _add_sizes(file: h5py.File, pending: dict[str, list[np.ndarray]], size: Size, first: int, count: int) -> None:
+    """Add the sizes of `count` samples to the pending columns. first: the row of the first one in its group."""
+    values = {
+        "size": np.tile(np.array(size, np.int32), (count, 1)),
+        "size_row": np.arange(first, first + count, dtype=np.int32),
+    }
+    for name, column in values.items():
+        if name not in file:
+            growing(file, name, column.shape[1:], column.dtype, ROWS)
+        pending.setdefault(name, []).append(column)
+
+
+def _map(file: h5py.File, name: str, sources: list[h5py.VirtualSource]) -> None:
+    """Create one virtual column over these sources."""
+    first, total = sources[0], sum(source.shape[0] for source in sources)
     layout = h5py.VirtualLayout((total, *first.shape[1:]), first.dtype)
     start = 0
     for source in sources:

@@ -101,7 +101,7 @@ def _make_shards(
                     counters.shard(result.shard)
             return
         worker = ShardWorker(folder, autoencoder, config, execution.workers)
-        worker.batcher.on_progress = bar.within
+        worker.on_progress = bar.within
         try:
             worker.make(numbers, folder.ledger.add_shard, counters.outcomes)
         finally:

@@ -9,7 +9,7 @@ import h5py
 from ...engine.records import Failure, Record
 from ...engine.statistics.latent_report import LatentReport
 from ...exporters.files.atomic import file_sha256
-from ...exporters.hdf5.exporter import HDF5Exporter
+from ...exporters.hdf5.exporter import ShardExporter
 from ...exporters.hdf5.reading import open_file, read_records
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder
@@ -40,7 +40,7 @@ class ShardWriter:
         self._order = deque(row.source.name for row in folder.plan.rows(number))
         self._kept = kept
         self._old = (record for records in read_records(self.path) for record in records) if kept else iter(())
-        self._exporter = HDF5Exporter(self.path, folder.header)
+        self._exporter = ShardExporter(self.path, folder.header)
         self._gains, self._failures = list[float](), list[Failure]()
         self._tasks: deque[Future[None]] = deque()
         self._gathered, self._bytes = list[Record](), 0

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ import torch
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.autoencoders.loading import load_autoencoder
 from ...engine.errors import UsageError
-from ...engine.inputs.prefetch import auto_workers, prefetch
+from ...engine.inputs.prefetch import Reader, auto_workers, prefetch
+from ...engine.inputs.sizes import Size
 from ...engine.inputs.sources import Source
 from ...engine.inputs.views import run_views
 from ...engine.optimization.batcher import Batcher
@@ -88,20 +90,12 @@ class ShardWorker:
         self.folder = folder
         self.autoencoder = autoencoder
         self.workers = auto_workers(autoencoder.device.type, processes) if workers is None else workers
-        self.batcher = Batcher(
-            autoencoder,
-            # a run that is resumed on another machine keeps its precision
-            dataclasses.replace(config, precision=record.precision),
-            settings.size,
-            settings.fit,
-            settings.background,
-            record.batch_size if isinstance(record.batch_size, int) else None,
-            settings.keep_images,
-            run_views(settings.flip),
-            folder.masks,
-            settings.colour_in_use,
-            capacity=min(folder.plan.shard_size, folder.plan.total),
-        )
+        # a run that is resumed on another machine keeps its precision
+        self.config = dataclasses.replace(config, precision=record.precision)
+        self.seconds = defaultdict[str, float](float)  # by phase, over all batchers
+        self.on_progress: Callable[[float], None] | None = None  # see `Batcher`
+        self._engine: dict[str, Any] = {}
+        self._batcher: tuple[Size | None, Batcher] | None = None
         torch.manual_seed(settings.seed)
         self._reported_seconds = dict[str, float]()  # seconds by phase that earlier calls of statistics() returned
         self._started = time.perf_counter()
@@ -129,26 +123,61 @@ class ShardWorker:
         """
         self._started = time.perf_counter()
         work = _Work(self.folder, numbers)
-        pictures = prefetch(self.batcher.reader, work.keys(), work.source, self.workers)
+        settings = self.folder.record.settings
+        cell = self.autoencoder.downscale_factor or 1
+        reader = Reader(
+            settings.size, settings.fit, settings.background, cell, self.folder.masks, settings.colour_in_use
+        )
+        pictures = prefetch(reader, work.keys(), work.source, self.workers)
         with ThreadPoolExecutor(1, "shards") as background:
             last = None
             for number in numbers:
                 shard = ShardWriter(self.folder, number, work.kept[number], background, commit)
+                batcher = self._batcher_for(number)
                 try:
-                    for outcomes in self.batcher.batches(pictures, work.count(number)):
+                    for outcomes in batcher.batches(pictures, work.count(number)):
                         self._timed_write(shard.add, outcomes)
                         on_outcomes(outcomes)
                     if number == 0:  # the sample of the report is taken from the first pictures of the run
                         self._timed_write(shard.flush)
-                        shard.report.decode(self.autoencoder, self.batcher.config.precision)
+                        shard.report.decode(self.autoencoder, self.config.precision)
                     if last is not None:
                         self._timed_write(last.result)
                 except BaseException:
-                    shard.commit_partial(self.batcher.finished())
+                    shard.commit_partial(batcher.finished())
                     raise
+                self._note(batcher)
                 last = shard.finish()
             if last is not None:
                 self._timed_write(last.result)
+
+    def _batcher_for(self, number: int) -> Batcher:
+        """Return the batcher for the size of a shard's targets. One is kept: the shards of a size follow each other."""
+        size = self.folder.plan.size(number)
+        if self._batcher is None or self._batcher[0] != size:
+            record, settings = self.folder.record, self.folder.record.settings
+            batcher = Batcher(
+                self.autoencoder,
+                self.config,
+                size or settings.size or self.autoencoder.native_size,
+                settings.fit,
+                settings.background,
+                record.batch_size if isinstance(record.batch_size, int) else None,
+                settings.keep_images,
+                run_views(settings.flip),
+                self.folder.masks,
+                settings.colour_in_use,
+                capacity=self.folder.plan.most_rows(size),
+                on_progress=self.on_progress,
+                seconds=self.seconds,
+            )
+            self._batcher = size, batcher
+        return self._batcher[1]
+
+    def _note(self, batcher: Batcher) -> None:
+        """Keep how a batcher ran, with the largest memory of all."""
+        peaks = [engine["peak_memory_bytes"] for engine in (self._engine, batcher.engine) if engine]
+        self._engine = self._engine | batcher.engine | ({"peak_memory_bytes": max(peaks)} if peaks else {})
 
     def make_one(self, number: int) -> ShardResult:
         """Make one shard, and return it once it is on disk."""
@@ -158,17 +187,17 @@ class ShardWorker:
 
     def statistics(self) -> WorkerStatistics:
         """Return the statistics of what was made since the previous call."""
-        now = dict(self.batcher.seconds)
+        now = dict(self.seconds)
         seconds = {phase: value - self._reported_seconds.get(phase, 0.0) for phase, value in now.items()}
         self._reported_seconds = now
         process = f"{os.getpid()} on {socket.gethostname()}"
-        return WorkerStatistics(seconds, time.perf_counter() - self._started, dict(self.batcher.engine), {process})
+        return WorkerStatistics(seconds, time.perf_counter() - self._started, self._engine, {process})
 
     def _timed_write(self, act: Callable[..., Any], *arguments: Any) -> None:
         """Call `act`, and add the time that it takes to the phase `write`."""
         begin = time.perf_counter()
         act(*arguments)
-        self.batcher.seconds["write"] += time.perf_counter() - begin
+        self.seconds["write"] += time.perf_counter() - begin
 
 
 class _Work:

@@ -4,10 +4,12 @@ import json
 from collections import defaultdict
 from typing import Any
 
+import h5py
 import numpy as np
 
 from ...engine.errors import RunStoppedError
 from ...engine.inputs.views import PLAIN, VIEWS
+from ...engine.optimization.slots import STOP_REASONS, TARGET_REACHED
 from ...engine.records import METRICS, Failure, Record
 from ...engine.statistics.latent_report import LatentReport
 from ...exporters.base.stored_views import stored_views
@@ -59,7 +61,7 @@ def summarise(folder: RunFolder) -> dict[str, Any]:
     They do not depend on which processes made the shards, nor on the number of attempts.
     """
     columns: defaultdict[str, list[np.ndarray]] = defaultdict(list)
-    report, shards = LatentReport(), folder.ledger.shards()
+    report, shards, fallback = LatentReport(), folder.ledger.shards(), 0
     for shard in shards.values():
         if shard.file is not None:
             with open_file(folder.shard_path(shard.number)) as file:
@@ -67,6 +69,7 @@ def summarise(folder: RunFolder) -> dict[str, Any]:
                     for name in METRICS:
                         columns[f"{view.suffix}/{name}"].append(file[f"metrics{view.suffix}/{name}"][:])
                 report.merge(json.loads(file.attrs["report"]))
+                fallback += _fallbacks(file)
     tables = {
         view.name: column_statistics({name: np.concatenate(columns[f"{view.suffix}/{name}"]) for name in METRICS})
         for view in VIEWS.values()
@@ -78,9 +81,23 @@ def summarise(folder: RunFolder) -> dict[str, Any]:
             "total": folder.plan.total,
             "done": sum(shard.images for shard in shards.values()),
             "failed": len(failures),
-        },
+        }
+        | ({"fallback": fallback} if fallback else {}),
         "statistics": tables.pop(PLAIN, {}),
         "view_statistics": tables,
         "latents": report.summary(),
         "failures": failures,
     }
+
+
+def _fallbacks(file: h5py.File) -> int:
+    """Return how many pictures of a shard kept the encoder's own latent, in all of their views.
+
+    Such a latent has exactly the initial loss. Where it met the run's target, there was nothing to improve.
+    """
+    kept = np.ones(len(file["image_name"]), bool)
+    for view in stored_views(file):
+        kept &= file[f"metrics{view.suffix}/loss_reduction"][:] == 0.0
+        if kept.any():
+            kept &= file[f"stop_reason{view.suffix}"].asstr()[:] != STOP_REASONS[TARGET_REACHED]
+    return int(kept.sum())

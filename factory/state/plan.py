@@ -3,20 +3,21 @@
 import contextlib
 import json
 import os
-import stat
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...engine.errors import DatasetError, ImageError, UsageError
+from ...engine.inputs.sizes import Size
 from ...engine.inputs.sources import Source
 from ...exporters.base.exporter import SCHEMA
-from ...exporters.files.atomic import atomic_path, file_sha256
+from ...exporters.files.atomic import atomic_path
+from .file_state import Change, FileState
 
 if TYPE_CHECKING:  # it imports torch
     from ...engine.inputs.masks import Masks
@@ -28,45 +29,6 @@ AT_ONCE = 1024  # files submitted to the thread pool at once
 NAMED = 5  # maximum number of differences named in an error
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """Size, modification time and checksum of a file.
-
-    A file that could not be read has no checksum, and counts as unchanged whatever happens to it.
-    """
-
-    path: str
-    bytes: int = -1
-    mtime_ns: int = -1
-    sha256: str | None = None
-
-    @classmethod
-    def of(cls, path: str) -> "FileState":
-        """Return the state of the file at `path`, reading it for its checksum."""
-        try:
-            facts = os.stat(path)
-            if not stat.S_ISREG(facts.st_mode):
-                raise OSError("no regular file")
-            return cls(path, facts.st_size, facts.st_mtime_ns, file_sha256(Path(path)))
-        except OSError:  # the run will list the picture as failed, with the reason
-            return cls(path)
-
-    def changed(self) -> str | None:
-        """Return how the file differs now; None if it is unchanged.
-
-        The file is read again only if its size or time differs.
-        """
-        if self.sha256 is None:
-            return None
-        try:
-            facts = os.stat(self.path)
-        except OSError:
-            return f"{self.path} is gone"
-        if (facts.st_size, facts.st_mtime_ns) == (self.bytes, self.mtime_ns):
-            return None
-        return None if FileState.of(self.path).sha256 == self.sha256 else f"{self.path} has changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +49,10 @@ class PlannedImage:
         return cls._with(source, FileState.of(source.path), mask)
 
     @classmethod
-    def parse(cls, line: bytes) -> "PlannedImage":
-        """Parse one line of the plan."""
+    def parse(cls, line: bytes, size: Size | None = None) -> "PlannedImage":
+        """Parse one line of the plan, whose segment has that size."""
         facts = json.loads(line)
-        source = Source(*(facts[key] for key in ("path", "relative", "name", "split")))
+        source = Source(facts["path"], facts["relative"], facts["name"], facts["split"], size=size)
         mask = FileState(**facts["mask"]) if facts.get("mask") else None
         return cls._with(source, FileState(*(facts[key] for key in ("path", "bytes", "mtime_ns", "sha256"))), mask)
 
@@ -115,18 +77,33 @@ class PlannedImage:
             facts["mask"] = asdict(self.mask)
         return json.dumps(facts) + "\n"  # ASCII: a path may hold bytes that are no UTF-8, as surrogates
 
-    def changed(self) -> str | None:
-        """Return how the files differ now; None if they are unchanged."""
-        return self.file.changed() or (self.mask.changed() if self.mask else None)
+    def changes(self, content: bool = False) -> list[Change]:
+        """Return how file and mask differ now. content: see `FileState.change`."""
+        files = [self.file] if self.mask is None else [self.file, self.mask]
+        return [change for file in files if (change := file.change(content)) is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive rows of the plan whose targets have one size. No shard crosses its end."""
+
+    rows: int
+    size: Size | None = None  # width and height in pixels; None: the one size of the run
+
+    @classmethod
+    def of(cls, sources: Sequence[Source]) -> "list[Segment]":
+        """Return the segments of these sources, in their order."""
+        return [cls(sum(1 for _ in some), size) for size, some in groupby(sources, lambda source: source.size)]
 
 
 class Plan:
-    """The pictures of a run, divided into shards; shard k holds the rows from k · shard_size on. Rows stay on disk."""
+    """The pictures of a run, divided into shards of `shard_size` rows, fewer at the end of a segment. Rows stay on disk."""
 
     def __init__(self, path: Path):
         """Open the plan at `path`. Raises `DatasetError` if it is missing or damaged."""
         self.path = path
         self._offsets = array("Q")  # byte offset of the first row of each shard
+        self._shards: list[Segment] = []  # number of rows and size of each shard
         self._last: tuple[int, list[PlannedImage]] | None = None
         try:
             with path.open("rb") as file:
@@ -134,51 +111,77 @@ class Plan:
                 if header["schema"] != SCHEMA:
                     raise ValueError(f"schema {header['schema']!r}")
                 self.total, self.shard_size = int(header["total"]), int(header["shard_size"])
-                for row in range(self.total):
-                    if row % self.shard_size == 0:
-                        self._offsets.append(file.tell())
-                    if not file.readline().endswith(b"\n"):
-                        raise ValueError(f"it ends after {row} of {self.total} pictures")
+                self.segments = _read_segments(header)
+                for segment in self.segments:
+                    for start in range(0, segment.rows, self.shard_size):
+                        self._shards.append(replace(segment, rows=min(self.shard_size, segment.rows - start)))
+                row = 0
+                for shard in self._shards:
+                    self._offsets.append(file.tell())
+                    for _ in range(shard.rows):
+                        if not file.readline().endswith(b"\n"):
+                            raise ValueError(f"it ends after {row} of {self.total} pictures")
+                        row += 1
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{path} is damaged: {error}") from error
 
     @classmethod
     def write(cls, path: Path, sources: Sequence[Source], shard_size: int, masks: "Masks | None") -> "Plan":
         """Write the plan and open it. Every input file is read once, for its checksum."""
-        _write(path, len(sources), shard_size, _planned(sources, masks))
+        _write(path, Segment.of(sources), shard_size, _planned(sources, masks))
         return cls(path)
 
     def __len__(self) -> int:
         """Return the number of shards."""
         return len(self._offsets)
 
+    def size(self, number: int) -> Size | None:
+        """Return width and height of the targets of one shard; None if they have the one size of the run."""
+        return self._shards[number].size
+
+    def most_rows(self, size: Size | None) -> int:
+        """Return the number of rows of the largest shard of that size."""
+        return max((shard.rows for shard in self._shards if shard.size == size), default=0)
+
     def rows(self, number: int) -> list[PlannedImage]:
         """Return the rows of one shard."""
         if self._last is None or self._last[0] != number:
+            shard = self._shards[number]
             with self.path.open("rb") as file:
                 file.seek(self._offsets[number])
-                self._last = number, [PlannedImage.parse(line) for line in islice(file, self.shard_size)]
+                self._last = number, [PlannedImage.parse(line, shard.size) for line in islice(file, shard.rows)]
         return self._last[1]
 
     def all_rows(self) -> Iterator[PlannedImage]:
         """Yield the rows of all shards, one at a time."""
         with self.path.open("rb") as file:
             next(file)
-            yield from map(PlannedImage.parse, file)
+            for segment in self.segments:
+                for line in islice(file, segment.rows):
+                    yield PlannedImage.parse(line, segment.size)
+            yield from map(PlannedImage.parse, file)  # none, unless the file is damaged
 
-    def check_inputs(self, failed: Collection[str], numbers: Sequence[int] | None = None) -> None:
-        """Raise `UsageError` naming files that are missing or were edited since the run began.
+    def changes(
+        self, numbers: Sequence[int] | None = None, content: bool = False
+    ) -> Iterator[tuple[PlannedImage, list[Change]]]:
+        """Yield each picture with how its files differ now.
 
-        failed: names of pictures whose files may change. numbers: the shards to check; None checks all.
+        numbers: the shards to check; None checks all. content: see `FileState.change`.
         """
         rows = self.all_rows() if numbers is None else (row for number in numbers for row in self.rows(number))
         with ThreadPoolExecutor(THREADS) as pool:
-            found = (
-                (row, what)
-                for some in _batches(rows)
-                for row, what in zip(some, pool.map(PlannedImage.changed, some), strict=True)
-            )
-            named = [what for row, what in found if what and row.source.name not in failed]
+            for some in _batches(rows):
+                yield from zip(some, pool.map(partial(PlannedImage.changes, content=content), some), strict=True)
+
+    def check_inputs(
+        self, failed: Collection[str], numbers: Sequence[int] | None = None, content: bool = False
+    ) -> None:
+        """Raise `UsageError` naming files that are missing or were edited since the run began.
+
+        failed: names of pictures whose files may change. numbers, content: see `changes`.
+        """
+        found = self.changes(numbers, content)
+        named = [str(one) for row, changes in found if row.source.name not in failed for one in changes]
         if named:
             raise UsageError(
                 f"inputs changed since the run began: {_some(named)}; put them back, or choose another OUT for a new run"
@@ -186,18 +189,35 @@ class Plan:
 
     def check_sources(self, sources: Sequence[Source]) -> None:
         """Raise `UsageError` if the input now holds other pictures than the plan."""
-        found = {source.relative for source in sources}
+        new = self.missing(sources)
+        if new:
+            named = _some([f"{name} is new" for name in sorted({source.relative for source in new})])
+            remedy = "--add adds what is new, or choose another OUT"
+            raise UsageError(f"{self.path.parent} holds a run over other pictures: {named}; {remedy}")
+
+    def missing(self, sources: Sequence[Source]) -> list[Source]:
+        """Return the sources that the plan lacks. Raises `UsageError` if they lack pictures of the plan."""
         planned = {row.source.relative for row in self.all_rows()}
-        named = [f"{name} is new" for name in sorted(found - planned)] + [
-            f"{name} is gone" for name in sorted(planned - found)
-        ]
-        if named:
-            raise UsageError(f"{self.path.parent} holds a run over other pictures: {_some(named)}; choose another OUT")
+        gone = planned - {source.relative for source in sources}
+        if gone:
+            named = _some([f"{name} is gone" for name in sorted(gone)])
+            remedy = "put back what is gone, or choose another OUT"
+            raise UsageError(f"{self.path.parent} holds a run over other pictures: {named}; {remedy}")
+        return [source for source in sources if source.relative not in planned]
+
+    def extend(self, sources: Sequence[Source], masks: "Masks | None") -> "Plan":
+        """Append these sources as segments of their own, and return the rewritten plan, opened again.
+
+        Rows and shards that the plan has already stay as they are. Every new file is read once, for its checksum.
+        """
+        rows = chain(self.all_rows(), _planned(sources, masks))
+        _write(self.path, [*self.segments, *Segment.of(sources)], self.shard_size, rows)
+        return Plan(self.path)
 
     def renew(self, names: set[str], masks: "Masks | None") -> "Plan":
         """Record the files of these pictures as they are now, and return the rewritten plan, opened again."""
         rows = (PlannedImage.of(row.source, masks) if row.source.name in names else row for row in self.all_rows())
-        _write(self.path, self.total, self.shard_size, rows)
+        _write(self.path, self.segments, self.shard_size, rows)
         return Plan(self.path)
 
 
@@ -222,9 +242,32 @@ def _batches(items: Iterator[T]) -> Iterator[list[T]]:
         yield some
 
 
-def _write(path: Path, total: int, shard_size: int, rows: Iterator[PlannedImage]) -> None:
+def _read_segments(header: dict[str, Any]) -> list[Segment]:
+    """Return the segments that the first line of the plan states; one of all rows where it states none.
+
+    Raises `ValueError`, `KeyError` or `TypeError` for a damaged line.
+    """
+    total = int(header["total"])
+    if "segments" not in header:
+        return [Segment(total)] if total else []
+    found = [
+        Segment(int(one["rows"]), None if one["size"] is None else (int(one["size"][0]), int(one["size"][1])))
+        for one in header["segments"]
+    ]
+    if sum(segment.rows for segment in found) != total or any(segment.rows < 1 for segment in found):
+        raise ValueError(f"its segments do not add up to {total} pictures")
+    return found
+
+
+def _write(path: Path, segments: Sequence[Segment], shard_size: int, rows: Iterator[PlannedImage]) -> None:
     """Write the plan with an atomic rename."""
-    header = {"schema": SCHEMA, "total": total, "shard_size": shard_size}
+    header: dict[str, Any] = {
+        "schema": SCHEMA,
+        "total": sum(segment.rows for segment in segments),
+        "shard_size": shard_size,
+    }
+    if [segment.size for segment in segments] not in ([], [None]):
+        header["segments"] = [asdict(segment) for segment in segments]
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(header) + "\n")
         file.writelines(row.line() for row in rows)

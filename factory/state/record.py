@@ -35,7 +35,7 @@ class RunRecord:
     batch_size: int | str  # number of targets optimised at once; "auto" if the engine chooses
     hardware: dict[str, Any]  # of the process that began the run
     versions: dict[str, str]  # of relatent, Python and packages, when the run began
-    counts: dict[str, int]  # pictures: total, done, failed
+    counts: dict[str, int]  # pictures: total, done, failed, and, where there are any, fallback: done but not improved
     statistics: dict[str, dict[str, float]] = field(default_factory=dict)  # by metric, over the finished pictures
     latents: dict[str, Any] = field(default_factory=dict)  # LatentReport.summary()
     failures: tuple[Failure, ...] = ()
@@ -110,7 +110,7 @@ class RunRecord:
         old, new = self.settings.to_json(), wanted.settings.to_json()
         # a run begun before there was `colour` goes on as it began
         skipped = (*CHANGEABLE_SETTINGS, *(["colour"] if self.settings.colour is None else []))
-        found = [_difference(key, old[key], new[key]) for key in new if key not in skipped]
+        found = [_difference(key, old.get(key), new[key]) for key in new if key not in skipped]
         old = OptimizationConfig().to_dict() | self.config
         found += [_difference(key, old.get(key), value) for key, value in wanted.config.items()]
         return [text for text in found if text] + identity_differences(self.vae, wanted.vae)

@@ -34,11 +34,14 @@ class RunFolder:
         self._plan: Plan | None = None
 
     @classmethod
-    def begin(cls, out: Path, record: RunRecord, sources: Sequence[Source], shard_size: int | None) -> "RunFolder":
+    def begin(
+        cls, out: Path, record: RunRecord, sources: Sequence[Source], shard_size: int | None, add: bool = False
+    ) -> "RunFolder":
         """Begin the run of `record` over `sources`, or open the same run if `out` already holds it.
 
-        shard_size: pictures per shard; None derives it from their number. The caller holds the run's lock. Raises
-        `UsageError` if the folder holds another run, naming the differences, and if its inputs have changed.
+        shard_size: pictures per shard; None derives it from their number. add: the sources may hold other pictures than
+        an existing plan, which `extend_plan` then adds. The caller holds the run's lock. Raises `UsageError` if the
+        folder holds another run, naming the differences, and if its inputs have changed.
         """
         if (out / "run.json").exists():
             folder = cls.open(out)
@@ -58,7 +61,8 @@ class RunFolder:
                 raise UsageError(f"cannot write to {out}: {error}") from error
             folder.save()
         if folder.planned:
-            folder.plan.check_sources(sources)
+            if not add:
+                folder.plan.check_sources(sources)
             folder.check_inputs()
         else:
             folder.make_plan(sources, shard_size)
@@ -109,6 +113,11 @@ class RunFolder:
         """Write the plan. shard_size: pictures per shard; None derives it from their number."""
         size = shard_size or auto_shard_size(len(sources))
         self._plan = Plan.write(self.out / "plan.jsonl", sources, size, self.masks)
+
+    def extend_plan(self, sources: Sequence[Source]) -> None:
+        """Append these sources, which have names of their own, to the plan. The caller holds the run's lock."""
+        self._plan = self.plan.extend(sources, self.masks)
+        self.update(counts=self.record.counts | {"total": self._plan.total})
 
     @cached_property  # cached because `Masks` lists the whole folder
     def masks(self) -> "Masks | None":

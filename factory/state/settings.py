@@ -18,7 +18,12 @@ class RunSettings:
     vae: str | None  # name or absolute folder of the autoencoder; None: it was passed as an object in memory
     weights: str | None = None  # absolute folder of the named autoencoder's weights; None: the default location
     device: str | None = None  # as requested: auto, cpu, cuda, cuda:1 or mps; None: auto
-    size: int  # side of the square targets, in pixels
+    size: (
+        int | tuple[int, int] | None
+    )  # side of the square targets, or their (width, height), in pixels; None: several sizes
+    buckets: str | None = None  # rule that gives each picture its size, see `engine.inputs.buckets`; None: another rule
+    native: bool = False  # whether each picture keeps its own size, up to whole latent cells
+    max_pixels: int | None = None  # with `native`, the largest number of pixels of a target; None: the default
     fit: str = "crop"  # how pictures get that size: crop, pad or none
     background: str = "white"  # colour behind transparent pixels and beside padded pictures
     # srgb: colours converted from the space each file states; as-is: left as stored. None, which means as-is: begun by
@@ -44,6 +49,11 @@ class RunSettings:
         values = asdict(self) | {"formats": list(self.formats)}
         if self.colour is None:
             del values["colour"]
+        if isinstance(self.size, tuple):
+            values["size"] = list(self.size)
+        if self.size is not None:  # then these have no meaning
+            for name in ("buckets", "native", "max_pixels"):
+                del values[name]
         return values
 
     @classmethod
@@ -54,8 +64,9 @@ class RunSettings:
         version.
         """
         found = read_fields(cls, values, place)
-        if "formats" in found:
-            found["formats"] = tuple(found["formats"])
+        for name in ("formats", "size"):
+            if isinstance(found.get(name), list):
+                found[name] = tuple(found[name])
         return cls(**found)
 
     def for_datasets(self) -> DatasetSettings:

@@ -36,6 +36,7 @@ class Findings:
     damage: list[Damage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # informational, not damage
     sample: dict[str, Any] = field(default_factory=dict)  # see `sample.decode_sample`
+    inputs: dict[str, Any] | None = None  # pictures `checked` (their number) and `changed`; None: they were not read
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results as a JSON-ready dictionary."""
@@ -47,4 +48,5 @@ class Findings:
             "damage": [one.to_dict() for one in self.damage],
             "notes": self.notes,
             "sample": self.sample,
+            "inputs": self.inputs,
         }

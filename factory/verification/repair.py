@@ -9,7 +9,7 @@ from pathlib import Path
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.errors import UsageError
 from ...exporters.base.destination import foreign_files
-from ..attempt import run_attempt, write_summary
+from ..attempt import final_status, run_attempt, write_summary
 from ..executors.base import ExecutionOptions, make_shards
 from ..executors.worker import check_identity, reload_autoencoder
 from ..export import export_run
@@ -28,7 +28,7 @@ def repair_run(folder: RunFolder, damage: list[Damage], autoencoder: Autoencoder
     outputs = {one.export for one in damage if one.export is not None}
     started = time.perf_counter()
     if broken:
-        folder.plan.check_inputs(folder.ledger.failed(), broken)
+        folder.plan.check_inputs(folder.ledger.failed(), broken, content=True)
         if autoencoder is None and folder.record.settings.vae is None:
             raise UsageError(
                 f"{folder.out} was made with an autoencoder from memory, {folder.record.vae['name']!r}: to make broken "
@@ -47,7 +47,7 @@ def repair_run(folder: RunFolder, damage: list[Damage], autoencoder: Autoencoder
         seconds["export"] = time.perf_counter() - begin
         missing = set(folder.record.settings.formats) - set(folder.record.outputs)
         unfinished = folder.unfinished() or (missing and folder.record.counts["done"])
-        folder.update(status="interrupted" if unfinished else "done")
+        folder.update(status="interrupted" if unfinished else final_status(folder))
 
 
 def _remake(folder: RunFolder, broken: list[int], autoencoder: Autoencoder, seconds: dict[str, float]) -> bool:

@@ -8,45 +8,53 @@ from ..state.ledger import Shard
 from ..state.run_folder import RunFolder, locked
 from .exports import export_fault, link_fault
 from .findings import Damage, Findings
+from .inputs import examine_inputs
 from .plan_and_ledger import check_plan_and_ledger
 from .sample import decode_sample
 from .shards import shard_fault
 
 
 def verify_run(
-    out: str | Path, *, repair: bool = False, autoencoder: Autoencoder | None = None, device: str | None = None
+    out: str | Path,
+    *,
+    repair: bool = False,
+    autoencoder: Autoencoder | None = None,
+    device: str | None = None,
+    inputs: bool = False,
 ) -> dict[str, Any]:
     """Check plan, ledger, every byte of the shards and outputs, and decode a sample of at most eight pictures.
 
     repair: make damaged shards again from their pictures, export damaged outputs again, and verify once more.
     autoencoder: the run's, required only if it was passed as an object in memory.
     device: device to decode and repair on; None uses the run's.
+    inputs: read every input picture and mask again too, and report those whose content is not that of the plan.
     Returns a JSON-ready dictionary: `status` of the run, `shards` (`planned`, `finished`, `unfinished`: their numbers),
     `pictures`, `outputs`, `damage` and `repaired` (lists of `file`, `what`, `remedy`), `notes`, `sample` (`decoded`,
-    `largest_difference_db`, `not_decoded`: the reason or None). Unfinished work does not count as damage.
+    `largest_difference_db`, `not_decoded`: the reason or None), `inputs` (`checked`: their number, `changed`: pictures,
+    relative to the input; None without `inputs`). Unfinished work does not count as damage, changed inputs do.
     Raises `DatasetError` if there is no run. With `repair`, raises `UsageError` if another process holds the lock, or
     if the pictures of a damaged shard or the autoencoder are not available; nothing has been changed in that case.
     """
     out = Path(out)
     folder = RunFolder.open(out)
     if not repair:
-        return examine(folder, autoencoder, device).to_dict() | {"repaired": []}
+        return examine(folder, autoencoder, device, inputs).to_dict() | {"repaired": []}
     from .repair import repair_run
 
     with locked(out):
         folder = RunFolder.open(out)  # reopened under the lock: no other process writes to it now
         folder.clean()
-        found = examine(folder, autoencoder, device)
+        found = examine(folder, autoencoder, device, inputs)
         before = found.damage
         if any(one.shard is not None or one.export is not None for one in before):
             repair_run(folder, before, autoencoder, device)
-            found = examine(folder, autoencoder, device)
+            found = examine(folder, autoencoder, device, inputs)
     left = {one.file for one in found.damage}
     return found.to_dict() | {"repaired": [one.to_dict() for one in before if one.file not in left]}
 
 
-def examine(folder: RunFolder, autoencoder: Autoencoder | None, device: str | None) -> Findings:
-    """Run one verification pass over the plan, the ledger, the shards, the sample and the outputs."""
+def examine(folder: RunFolder, autoencoder: Autoencoder | None, device: str | None, inputs: bool = False) -> Findings:
+    """Run one verification pass over the plan, the ledger, the shards, the sample, the outputs and, if asked, the inputs."""
     found = Findings(folder.record.status)
     fault = check_plan_and_ledger(folder)
     if fault is not None:
@@ -61,6 +69,8 @@ def examine(folder: RunFolder, autoencoder: Autoencoder | None, device: str | No
         found.damage.append(_broken(folder, number, what))
     found.pictures = sum(shard.images for shard in sound if shard.number not in wrong)
     _examine_exports(folder, found)
+    if inputs:
+        examine_inputs(folder, found)
     return found
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import picture
+from PIL import Image
 from relatent import load_optimized_dataset
 from relatent.cli.main import main
 from relatent.factory.state.run_folder import RunFolder
@@ -39,11 +41,11 @@ def old_runs(tmp_path, monkeypatch, one_thread) -> Path:
     return tmp_path
 
 
-def optimize(name: str) -> int:
-    """The command that began the run, once more; returns the exit status."""
+def optimize(name: str, *options: str) -> int:
+    """The command that began the run, once more, with more options; returns the exit status."""
     formats = [part for kind in FORMATS[name] for part in ("--format", kind)]
     common = ["--vae", "tiny", "--size", "64", "--precision", "fp32"]
-    return main(["optimize", "photos", name, *common, *COMMANDS[name], *formats])
+    return main(["optimize", "photos", name, *common, *COMMANDS[name], *formats, *options])
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -120,3 +122,24 @@ def test_an_interrupted_old_run_goes_on_to_its_end(old_runs, capsys, command):
     found = json.loads(capsys.readouterr().out)
     assert found["damage"] == []
     assert (found["pictures"], found["outputs"]) == (4, 3)
+
+
+@pytest.mark.parametrize("name", ["finished", "interrupted"])
+def test_an_old_run_takes_up_new_pictures(old_runs, capsys, name):
+    shards = {place: digest for place, digest in checksums(old_runs / name).items() if place.startswith("shards/")}
+    for new in ("0.png", "train/second.png"):
+        Image.fromarray(picture(64, 64, 9)).save(old_runs / "photos" / new)
+    assert optimize(name) == 2
+    assert "0.png is new" in capsys.readouterr().err
+    assert optimize(name, "--add") == 1  # one picture had failed
+    assert shards.items() <= checksums(old_runs / name).items(), "what was finished is not made again"
+    folder = RunFolder.open(old_runs / name)
+    assert folder.record.counts == {"total": 7, "done": 6, "failed": 1}
+    names = [record.name for records in folder.records() for record in records]
+    assert (names[:4], len(names), len(set(names))) == (PICTURES, 6, 6)
+    dataset = load_optimized_dataset(old_runs / name / "dataset.h5")
+    assert [sample["image_name"] for sample in dataset] == names
+    capsys.readouterr()
+    assert main(["verify", name, "--inputs", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["damage"], found["inputs"]) == ([], {"checked": 7, "changed": []})

@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from ...errors import ImageError
+from ..sizes import Size
 from . import png
 from .colour import ColourSpace, stated_space
 from .optional import load_reader
@@ -22,6 +23,8 @@ MAX_PIXELS = (
     89_478_485
 )
 ORIENTATION = 0x0112  # EXIF tag
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
+HEAD = 4096  # bytes of a file that tell of what kind it is
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,6 +73,26 @@ def decode(path: Path, sha256: str | None = None) -> Decoded:
     _read_depth(decoded, content)
     _turn_upright(decoded)
     return decoded
+
+
+def read_size(path: str) -> Size | None:
+    """Return the (width, height) of a picture in pixels, upright, from its header; None where it cannot be read.
+
+    A picture whose header Pillow refuses is decoded as a whole, so that its size is known wherever it can be loaded.
+    """
+    try:
+        if kind_of_file(path):
+            return None
+        with open(path, "rb") as file:
+            load_reader(file.read(HEAD))
+            with Image.open(file) as image:
+                width, height = image.size
+                return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
+    except Exception:  # whatever a file holds, it fails alone, with its reason, when it is loaded
+        try:
+            return decode(Path(path)).image.size
+        except Exception:
+            return None
 
 
 def kind_of_file(path: str | Path) -> str | None:
@@ -158,16 +181,22 @@ def _read_depth(decoded: Decoded, content: bytes) -> None:
 def _turn_upright(decoded: Decoded) -> None:
     """Apply the EXIF orientation."""
     image = decoded.image
-    # JPEG XL is turned by its decoder, except for a JPEG that was packed into it
-    if image.format == "JXL" and not getattr(image, "jpeg", False):
-        return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            orientation = image.getexif().get(ORIENTATION, 1)
+            orientation = _orientation(image)
     except Exception:  # whatever Pillow makes of a damaged block: it is no reason to lose the picture
         decoded.conversions.append("EXIF left out, which cannot be read")
         return
     if orientation in TURNS:
         decoded.conversions.append(f"EXIF orientation {orientation} applied")
         decoded.image = image.transpose(TURNS[orientation])
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation that has still to be applied; 1 where there is none."""
+    # JPEG XL is turned by its decoder, except for a JPEG that was packed into it
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1
+    found: int = image.getexif().get(ORIENTATION, 1)
+    return found

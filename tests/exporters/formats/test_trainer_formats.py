@@ -4,11 +4,8 @@ documented layout otherwise, and decoded to the recorded quality."""
 import base64
 import dataclasses
 import hashlib
-import importlib.util
 import io
 import json
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,7 @@ from relatent.engine.losses.metrics import from_uint8, psnr
 from relatent.exporters.base.exporter import exporter_class, make_exporter
 from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
+from streaming_library import streaming_reader
 
 TRAINERS = ["ai-toolkit", "fast-dit", "hf", "kohya", "lightningdit", "mar", "mds", "repa", "safetensors", "webdataset"]
 FP16 = {"mds"}
@@ -82,20 +80,6 @@ def read_webdataset(folder, records):
             assert np.array_equal(sample["png"], record.images["original"])
             found[facts["name"]] = (sample["latents.npy"], sample["latents_flipped.npy"])
     return found
-
-
-def streaming_reader(name):
-    """A class of MosaicML Streaming. Its package imports every cloud's client and transformers as it is opened, so only
-    the modules of the reader are, which need none of them."""
-    if "streaming" not in sys.modules:
-        spec = importlib.util.find_spec("streaming")
-        if spec is None:
-            pytest.skip("mosaicml-streaming is not installed: `make test` installs it without its dependencies")
-        for package in ("streaming", "streaming.base"):
-            sys.modules[package] = types.ModuleType(package)
-            sys.modules[package].__path__ = [str(Path(spec.submodule_search_locations[0], *package.split(".")[1:]))]
-    modules = {"LocalDataset": "streaming.base.local", "StreamingDataset": "streaming.base.dataset"}
-    return getattr(importlib.import_module(modules[name]), name)
 
 
 def read_mds(folder, records):
