@@ -3,25 +3,22 @@
 Progress goes to stderr, results to stdout; torch is imported only where it is used.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from .exit_status import INTERRUPTED, SOME_FAILED, USAGE
 from .parser import build_parser
-from .text import stopped_line, what_is_kept
+from .text import never_fail_for_an_encoding, stopped_line, what_is_kept
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, and return its exit status. Errors meant for the user are printed as one line on stderr."""
+    never_fail_for_an_encoding()
     options = build_parser().parse_args(arguments)
     out = getattr(options, "out", None)
-    from ..engine.calibration.cache import cache_folder
     from ..engine.errors import RelatentError, RunStoppedError
 
-    # keep the cache of compiled code: torch's own default is a temporary folder
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("inductor")))
     # SIGTERM interrupts a run as Ctrl-C does: finished work is written
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -64,6 +64,12 @@ def _fitting_options(parser: argparse.ArgumentParser) -> None:
         "--fit", default="crop", metavar="crop|pad|none", help="how pictures get that size (default: crop)"
     )
     parser.add_argument("--background", default="white", metavar="COLOUR", help="behind transparency and padding")
+    parser.add_argument(
+        "--colour",
+        default="srgb",
+        metavar="srgb|as-is",
+        help="srgb: converted from the space that each file states; as-is: as stored, which is what most trainers see",
+    )
 
 
 def _objective_options(parser: argparse.ArgumentParser) -> None:
@@ -192,6 +198,7 @@ def _optimize(options: argparse.Namespace) -> int:
         max_pixels=options.max_pixels,
         fit=options.fit,
         background=options.background,
+        colour=options.colour,
         masks=options.masks,
         batch_size=None if options.batch_size == "auto" else whole_number("--batch-size", options.batch_size),
         limit=options.limit,

@@ -1,14 +1,24 @@
 """Results as text for users, and as JSON for programs."""
 
+import io
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 
 def print_json(value: Any) -> None:
-    """Print one strict JSON object."""
-    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    """Print one strict JSON object, in ASCII where the output cannot hold every character."""
+    everything = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=1, ensure_ascii=not everything, allow_nan=False))
+
+
+def never_fail_for_an_encoding() -> None:
+    """Let stdout and stderr write escapes for what their encoding lacks, such as σ in cp1252, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_result(value: Any, lines: Iterable[str], as_json: bool) -> None:
@@ -45,6 +55,8 @@ def _holds_run(out: Path | None) -> bool:
 
 def summary(run: dict[str, Any], out: Path) -> Iterator[str]:
     """Yield the lines printed at the end of a run, from the contents of its run.json."""
+    from ..engine.inputs.folders import skipped_line
+
     counts = run["counts"]
     yield f"{out}: {counts['done']} of {counts['total']} pictures, {run['status']}, vae {run['vae']['name']}"
     if fallback := counts.get("fallback"):
@@ -54,6 +66,7 @@ def summary(run: dict[str, Any], out: Path) -> Iterator[str]:
     yield from _time_and_memory(run)
     for name, path in run["outputs"].items():
         yield f"{name}: {path}"
+    yield from map(skipped_line, run.get("skipped") or ())
     for failure in run["failures"]:
         yield f"failed in {failure['stage']}: {failure['source_path']}: {failure['reason']}"
 

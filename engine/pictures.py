@@ -74,7 +74,7 @@ class Pictures(Modality):
 
         height, width = spatial
         for path in photographs():
-            whole = load_image(path, 2 * max(height, width)).tensor()
+            whole = load_image(path, 2 * max(height, width), colour="as-is").tensor()
             yield whole[..., :height, :width]
             yield whole[..., -height:, :width]
             yield whole[..., -height:, -width:]

@@ -9,11 +9,11 @@ from typing import Any
 from ..engine.autoencoders.autoencoder import Autoencoder
 from ..engine.autoencoders.loading import load_autoencoder
 from ..engine.errors import UsageError
-from ..engine.inputs.images import BACKGROUND, check_fit
+from ..engine.inputs.images import BACKGROUND, COLOUR, check_fit
 from ..engine.inputs.masks import Masks
 from ..engine.inputs.sizes import Size, as_size, simple_size
 from ..engine.inputs.sizing import assign_sizes, make_sizing
-from ..engine.inputs.sources import Source, discover
+from ..engine.inputs.sources import Source, discover_all
 from ..engine.inputs.views import run_views
 from ..engine.losses.registry import check_loss
 from ..engine.optimization.config import OptimizationConfig
@@ -59,6 +59,7 @@ def optimize_directory(
     native: bool = False,
     max_pixels: int | None = None,
     add: bool = False,
+    colour: str = COLOUR,
 ) -> dict[str, Any]:
     """Optimise every picture of `source` (image, folder, or text file of paths) and write the formats to `out`.
 
@@ -83,6 +84,7 @@ def optimize_directory(
         pictures, at least 32.
     single_file: write a self-contained dataset.h5 instead of a virtual dataset over the shards.
     workers, devices, ray, max_failures, progress: see `ExecutionOptions`.
+    colour: `srgb` converts each picture from the colour space that its file states; `as-is` leaves colours as stored.
     add: pictures that `source` holds and the run in `out` lacks are added at its end; what is finished stays.
 
     Returns the contents of `out/run.json`: status, counts, statistics, failures, outputs, seconds by phase. Its status is
@@ -96,11 +98,11 @@ def optimize_directory(
     _check_counts(
         batch_size=batch_size, limit=limit, size=sides[0], height=sides[1], shard_size=shard_size, max_pixels=max_pixels
     )
-    check_fit(fit, background)
+    check_fit(fit, background, colour)
     square = buckets is None and not native and sides[0] == sides[1]
     check_needs(formats, keep_images, flip, fit, square)
     extends = add and (out / "plan.jsonl").exists()
-    sources = _discover(source, None if extends else limit, out, masks)
+    sources, skipped = _discover(source, None if extends else limit, out, masks)
     named = str(vae) if isinstance(vae, str | Path) else None
     if execution.remote and (named is None or callable(config.loss_function)):
         raise UsageError("devices and ray need an autoencoder and a loss that other processes can load: give names")
@@ -119,6 +121,7 @@ def optimize_directory(
         max_pixels=max_pixels,
         fit=fit,
         background=background,
+        colour=colour,
         masks=None if masks is None else str(Path(masks).resolve()),
         limit=limit,
         keep_images=keep_images,
@@ -134,11 +137,12 @@ def optimize_directory(
     sources = _sized(sources, settings, autoencoder, out)
     if not extends:
         _check_feasible(settings, config, autoencoder, Counter(source.size for source in sources))
-    record = new_record(settings, config, autoencoder, batch_size, len(sources))
+    record = new_record(settings, config, autoencoder, batch_size, len(sources), skipped)
     with locked(out):
         folder = RunFolder.begin(out, record, sources, shard_size, extends)
         if extends:
             _extend(folder, sources, config, autoencoder)
+            folder.update(skipped=skipped)
         del sources  # they are in plan.jsonl now; a million sources take a gigabyte of memory
         return _run(folder, autoencoder, config, execution, started, loaded)
 
@@ -176,8 +180,9 @@ def resume_directory(
         if folder.planned:
             folder.check_inputs()
         else:
-            sources = _discover(settings.input, settings.limit, out, settings.masks)
+            sources, skipped = _discover(settings.input, settings.limit, out, settings.masks)
             folder.make_plan(_sized(sources, settings, autoencoder, out), settings.shard_size)
+            folder.update(skipped=skipped)
         if retry_failed:
             folder.retry_failed()
         if batch_size is not None:
@@ -246,9 +251,12 @@ def _check_counts(**counts: int | None) -> None:
             raise UsageError(f"{name}: expected a whole number of at least 1, found {value}")
 
 
-def _discover(source: str | Path, limit: int | None, out: Path, masks: str | Path | None) -> list[Source]:
-    """Return the pictures of `source`, excluding the run's own folder and the folder of masks."""
-    return discover(source, limit, exclude=[out] if masks is None else [out, Masks(masks).folder])
+def _discover(
+    source: str | Path, limit: int | None, out: Path, masks: str | Path | None
+) -> tuple[list[Source], list[dict[str, Any]]]:
+    """Return the pictures of `source`, excluding the run's own folder and the folder of masks, and what was passed over."""
+    found = discover_all(source, limit, exclude=[out] if masks is None else [out, Masks(masks).folder])
+    return found.sources, [one.to_dict() for one in found.skipped]
 
 
 def _sized(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from ..engine.autoencoders.autoencoder import Autoencoder
 from ..engine.optimization.config import OptimizationConfig
@@ -20,11 +21,17 @@ PACKAGES = ("torch", "diffusers", "numpy", "h5py", "pillow")  # packages whose v
 
 
 def new_record(
-    settings: RunSettings, config: OptimizationConfig, autoencoder: Autoencoder, batch_size: int | None, total: int
+    settings: RunSettings,
+    config: OptimizationConfig,
+    autoencoder: Autoencoder,
+    batch_size: int | None,
+    total: int,
+    skipped: list[dict[str, Any]],
 ) -> RunRecord:
     """Return the record of a run that begins now, over `total` pictures.
 
-    batch_size: number of targets optimised at once; None lets the engine choose.
+    batch_size: number of targets optimised at once; None lets the engine choose. skipped: what was passed over
+    in the input.
     """
     return RunRecord(
         status="running",
@@ -37,6 +44,7 @@ def new_record(
         hardware=describe_device(autoencoder.device),
         versions=_installed_versions(),
         counts={"total": total, "done": 0, "failed": 0},
+        skipped=skipped,
     )
 
 

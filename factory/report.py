@@ -58,7 +58,7 @@ def write_report(out: str | Path) -> Path:
         most=LISTED,
     )
     with atomic_path(folder.out / REPORT) as path:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(page, encoding="utf-8", errors="backslashreplace")
     return folder.out / REPORT
 
 

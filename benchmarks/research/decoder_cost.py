@@ -7,7 +7,7 @@ those of the decoder as the loop runs it before its rewrites, so folded upsampli
 """
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -75,7 +75,7 @@ def count(kind: str, settings: dict[str, Any]) -> dict[str, float]:
     for name in ("bn", "latents_mean", "latents_std"):  # what the scaling reads
         part = getattr(model, name, None)
         if isinstance(part, nn.Module):
-            part.to_empty(device="cpu").reset_running_stats()
+            cast(nn.modules.batchnorm._BatchNorm, part.to_empty(device="cpu")).reset_running_stats()
         elif isinstance(part, torch.Tensor):
             setattr(model, name, torch.ones(part.shape))
     vae = wrap(model.requires_grad_(False), kind)

@@ -6,9 +6,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..errors import ImageError, UsageError
+from .folders import SkippedCounter, walk_folder
 from .images import LoadedImage, load_grey
 from .sizes import Size
-from .sources import SUFFIXES, Source
+from .sources import Source
 
 
 class Masks:
@@ -19,11 +20,10 @@ class Masks:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise UsageError(f"masks {folder}: no such folder; expected one image per picture, under the same path")
-        files = (path.relative_to(self.folder) for path in sorted(self.folder.rglob("*")))
         self._files: dict[str, list[Path]] = {}
-        for file in files:
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith("._"):
-                self._files.setdefault(file.with_suffix("").as_posix(), []).append(self.folder / file)
+        for path, here in sorted(walk_folder(self.folder, (), SkippedCounter())):
+            stem = PurePosixPath(here, Path(path).stem).as_posix()
+            self._files.setdefault(stem, []).append(Path(path))
         if not self._files:
             raise UsageError(f"masks {folder}: holds no image; expected one per picture, under the same path")
 

@@ -17,7 +17,7 @@ from ..records import Failure
 from ..runtime.device import usable_processors
 from ..runtime.parent_watchdog import end_with_parent
 from .captions import find_caption
-from .images import BACKGROUND, LoadedImage, load_image
+from .images import BACKGROUND, COLOUR, LoadedImage, load_image
 from .masks import Masks
 from .sizes import Size, as_size
 from .sources import Source
@@ -37,6 +37,7 @@ class Reader:
     background: str = BACKGROUND
     cell: int = 1  # pixels of one latent cell
     masks: Masks | None = None
+    colour: str = COLOUR  # srgb or as-is
 
     def load(self, source: Source) -> "LoadedSource":
         """Return the source together with its picture, or with its failure. Raises nothing, see `read`."""
@@ -47,12 +48,14 @@ class Reader:
         try:
             size = source.size or self.size
             assert size is not None, "a reader without a size needs sources with one"
-            image = load_image(source.path, size, self.fit, self.background, self.cell, source.sha256)
+            image = load_image(source.path, size, self.fit, self.background, self.cell, source.sha256, self.colour)
             caption, remarks = find_caption(source.path)
             image = replace(image, caption=caption, conversions=(*image.conversions, *remarks))
             return image if self.masks is None else self.masks.apply(source, image, size, self.fit)
         except ImageError as error:
             return failure(source, "load", str(error))
+        except MemoryError:
+            return failure(source, "load", "too large for the memory of this machine")
         except Exception as error:  # a decoder's own bug
             return failure(source, "load", f"{type(error).__name__}: {error}")
 

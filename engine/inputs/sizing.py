@@ -1,7 +1,6 @@
 """The target size of each picture, in runs whose pictures have several sizes."""
 
 import dataclasses
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -10,9 +9,8 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from ..errors import ImageError, UsageError
+from .decoding.files import read_size
 from .sizes import Size, size_text
 from .sources import Source
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
 NATIVE_PIXELS = 2**22  # the largest target of `--native` by default
 THREADS = 8  # threads that read the pictures' sizes: the disk is slower than they are
-SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 class Sizing(ABC):
@@ -113,17 +110,4 @@ def _target(sizing: Sizing, found: Size | None) -> Size | None:
     try:
         return None if found is None else sizing.target(found)
     except ImageError:
-        return None
-
-
-def read_size(path: str) -> Size | None:
-    """Return the (width, height) of a picture in pixels, its EXIF orientation applied, from its header; None where it
-    cannot be read."""
-    try:
-        if not os.path.isfile(path):
-            return None
-        with Image.open(path) as image:
-            width, height = image.size
-            return (height, width) if image.getexif().get(0x0112, 1) in SIDEWAYS else (width, height)
-    except Exception:  # whatever a file holds, it fails alone, with its reason, when it is loaded
         return None

@@ -7,35 +7,18 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 from ..errors import UsageError
+from .decoding.files import kind_of_file
+from .folders import Skipped, SkippedCounter, skipped_line, walk_folder
+from .kinds import SUFFIXES
+from .lists import SUFFIXES as LISTS
+from .lists import read_list
 from .sizes import Size
 
 SPLITS = ("train", "val", "test")
 DEFAULT_SPLIT = "all"  # The split of images outside folders called train, val or test.
-SUFFIXES = frozenset(
-    [
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".qoi",
-        ".tga",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
 MAX_NAME_BYTES = 160  # Leaves room for suffixes below the 255 bytes that file systems allow.
 
 
@@ -52,66 +35,67 @@ class Source:
     size: Size | None = None  # Width and height of its target in pixels; None: the one size of the run.
 
 
+@dataclass(frozen=True)
+class Discovery:
+    """The pictures of an input, and what was passed over."""
+
+    sources: list[Source]
+    skipped: tuple[Skipped, ...] = ()
+
+
 def discover(given: str | Path, limit: int | None = None, exclude: Sequence[Path] = ()) -> list[Source]:
+    """Return the images of `given`, see `discover_all`."""
+    return discover_all(given, limit, exclude).sources
+
+
+def discover_all(given: str | Path, limit: int | None = None, exclude: Sequence[Path] = ()) -> Discovery:
     """Return the images of `given`: one image, a folder with its subfolders (train/, val/, test/ are splits), or a text
-    file with one path per line.
+    file with one path per line; and what was passed over in a folder.
 
     limit: the largest number of images per split, taken in order. exclude: folders that are skipped, such as the
     output.
     Raises `UsageError` where there is no image.
     """
-    root = Path(given)
+    root, skipped = Path(given), SkippedCounter()
     if root.is_dir():
-        found = _walk(root, {folder.resolve() for folder in exclude})
-        if not found:
-            kinds = " ".join(sorted(SUFFIXES))
-            raise UsageError(f"no image in the folder {root}: expected files ending in {kinds}")
-    elif root.suffix.lower() in (".txt", ".lst", ".list"):
-        found = _read_list(root)
+        found = _of_folder(root, exclude, skipped)
+    elif root.suffix.lower() in LISTS:
+        found = [_listed(path, root) for path in read_list(root)]
     elif root.is_file():
         found = [(str(root), _text(root.name), DEFAULT_SPLIT)]
+    elif os.path.exists(root):
+        raise UsageError(f"input {root}: {kind_of_file(root)}, expected an image, a folder or a text file of paths")
     else:
         raise UsageError(f"input {root}: no such image, folder or text file of paths")
     if limit is not None:
         found = _limit(found, limit)
     names = _unique_names([relative for _, relative, _ in found])
-    return [Source(path, relative, name, split) for (path, relative, split), name in zip(found, names, strict=True)]
+    sources = [Source(path, relative, name, split) for (path, relative, split), name in zip(found, names, strict=True)]
+    return Discovery(sources, skipped.result())
 
 
-def _walk(root: Path, exclude: set[Path]) -> list[tuple[str, str, str]]:
+def _of_folder(root: Path, exclude: Sequence[Path], skipped: SkippedCounter) -> list[tuple[str, str, str]]:
+    """Return path, relative path and split of each picture. Raises `UsageError` where there is none."""
     found = []  # Plain strings: a million Path objects would take a gigabyte.
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and Path(folder, name).resolve() not in exclude
-        )
-        here = Path(folder).relative_to(root)
-        split, prefix = _split(here), "" if here == Path() else f"{here.as_posix()}/"
-        for file in sorted(files):
-            # "._" starts the name of a macOS metadata (AppleDouble) file.
-            if Path(file).suffix.lower() in SUFFIXES and not file.startswith("._"):
-                found.append((os.path.join(folder, file), _text(prefix + file), split))
+    for path, here in walk_folder(root, exclude, skipped):
+        prefix = "" if here == "." else f"{here}/"
+        found.append((path, _text(prefix + os.path.basename(path)), _split(PurePosixPath(here))))
+    if not found:
+        kinds = " ".join(sorted(SUFFIXES))
+        passed = "".join(f"; {line}" for line in map(skipped_line, map(Skipped.to_dict, skipped.result())))
+        raise UsageError(f"no image in the folder {root}: expected files ending in {kinds}{passed}")
     # Sorted by split, then by path, so that the order of a run does not depend on the file system.
     order = {name: rank for rank, name in enumerate((*SPLITS, DEFAULT_SPLIT))}
     return sorted(found, key=lambda item: (order[item[2]], item[1]))
 
 
-def _read_list(file: Path) -> list[tuple[str, str, str]]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the list {file}: {error}") from error
-    found = []
-    for line in lines:
-        if line.strip() and not line.startswith("#"):
-            path = file.parent / line.strip()
-            relative = Path(os.path.relpath(path, file.parent))
-            found.append((str(path), _text(relative.as_posix()), _split(relative.parent)))
-    if not found:
-        raise UsageError(f"the list {file} names no image: expected one path a line")
-    return found
+def _listed(path: Path, file: Path) -> tuple[str, str, str]:
+    """Return path, relative path and split of a picture in the list `file`."""
+    relative = Path(os.path.relpath(path, file.parent))
+    return str(path), _text(relative.as_posix()), _split(relative.parent)
 
 
-def _split(folder: Path) -> str:
+def _split(folder: PurePath) -> str:
     return next((part for part in folder.parts if part in SPLITS), DEFAULT_SPLIT)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..autoencoders.autoencoder import Autoencoder
-from ..inputs.images import BACKGROUND, LoadedImage
+from ..inputs.images import BACKGROUND, COLOUR, LoadedImage
 from ..inputs.masks import Masks
 from ..inputs.prefetch import LoadedSource, Reader
 from ..inputs.sizes import Size, size_text
@@ -64,6 +64,7 @@ class Batcher:
     keep_images: bool = True  # hand on the pictures too, uint8: before, encoder's and optimised reconstruction
     views: tuple[str, ...] = (PLAIN,)  # of each picture, by name, each a target of its own; all go into one record
     masks: Masks | None = None  # which pixels of each picture count; None: all
+    colour: str = COLOUR  # srgb, or as-is: see `load_image`
     capacity: int | None = None  # pictures of the largest pass; None: those of the first
     on_progress: Callable[[float], None] | None = None  # called with how many images' worth is in work
     seconds: defaultdict[str, float] = field(
@@ -91,7 +92,7 @@ class Batcher:
     def reader(self) -> Reader:
         """How the pictures of this batcher are read."""
         cell = self.autoencoder.downscale_factor or 1
-        return Reader(self.size, self.fit, self.background, cell, self.masks)
+        return Reader(self.size, self.fit, self.background, cell, self.masks, self.colour)
 
     def batches(self, pictures: Iterable[LoadedSource], count: int) -> Iterator[list[Record | Failure]]:
         """Yield the records and failures of one pass as they become available, in the order of `pictures`.

@@ -10,7 +10,17 @@ import torch
 from ...kernels.library import triton
 from .device import computes_in_bf16, describe_device, resolve_device, resolve_precision, usable_processors
 
-PACKAGES = ("torch", "torchvision", "triton", "diffusers", "vae-toolkit", "h5py", "onnxruntime")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "triton",
+    "diffusers",
+    "vae-toolkit",
+    "h5py",
+    "pillow-heif",
+    "pillow-jxl-plugin",
+    "onnxruntime",
+)
 
 
 def examine() -> dict[str, Any]:

@@ -55,7 +55,9 @@ def atomic_path(final: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write strict JSON (no NaN or infinity) atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        # a path may hold bytes that are no UTF-8, as surrogates: JSON's own escape for them is that of Python
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def file_sha256(path: Path) -> str:

@@ -1,5 +1,7 @@
 """Reading of records from an HDF5 file, a shard or `dataset.h5`."""
 
+import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +14,14 @@ from ..base.stored_views import stored_views
 from .by_size import depends_on_size, picture_names, read_masks, read_samples
 from .columns import ADDED_TEXT, TEXT_COLUMNS
 
+LOCK_ERROR = re.compile(r"unable to lock file, errno = (\d+)")
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+
 
 def open_file(path: Path) -> h5py.File:
     """Open a dataset of this schema for reading. Raises `DatasetError` for any other file."""
     try:
-        file = h5py.File(path, "r")
+        file = _open(path)
     except OSError as error:
         raise DatasetError(f"{path} cannot be opened as HDF5: {error}") from error
     if file.attrs.get("schema") != SCHEMA:
@@ -24,6 +29,20 @@ def open_file(path: Path) -> h5py.File:
         file.close()
         raise DatasetError(f"{path} is no dataset of schema {SCHEMA}: found {found!r}")
     return file
+
+
+def _open(path: Path) -> h5py.File:
+    """Open a file for reading, without HDF5's own lock where the file system has none.
+
+    Files under their final names are never written to, so that reading them needs no lock.
+    """
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        found = LOCK_ERROR.search(str(error))
+        if found is None or int(found[1]) not in NO_LOCKS:
+            raise
+        return h5py.File(path, "r", locking=False)
 
 
 def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:

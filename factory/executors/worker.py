@@ -125,7 +125,9 @@ class ShardWorker:
         work = _Work(self.folder, numbers)
         settings = self.folder.record.settings
         cell = self.autoencoder.downscale_factor or 1
-        reader = Reader(settings.size, settings.fit, settings.background, cell, self.folder.masks)
+        reader = Reader(
+            settings.size, settings.fit, settings.background, cell, self.folder.masks, settings.colour_in_use
+        )
         pictures = prefetch(reader, work.keys(), work.source, self.workers)
         with ThreadPoolExecutor(1, "shards") as background:
             last = None
@@ -164,6 +166,7 @@ class ShardWorker:
                 settings.keep_images,
                 run_views(settings.flip),
                 self.folder.masks,
+                settings.colour_in_use,
                 capacity=self.folder.plan.most_rows(size),
                 on_progress=self.on_progress,
                 seconds=self.seconds,

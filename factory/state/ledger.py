@@ -111,7 +111,7 @@ class Ledger:
         """Append the lines with a timestamp, and fsync the file before returning."""
         text = "".join(json.dumps(line | {"time": now()}, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
         with self.path.open("ab") as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="backslashreplace"))  # see `write_json`
             file.flush()
             os.fsync(file.fileno())
 

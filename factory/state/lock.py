@@ -1,5 +1,7 @@
 """The lock of a run's folder, released by the operating system when the process that holds it ends, however it ends."""
 
+import errno
+import logging
 import os
 import socket
 from pathlib import Path
@@ -13,6 +15,10 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+log = logging.getLogger(__name__)
+
+HELD = (errno.EAGAIN, errno.EACCES)  # by another process, as POSIX has it
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # the file system has none, or not here
 _locked_here: set[Path] = set()  # locks held by this process, which its own POSIX locks do not exclude
 
 
@@ -35,12 +41,26 @@ class RunLock:
             if fcntl is not None:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno in NO_LOCKS:
+                log.warning(
+                    "%s is on a file system without locks (%s): nothing stops a second run on it", self.path.parent,
+                    error.strerror,
+                )  # fmt: skip
+                return self._hold()
+            if error.errno not in HELD:
+                self._file.close()
+                raise
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
             raise UsageError(
                 f"{self.path.parent} is in use: {holder} is writing to it; wait for it or stop it"
             ) from error
+        return self._hold()
+
+    def _hold(self) -> Self:
+        """Enter the process in the file of the lock."""
+        assert self._file is not None
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._file.flush()

@@ -39,6 +39,8 @@ class RunRecord:
     statistics: dict[str, dict[str, float]] = field(default_factory=dict)  # by metric, over the finished pictures
     latents: dict[str, Any] = field(default_factory=dict)  # LatentReport.summary()
     failures: tuple[Failure, ...] = ()
+    # what was passed over in the input, by kind and reason: `Skipped.to_dict()` of each; None: not recorded then
+    skipped: list[dict[str, Any]] | None = None
     outputs: dict[str, str] = field(default_factory=dict)  # paths by format
     seconds: dict[str, float] = field(default_factory=dict)  # by phase, over all attempts
     engine: dict[str, Any] | None = None  # how the engine ran in the last attempt; None: no shard was made yet
@@ -51,8 +53,9 @@ class RunRecord:
         values["settings"] = self.settings.to_json()
         values["failures"] = [failure.to_dict() for failure in self.failures]
         views = values.pop("view_statistics")
-        if self.engine is None:
-            del values["engine"]
+        for name in ("engine", "skipped"):
+            if values[name] is None:
+                del values[name]
         return values | {_statistics_key(name): table for name, table in views.items()}
 
     @classmethod
@@ -105,7 +108,9 @@ class RunRecord:
         A key of the configuration that an older version did not record is compared by its default.
         """
         old, new = self.settings.to_json(), wanted.settings.to_json()
-        found = [_difference(key, old.get(key), new[key]) for key in new if key not in CHANGEABLE_SETTINGS]
+        # a run begun before there was `colour` goes on as it began
+        skipped = (*CHANGEABLE_SETTINGS, *(["colour"] if self.settings.colour is None else []))
+        found = [_difference(key, old.get(key), new[key]) for key in new if key not in skipped]
         old = OptimizationConfig().to_dict() | self.config
         found += [_difference(key, old.get(key), value) for key, value in wanted.config.items()]
         return [text for text in found if text] + identity_differences(self.vae, wanted.vae)

@@ -26,6 +26,9 @@ class RunSettings:
     max_pixels: int | None = None  # with `native`, the largest number of pixels of a target; None: the default
     fit: str = "crop"  # how pictures get that size: crop, pad or none
     background: str = "white"  # colour behind transparent pixels and beside padded pictures
+    # srgb: colours converted from the space each file states; as-is: left as stored. None, which means as-is: begun by
+    # a version that read them so
+    colour: str | None = None
     masks: str | None = None  # absolute folder with a greyscale image per picture; None: every pixel counts
     limit: int | None = None  # maximum number of pictures of each split; None: all
     keep_images: bool = True  # whether the shards keep the pictures, uint8, beside the latents
@@ -36,9 +39,16 @@ class RunSettings:
     formats: tuple[str, ...] = ("hdf5",)  # formats to export, by their names in `exporters.base.registry`
     single_file: bool = False  # whether formats that can be virtual datasets over the shards are self-contained
 
+    @property
+    def colour_in_use(self) -> str:
+        """How colours are read: srgb or as-is."""
+        return self.colour or "as-is"
+
     def to_json(self) -> dict[str, Any]:
         """Return the object that run.json holds."""
         values = asdict(self) | {"formats": list(self.formats)}
+        if self.colour is None:
+            del values["colour"]
         if isinstance(self.size, tuple):
             values["size"] = list(self.size)
         if self.size is not None:  # then these have no meaning

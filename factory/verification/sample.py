@@ -77,7 +77,7 @@ def _reader(folder: RunFolder, autoencoder: Autoencoder) -> Reader:
     """Return a reader of pictures with the settings of the run."""
     settings = folder.record.settings
     cell = autoencoder.downscale_factor or 1
-    return Reader(settings.size, settings.fit, settings.background, cell, folder.masks)
+    return Reader(settings.size, settings.fit, settings.background, cell, folder.masks, settings.colour_in_use)
 
 
 def _target(folder: RunFolder, shard: Shard, record: Record, reader: Reader) -> LoadedImage | str:

@@ -243,6 +243,18 @@ def test_masks_of_other_kinds(tmp_path):
         load_grey(tmp_path / "1bit.png", (8, 16), 8, "none")
 
 
+def test_masks_behind_links_are_found_as_their_pictures_are(photographs, tmp_path):
+    masks = tmp_path / "masks"
+    write_masks(photographs, masks)
+    for folder in (photographs, masks):
+        (folder / "train").rename(tmp_path / f"{folder.name}-elsewhere")
+        (folder / "train").symlink_to(tmp_path / f"{folder.name}-elsewhere")
+    found = Masks(masks)
+    sources = {source.relative: source for source in discover(photographs)}
+    assert found.find(sources["train/first.png"]) == masks / "train" / "first.gif"
+    assert found.find(sources["loose.bmp"]) == masks / "loose.gif"
+
+
 def test_masks_that_cannot_be_used_fail_their_picture_alone(photographs, tmp_path, small_vae):
     masks = tmp_path / "masks"
     write_masks(photographs, masks)

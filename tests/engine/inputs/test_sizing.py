@@ -1,10 +1,14 @@
 """The target size of each picture: given, its own, or a trainer's."""
 
+import os
+
+import numpy as np
 import pytest
 from helpers import picture
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from relatent.engine.errors import UsageError
-from relatent.engine.inputs.images import covering_size, load_image
+from relatent.engine.inputs.fitting import covering_size
+from relatent.engine.inputs.images import load_image
 from relatent.engine.inputs.sizes import parse_size, simple_size, size_text
 from relatent.engine.inputs.sizing import NativeSizing, assign_sizes, make_sizing, read_size
 from relatent.engine.inputs.sources import Source
@@ -110,3 +114,31 @@ def test_a_trainers_size_must_be_whole_cells():
     sizing = make_sizing("sd-scripts:512,step=16", False, None, 32)
     with pytest.raises(UsageError, match="no whole number of the autoencoder's latent cells of 32 pixels; add step=32"):
         [sizing.target((1000, side)) for side in range(400, 1000, 20)]
+
+
+def test_sizes_of_every_picture_that_can_be_loaded(tmp_path):
+    """A size that is not found would give the picture that of most others."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "node " * 500_000, zip=True)  # over Pillow's limit
+    Image.fromarray(picture(24, 40)).save(tmp_path / "text.png", pnginfo=info, exif=exif)
+    Image.fromarray(picture(24, 40)).save(tmp_path / "exif.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert read_size(str(tmp_path / "text.png")) == (24, 40)
+    assert read_size(str(tmp_path / "exif.jpg")) == (40, 24)
+    assert read_size(str(tmp_path / "pipe.png")) is None
+    assert load_image(tmp_path / "text.png", (24, 40), "none").original_size == (40, 24)
+
+
+def test_sizes_of_kinds_of_optional_packages(tmp_path):
+    pillow_heif, _ = pytest.importorskip("pillow_heif"), pytest.importorskip("pillow_jxl")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pillow_heif.from_pillow(Image.fromarray(picture(64, 96))).save(tmp_path / "a.heic", exif=exif.tobytes())
+    Image.fromarray(picture(64, 96)).save(tmp_path / "a.jxl", exif=exif.tobytes())
+    upright = np.rot90(picture(64, 96), -1).astype(int)
+    for name, size in (("a.heic", (64, 96)), ("a.jxl", (96, 64))):  # JPEG XL has its own orientation, not that of EXIF
+        assert read_size(str(tmp_path / name)) == size
+        pixels = load_image(tmp_path / name, size, "none").pixels.astype(int)
+        assert np.abs(pixels - (upright if name == "a.heic" else picture(64, 96))).mean() < 8

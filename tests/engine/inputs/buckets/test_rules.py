@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from relatent.engine.errors import ImageError
 from relatent.engine.inputs.buckets.registry import TRAINERS, parse_buckets
-from relatent.engine.inputs.images import covering_size
+from relatent.engine.inputs.fitting import covering_size
 
 RULES = [
     *("sd-scripts:512", "sd-scripts:1024x768,step=32", "sd-scripts:1024,no-upscale", "sd-scripts:640,step=8,min=64"),
