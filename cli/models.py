@@ -69,12 +69,17 @@ def _models_table() -> Iterator[str]:
     """Yield the lines of the table of autoencoders."""
     from ..engine.autoencoders.catalogue import CATALOGUE
 
-    yield f"{'name':15}{'channels':>9}{'factor':>8}{'size':>7}  repository, note"
+    yield f"{'name':20}{'channels':>9}{'factor':>8}{'size':>7}{'TFLOP':>8}  repository, note"
     for entry in CATALOGUE.values():
         where = entry.repository or "inside this package"
-        sizes = f"{entry.latent_channels:>9}{entry.downscale_factor:>8}{entry.native_size:>7}"
-        yield f"{entry.name:15}{sizes}  {where}: {entry.note}"
-    yield "Also: a folder in diffusers' layout (--vae PATH), or any decoder module in Python."
+        cost = "" if entry.tflop is None else f"{entry.tflop:.2f}"
+        sizes = f"{entry.latent_channels:>9}{entry.downscale_factor:>8}{entry.native_size:>7}{cost:>8}"
+        yield f"{entry.name:20}{sizes}  {where}: {entry.note}"
+    yield "TFLOP: forward, and backward to the latent, of a picture of 512x512."
+    yield (
+        "Also: a folder of diffusers or a pipeline's, a checkpoint of one file, or owner/name on the hub (--vae PATH), and any "
+        "decoder module in Python; docs/autoencoders.md lists the classes."
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:

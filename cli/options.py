@@ -34,9 +34,12 @@ def out_argument(parser: argparse.ArgumentParser, about: str | None = None) -> N
 def autoencoder_options(parser: argparse.ArgumentParser) -> None:
     """Declare --vae and --weights, which select the autoencoder."""
     parser.add_argument(
-        "--vae", default="sd15", metavar="NAME|PATH", help="`relatent models` lists the names (default: sd15)"
+        "--vae",
+        default="sd15",
+        metavar="NAME|PATH",
+        help="a name (`relatent models` lists them), a folder, a checkpoint, or owner/name on the hub (default: sd15)",
     )
-    parser.add_argument("--weights", metavar="PATH", help="a folder with the named VAE's weights")
+    parser.add_argument("--weights", metavar="PATH", help="a folder or file with the named VAE's weights")
 
 
 def preset_options(parser: argparse.ArgumentParser) -> None:

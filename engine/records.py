@@ -48,12 +48,15 @@ class Record(Outcome):
     conversions: tuple[str, ...] = ()
     images: dict[str, np.ndarray] = field(default_factory=dict)  # by IMAGES, empty where they are not kept
     views: dict[str, Outcome] = field(default_factory=dict)  # of the run's other views, by their names in `VIEWS`
+    caption: str = ""  # the text beside the picture, "" where there is none
+    mask: np.ndarray | None = None  # uint8 (H, W), the weight of each pixel of the plain view; None without --masks
     target: np.ndarray | None = None  # uint8 (H, W, 3), what the latents were optimised for; not read back from files
 
     @property
     def nbytes(self) -> int:
-        """The number of bytes of the plain view's latents and of the images."""
+        """The number of bytes of the plain view's latents, of the images and of the mask."""
         arrays = [self.initial_latents, self.optimized_latents, *self.images.values()]
+        arrays += [] if self.mask is None else [self.mask]
         return sum(array.nbytes for array in arrays)
 
     def all_views(self) -> list[tuple[View, Outcome]]:

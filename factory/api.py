@@ -112,7 +112,7 @@ def optimize_directory(
     execution.check(autoencoder.device)
     settings = RunSettings(
         input=str(source),
-        vae=named if named is None or not Path(named).is_dir() else str(Path(named).resolve()),
+        vae=named if named is None or not Path(named).exists() else str(Path(named).resolve()),
         weights=None if weights is None else str(Path(weights).resolve()),
         device=device,
         size=None if buckets is not None or native else simple_size(size or autoencoder.native_size),
@@ -294,4 +294,5 @@ def _check_feasible(
             8 * latents * len(run_views(settings.flip)) + 3 * width * height * settings.keep_images
         )
     for name in settings.formats:
+        exporter_class(name).check_vae(autoencoder.identity())
         exporter_class(name).check_capacity(sample_bytes)

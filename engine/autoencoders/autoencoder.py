@@ -83,6 +83,11 @@ class Autoencoder:
         return self._native_size
 
     @property
+    def cell(self) -> int:
+        """Pixels that a side must be a multiple of for whole latent cells, and whole patches where its scaling packs them."""
+        return (self.downscale_factor or 1) * max(getattr(self.scaling, "patch_size", (1,)))
+
+    @property
     def scaling_factor(self) -> float:
         """What a diffusion model multiplies latents by, all channels alike."""
         return float(getattr(self.scaling, "factor", 1.0))
@@ -150,9 +155,11 @@ class Autoencoder:
             raise UsageError(
                 f"the autoencoder {self.name!r} has no encoder; give initial latents, or load it with encoder=…"
             )
-        (low, high), (from_low, from_high) = self.value_range, self.modality.value_range
-        encoder, images = self.encoder, (images.float() - from_low) * ((high - low) / (from_high - from_low)) + low
-        if precision != "fp32" and isinstance(encoder, nn.Module):
+        encoder, images = self.encoder, images.float()
+        if self.value_range != self.modality.value_range:  # an encoder may magnify the rounding of this, Mochi's does
+            (low, high), (from_low, from_high) = self.value_range, self.modality.value_range
+            images = (images - from_low) * ((high - low) / (from_high - from_low)) + low
+        if precision != "fp32" and isinstance(encoder, nn.Module) and not getattr(encoder, "keeps_fp32", False):
             source = encoder
             encoder = self.cache.get("copies", ("encoder", precision), lambda: prepare(source, DTYPES[precision], ()))
             images = images.to(DTYPES[precision]).contiguous(memory_format=channels_last(images.ndim))

@@ -192,7 +192,10 @@ def recompute_blocks(decoder: nn.Module) -> int:
     return changed
 
 
-RECOMPUTED = ("ResnetBlock2D", "AutoencoderTinyBlock", "Block")  # of diffusers' two families and TAEF2
+RECOMPUTED = (  # residual blocks of diffusers' families, TAEF2 and TAEHV
+    "ResnetBlock2D", "AutoencoderTinyBlock", "WanResidualBlock", "QwenImageResidualBlock", "QwenImage21ResidualBlock",
+    "HunyuanImageResnetBlock", "KVAEResnetBlock2D", "ResBlock", "EfficientViTBlock", "Block", "MemoryBlock",
+)  # fmt: skip
 
 REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "fold_input": fold_input,

@@ -12,6 +12,7 @@ from torch import nn
 from ..errors import UsageError, WeightsUnavailableError
 from .autoencoder import Autoencoder
 from .catalogue import Entry
+from .files.weights import read_state_dict
 
 LATENT_CHANNELS = 32
 WIDTH = 64
@@ -71,8 +72,10 @@ def build_encoder() -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(WIDTH, LATENT_CHANNELS, 3, padding=1))
 
 
-def load_taef2(entry: Entry, weights: Path | None, token: str | None = None) -> Autoencoder:
+def load_taef2(entry: Entry, weights: Path | None, token: str | None = None, *, clips: bool = False) -> Autoencoder:
     """`weights` is the folder with taef2_encoder and taef2_decoder, .safetensors or .pth, of any floating type."""
+    if clips:
+        raise UsageError(f"{entry.name!r} decodes pictures, not clips; leave clips=True out")
     if weights is None:
         raise WeightsUnavailableError(
             f"{entry.name!r} is read from two files: give --weights FOLDER with taef2_decoder.pth and taef2_encoder.pth "
@@ -102,14 +105,6 @@ def load_taef2(entry: Entry, weights: Path | None, token: str | None = None) -> 
 def _read_state_dict(folder: Path, stem: str) -> dict[str, torch.Tensor]:
     for suffix in (".safetensors", ".pth"):
         path = folder / f"{stem}{suffix}"
-        if not path.is_file():
-            continue
-        try:
-            if suffix == ".safetensors":
-                from safetensors.torch import load_file
-
-                return load_file(path)
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # safetensors, zip and pickle each raise their own
-            raise UsageError(f"{path} is damaged or no state dict: {error}".splitlines()[0]) from error
+        if path.is_file():
+            return read_state_dict(path)
     raise WeightsUnavailableError(f"{folder} holds neither {stem}.safetensors nor {stem}.pth")

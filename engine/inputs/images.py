@@ -30,6 +30,7 @@ class LoadedImage:
     original_size: tuple[int, int]  # Height and width after the EXIF orientation was applied, before fitting.
     conversions: tuple[str, ...]  # The conversions applied, in order; empty for an 8-bit RGB file of the right size.
     mask: np.ndarray | None = None  # uint8 (H, W), the weight of each pixel; see `masks`.
+    caption: str = ""  # The text beside the image, empty where there is none; see `captions`.
 
     def tensor(self) -> torch.Tensor:
         """Return the pixels as (1, 3, H, W), fp32 in [-1, 1]."""

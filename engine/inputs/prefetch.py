@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import prod
 from typing import Any
@@ -16,6 +16,7 @@ from ..errors import ImageError, RunStoppedError
 from ..records import Failure
 from ..runtime.device import usable_processors
 from ..runtime.parent_watchdog import end_with_parent
+from .captions import find_caption
 from .images import BACKGROUND, COLOUR, LoadedImage, load_image
 from .masks import Masks
 from .sizes import Size, as_size
@@ -48,6 +49,8 @@ class Reader:
             size = source.size or self.size
             assert size is not None, "a reader without a size needs sources with one"
             image = load_image(source.path, size, self.fit, self.background, self.cell, source.sha256, self.colour)
+            caption, remarks = find_caption(source.path)
+            image = replace(image, caption=caption, conversions=(*image.conversions, *remarks))
             return image if self.masks is None else self.masks.apply(source, image, size, self.fit)
         except ImageError as error:
             return failure(source, "load", str(error))

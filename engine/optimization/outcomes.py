@@ -34,6 +34,8 @@ def to_record(
         conversions=image.conversions,
         images=_images(image, results[PLAIN]) if keep_images else {},
         views={name: to_outcome(result) for name, result in results.items() if name != PLAIN},
+        caption=image.caption,
+        mask=image.mask,
         target=image.pixels,
     )
 

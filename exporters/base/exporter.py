@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from ...engine.errors import UsageError
 from ...engine.records import Record
@@ -26,7 +26,9 @@ class Exporter(ABC):
     it holds a file open.
     """
 
-    latents_scaled: ClassVar[bool] = False  # whether latents are stored multiplied by the autoencoder's scaling factor
+    latents_scaled: bool = (
+        False  # whether latents are stored scaled; a format may decide it by the autoencoder, in `open`
+    )
     needs_images: ClassVar[bool] = False  # whether it stores the pictures themselves
     needs_flip: ClassVar[bool] = False  # whether it stores the latents of the mirrored pictures
     needs_crop: ClassVar[bool] = False  # whether pictures must be cut to size, not padded
@@ -59,6 +61,10 @@ class Exporter(ABC):
         if self.destination.is_dir():
             raise UsageError(f"{self.destination} is a folder, and this format writes a file: choose another DEST")
 
+    @classmethod  # noqa: B027 - most formats take any
+    def check_vae(cls, vae: dict[str, Any]) -> None:
+        """Raise `UsageError` if the format's consumer has no model for latents of an autoencoder of this identity."""
+
     @classmethod  # noqa: B027 - most formats have no limit
     def check_capacity(cls, sample_bytes: int) -> None:
         """Raise `UsageError` if this machine cannot write a dataset of that size.
@@ -84,7 +90,10 @@ class Exporter(ABC):
         return None
 
     def begin(self) -> None:
-        """Start writing. Raises `UsageError` if `destination` holds something that no export has written."""
+        """Start writing. Raises `UsageError` if `destination` holds something that no export has written, and for an
+        autoencoder that the format's consumer does not know.
+        """
+        self.check_vae(self.header.vae)
         self.check_destination()
         self.destination.parent.mkdir(parents=True, exist_ok=True)
         discard(self.temporary)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TextIO
 
 import numpy as np
 
-from ...engine.autoencoders.scaling import FactorScaling, identity_scaling
+from ...engine.autoencoders.scaling import BatchNormScaling, FactorScaling, identity_scaling
 from ...engine.errors import UsageError
 from ...engine.inputs.views import FLIPPED, PLAIN, VIEWS
 from ...engine.records import Outcome, Record
@@ -22,10 +22,12 @@ from .exporter import SCHEMA, Exporter
 from .labels import class_of
 
 CLASSES = "classes.json"
+SOURCES = "sources.jsonl"
 
 
 class FolderExporter(Exporter):
-    """Exporter of a folder with `relatent.json`, `SHA256SUMS` and `README.md` beside the format's own files.
+    """Exporter of a folder with `relatent.json`, `SHA256SUMS`, `README.md` and `sources.jsonl` beside the format's own
+    files. `sources.jsonl` names the file that each picture was read from and its checksum, so that a stale cache is seen.
 
     A format implements `add`, and `finish` if something is left to write at the end. Every file is written inside
     `with self.new_file(name) as path`, which keeps it in the folder and adds its checksum.
@@ -36,7 +38,7 @@ class FolderExporter(Exporter):
         False  # scaled latents are (z - shift_factor) * scaling_factor if True, else z * scaling_factor
     )
     channels: ClassVar[int | None] = None  # number of channels that the consumer requires; None: any
-    consumer_factors: ClassVar[tuple[float, ...]] = ()  # factors by which the consumer multiplies unscaled latents
+    consumer_factors: tuple[float, ...] = ()  # factors by which the consumer multiplies unscaled latents
     per_split: ClassVar[bool] = False  # a folder per split, if several: a consumer reads a folder whole
 
     def open(self) -> None:
@@ -47,17 +49,33 @@ class FolderExporter(Exporter):
         self.labelled = False  # whether labels were written, so that classes.json is needed
         self.notes: list[str] = []  # deviations from what was requested, for README.md and relatent.json
         self.sums: TextIO = (self.temporary / SUMS).open("w", encoding="utf-8", newline="\n")
+        self.sources: TextIO = (self.temporary / SOURCES).open("w", encoding="utf-8", newline="\n")
 
     def write(self, records: list[Record]) -> None:
         for record in records:
             self._check(record)
             self.add(record)
+            self.sources.write(json.dumps(self.source_facts(record), ensure_ascii=False) + "\n")
             self.counts[record.split] += 1
             self.views.update(view.name for view, _ in record.all_views())
+
+    @classmethod
+    def check_vae(cls, vae: dict[str, Any]) -> None:
+        if vae["latent_channels"] is not None:
+            cls._check_channels(vae["latent_channels"])
 
     @abstractmethod
     def add(self, record: Record) -> None:
         """Write or buffer one picture."""
+
+    def source_facts(self, record: Record) -> dict[str, Any]:
+        """Return the line of a picture that was just added in `sources.jsonl`."""
+        return {
+            "name": record.name,
+            "split": record.split,
+            "source_path": record.source_path,
+            "source_sha256": record.source_sha256 or None,
+        }
 
     def finish(self) -> None:
         """Write what is still buffered."""
@@ -68,11 +86,15 @@ class FolderExporter(Exporter):
         self.finish()
         if self.labelled and self.header.classes:
             self.write_json(CLASSES, {"classes": list(self.header.classes)})
+        self.sources.close()
+        with self.new_file(SOURCES):
+            pass  # it is complete, and gets its checksum
         self.write_text("README.md", self.readme())
         self.write_json(PROVENANCE, self.provenance())
         self.sums.close()
 
     def abort(self) -> None:
+        self.sources.close()
         self.sums.close()
 
     @contextlib.contextmanager
@@ -123,10 +145,46 @@ class FolderExporter(Exporter):
         if not self.latents_scaled:
             return np.ascontiguousarray(latents, np.float32)
         scaling = identity_scaling(vae)
+        if isinstance(scaling, BatchNormScaling) and any(
+            side % patch for side, patch in zip(latents.shape[-2:], scaling.patch_size, strict=True)
+        ):
+            cell = scaling.patch_size[0] * (vae["downscale_factor"] or 1)
+            raise UsageError(
+                f"{self.name} packs latents by {scaling.patch_size}: sizes must be multiples of {cell} pixels"
+            )
         if not isinstance(scaling, FactorScaling):
             return np.ascontiguousarray(scaling.scale(latents), np.float32)
         shift = vae["shift_factor"] if self.shift_subtracted else 0.0
         return ((latents - np.float32(shift)) * np.float32(vae["scaling_factor"])).astype(np.float32)
+
+    def planar(self, latents: np.ndarray) -> np.ndarray:
+        """Return latents (C, h, w) of a still picture, given as they are or with a time axis, (C, 1, h, w).
+
+        Raises `UsageError` for a clip.
+        """
+        if latents.ndim == 4 and latents.shape[1] == 1:
+            return latents[:, 0]
+        if latents.ndim != 3:
+            raise UsageError(f"{self.name} takes latents of still pictures, (C, h, w); found {latents.shape}")
+        return latents
+
+    def pixels(self, record: Record) -> tuple[int, int]:
+        """Return height and width in pixels of what a picture's latents decode to.
+
+        8 pixels per cell are assumed where neither the autoencoder nor a picture tells.
+        """
+        if record.images:
+            height, width = record.images["original"].shape[:2]
+            return height, width
+        height, width = record.optimized_latents.shape[-2:]
+        cell = self.header.vae["downscale_factor"] or 8
+        return height * cell, width * cell
+
+    def size_text(self, rectangle: str = "{}x{}") -> str:
+        """Return the size of all targets for a trainer's configuration: the side of a square, width and height by
+        `rectangle`, or SIZE if there are several."""
+        size = self.header.size
+        return rectangle.format(*size) if isinstance(size, tuple) else str(size or "SIZE")
 
     def provenance(self) -> dict[str, Any]:
         """Return the contents of `relatent.json`."""
@@ -148,6 +206,7 @@ class FolderExporter(Exporter):
                 **{name: self.views[name] for name in VIEWS if name != PLAIN},
                 "splits": dict(self.counts),
             },
+            "sources": SOURCES,
             "notes": self.notes,
         }
 
@@ -193,13 +252,15 @@ class FolderExporter(Exporter):
         """Raise `UsageError` unless the destination is absent, empty, or an export of relatent and nothing else."""
         check_replaceable(self.destination, self.name)
 
+    @classmethod
+    def _check_channels(cls, channels: int) -> None:
+        """Raise `UsageError` for a number of channels that the consumer does not take."""
+        if cls.channels is not None and channels != cls.channels:
+            raise UsageError(f"{cls.name} takes latents of {cls.channels} channels, those of this run have {channels}")
+
     def _check(self, record: Record) -> None:
         """Raise `UsageError` for a record that the format cannot hold."""
-        channels = len(record.optimized_latents)
-        if self.channels is not None and channels != self.channels:
-            raise UsageError(
-                f"{self.name} takes latents of {self.channels} channels, those of this run have {channels}"
-            )
+        self._check_channels(len(record.optimized_latents))
         if self.needs_images and not record.images:
             raise UsageError(f"the run kept no pictures (--no-images), so it cannot be exported as {self.name}")
         if self.needs_square and (self.header.settings is not None and not isinstance(self.header.size, int)):
@@ -208,3 +269,10 @@ class FolderExporter(Exporter):
             )
         if self.needs_flip:
             self.mirrored(record)
+        settings = self.header.settings
+        if self.needs_crop and settings is not None and settings.fit == "pad":
+            (height, width), (target_height, target_width) = record.original_size, self.pixels(record)
+            if height * target_width != width * target_height:
+                raise UsageError(
+                    f"{self.name} crops pictures, and those of this run are padded: optimise with --fit crop"
+                )

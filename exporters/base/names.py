@@ -8,7 +8,7 @@ from ...engine.records import Record
 
 MAX_BYTES = 255  # The length limit of one name on common file systems.
 # The export's own files, whose names a source's folder must not take.
-RESERVED = frozenset(["relatent.json", "readme.md", "sha256sums", "classes.json"])
+RESERVED = frozenset(["relatent.json", "readme.md", "sha256sums", "classes.json", "sources.jsonl"])
 
 
 def safe_part(part: str, room: int = 0) -> str:

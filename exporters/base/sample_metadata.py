@@ -13,6 +13,7 @@ def sample_metadata(record: Record) -> dict[str, Any]:
         "split": record.split,
         "original_size": list(record.original_size),
         "conversions": list(record.conversions),
+        "caption": record.caption,
         **outcome_metadata(record),
     }
     return found | {view.name: outcome_metadata(outcome) for view, outcome in record.all_views()[1:]}

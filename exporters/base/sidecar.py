@@ -2,8 +2,8 @@
 
 from abc import abstractmethod
 from pathlib import PurePosixPath
+from typing import Any
 
-from ...engine.errors import UsageError
 from ...engine.records import Record
 from .folder import FolderExporter
 from .names import is_verbatim, source_folder, source_stem
@@ -23,30 +23,37 @@ class SidecarExporter(FolderExporter):
         super().open()
         self.renamed: list[str] = []  # the first few sources that the trainer will not find
         self.lost = 0
+        self.latest = PurePosixPath()  # the file of the latest picture
 
     @abstractmethod
     def file_end(self, record: Record) -> str:
         """Return the part of the file name after the stem, including the suffix."""
 
-    def file_of(self, record: Record) -> PurePosixPath:
-        """Return the unused path of a picture's file, relative to the export.
+    def file_stem(self, record: Record, room: int) -> str:
+        """Return the beginning of the file name; `room` bytes follow it. Here, the name of the picture's own file."""
+        return source_stem(record, room)
 
-        Raises `UsageError` for a padded picture.
-        """
-        settings = self.header.settings
-        if settings is not None and settings.fit == "pad" and len(set(record.original_size)) > 1:
-            raise UsageError(f"{self.name} crops pictures, and those of this run are padded: optimise with --fit crop")
+    def is_found(self, record: Record, room: int) -> bool:
+        """Return whether the trainer derives the same folder and name from the picture's own."""
+        return is_verbatim(record, room)
+
+    def file_of(self, record: Record) -> PurePosixPath:
+        """Return the unused path of a picture's file, relative to the export."""
         end = self.file_end(record)
-        folder, stem = source_folder(record) / self.subfolder, source_stem(record, len(end))
+        folder, stem = source_folder(record) / self.subfolder, self.file_stem(record, len(end))
         path, number = folder / f"{stem}{end}", 0
-        found = is_verbatim(record, len(end)) and not (self.temporary / path).exists()
+        found = self.is_found(record, len(end)) and not (self.temporary / path).exists()
         while (self.temporary / path).exists():
             number += 1
             path = folder / f"{record.name}{f'-{number}' if number > 1 else ''}{end}"
         if not found:
             self.lost += 1
             self.renamed += [record.source_path] if len(self.renamed) < 20 else []
+        self.latest = path
         return path
+
+    def source_facts(self, record: Record) -> dict[str, Any]:
+        return super().source_facts(record) | {"file": str(self.latest)}
 
     def finish(self) -> None:
         if self.lost:

@@ -110,7 +110,7 @@ dataset = load_dataset("FOLDER_OR_REPOSITORY"{configuration})
 pictures they were made of.
 
 **Where it comes from.** Latents found for the decoder of `{name}` ({identity}). Columns: `image_name`, `split`, `source_path`,
-`original_size`, `initial_latents` (the encoder's), `optimized_latents`, `losses`, `iterations`, `metrics`, `images` where
+`original_size`, `caption` (the text beside the picture), `initial_latents` (the encoder's), `optimized_latents`, `losses`, `iterations`, `metrics`, `images` where
 the run kept them, and with --flip the same again for the mirrored pictures, `…_flipped`. Each file's attributes say of
 which run it is.
 """

@@ -61,7 +61,7 @@ class MDSExporter(ShardedExporter):
         columns: dict[str, tuple[str, Any]] = {
             "latents_shape": ("json", list(shape)),
             "scaling_factor": ("float64", self.header.vae["scaling_factor"]),
-            "caption": ("str", ""),
+            "caption": ("str", record.caption),
             "label": ("int64", self.label(record)),
             "name": ("str", record.name),
             "source_path": ("str", record.source_path),
@@ -113,8 +113,8 @@ class MDSExporter(ShardedExporter):
     def about(self) -> str:
         return (
             f"`streaming.StreamingDataset(local=FOLDER)` reads {self.where()}; MosaicML's diffusion trainer takes it as\n"
-            "`local`, with `image_size` the size in the columns' names. It reads `caption`, empty here\n"
-            "and yours to fill in, and `jpg`: the picture (a PNG), absent with --no-images. Its loader expects 4 channels."
+            "`local`, with `image_size` the size in the columns' names. It reads `caption`, the text beside\n"
+            "the picture, and `jpg`: the picture (a PNG), absent with --no-images. Its loader expects 4 channels."
         )
 
 

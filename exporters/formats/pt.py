@@ -99,6 +99,8 @@ class PTExporter(Exporter):
             "image_name": [record.name for record in records],
             "split": [record.split for record in records],
             "source_path": [record.source_path for record in records],
+            "source_sha256": [record.source_sha256 for record in records],
+            "caption": [record.caption for record in records],
             "original_size": torch.tensor([record.original_size for record in records], dtype=torch.int32),
         }
         for view, outcomes in outcomes_by_view(records):

@@ -16,7 +16,7 @@ class SafetensorsExporter(ShardedExporter):
 
     A shard holds `latents` (N, C, h, w) fp32, with --flip also `latents_flipped`, and `labels` (N,) int64. The metadata
     in its header: `schema`, `format`, `vae`, `latents_scaled`, `scaling_factor`, `shift_factor`, and `samples`, a JSON
-    list of each picture's name, path and metrics.
+    list of each picture's name, path, caption and metrics.
     """
 
     name = "safetensors"

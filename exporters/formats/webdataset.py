@@ -19,7 +19,7 @@ class WebDatasetExporter(ShardedExporter):
     """Write `<split>-<number>.tar`, unscaled.
 
     A sample holds `latents.npy` (C, h, w) fp32, with --flip also `latents_flipped.npy`, `cls` (the label), `json`
-    (name, path, metrics), and `png`, the picture, if the run kept it. Sample keys are numbers: the reader splits a file
+    (name, path, metrics), `txt`, the caption, if there is one, and `png`, the picture, if the run kept it. Sample keys are numbers: the reader splits a file
     name at its first dot, so samples with names such as `img.v2` would be merged.
     """
 
@@ -45,6 +45,8 @@ class WebDatasetExporter(ShardedExporter):
         }
         for view, outcome in record.all_views()[1:]:
             files[f"latents{view.suffix}.npy"] = _npy(self.stored(outcome.optimized_latents))
+        if record.caption:
+            files["txt"] = record.caption.encode()
         if record.images:
             files["png"] = png_bytes(record.images["original"])
         return (f"{self.counts.total():09d}", files), sum(len(content) + 1024 for content in files.values())

@@ -15,6 +15,7 @@ from ...engine.inputs.views import VIEWS
 
 GROUP = "sizes"
 LATENTS = ("initial_latents", "optimized_latents")
+MASK = "mask"
 
 
 def group_name(size: Size) -> str:
@@ -29,8 +30,12 @@ def target_size(latents_shape: tuple[int, ...], vae: dict[str, Any]) -> Size:
 
 
 def depends_on_size(name: str) -> bool:
-    """Return whether the shape of a column's samples follows from the size: latents and pictures of all views."""
-    return name.startswith("images/") or any(name.removesuffix(view.suffix) in LATENTS for view in VIEWS.values())
+    """Return whether the shape of a column's samples follows from the size: latents, pictures and masks of all views."""
+    return (
+        name == MASK
+        or name.startswith("images/")
+        or any(name.removesuffix(view.suffix) in LATENTS for view in VIEWS.values())
+    )
 
 
 def has_sizes(file: h5py.File) -> bool:
@@ -72,6 +77,17 @@ def read_samples(file: h5py.File, name: str, rows: slice) -> Any:
         return file[name][rows]
     found = zip(file["size"][rows], file["size_row"][rows], strict=True)
     return [file[f"{group_name((int(width), int(height)))}/{name}"][int(row)] for (width, height), row in found]
+
+
+def read_masks(file: h5py.File, rows: slice) -> list[np.ndarray | None]:
+    """Return the masks (H, W) of samples; None for those whose group has none."""
+    if not has_sizes(file):
+        return list(file[MASK][rows]) if MASK in file else [None] * len(file["image_name"][rows])
+    found: list[np.ndarray | None] = []
+    for (width, height), row in zip(file["size"][rows], file["size_row"][rows], strict=True):
+        group = file[group_name((int(width), int(height)))]
+        found.append(group[MASK][int(row)] if MASK in group else None)
+    return found
 
 
 def picture_names(file: h5py.File) -> Iterator[str]:

@@ -5,11 +5,18 @@ from typing import Any
 import h5py
 import numpy as np
 
-TEXT_COLUMNS = ("image_name", "split", "source_path", "source_sha256", "conversions")
+TEXT_COLUMNS = ("image_name", "split", "source_path", "source_sha256", "conversions", "caption")
+ADDED_TEXT = frozenset(["caption"])  # columns that files of earlier versions lack, which read as ""
+WHOLE_MASK = 255  # the value of every pixel where no mask is stored: all count
 
 
-def growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows_per_chunk: int) -> h5py.Dataset:
-    """Create an empty, resizable column of samples of that shape, with checksums if HDF5 supports them."""
+def growing(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows_per_chunk: int, **options: Any
+) -> h5py.Dataset:
+    """Create an empty, resizable column of samples of that shape, with checksums if HDF5 supports them.
+
+    options: of `h5py.Group.create_dataset`.
+    """
     checksum = dtype != h5py.string_dtype("utf-8")  # HDF5 has no checksums for variable-length text
     return file.create_dataset(
         name,
@@ -18,6 +25,7 @@ def growing(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows
         maxshape=(None, *shape),
         chunks=(rows_per_chunk, *shape),
         fletcher32=checksum,
+        **options,
     )
 
 

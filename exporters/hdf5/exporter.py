@@ -14,8 +14,8 @@ from ...engine.records import IMAGES, METRICS, Outcome, Record, outcomes_by_view
 from ..base.exporter import Exporter
 from ..base.header import Header
 from .attributes import ChannelMoments, write_header
-from .by_size import GROUP, LATENTS, depends_on_size, group_name, size_groups, target_size
-from .columns import TEXT_COLUMNS, growing
+from .by_size import GROUP, LATENTS, MASK, depends_on_size, group_name, size_groups, target_size
+from .columns import TEXT_COLUMNS, WHOLE_MASK, growing
 from .deferred_errors import DeferredErrorFile
 from .reading import open_file
 from .shard_reader import verify_links
@@ -68,6 +68,7 @@ class HDF5Exporter(Exporter):
         table["source_path"][rows] = [record.source_path for record in records]
         table["source_sha256"][rows] = [record.source_sha256 for record in records]
         table["conversions"][rows] = ["; ".join(record.conversions) for record in records]
+        table["caption"][rows] = [record.caption for record in records]
         table["original_size"][rows] = np.array([record.original_size for record in records], np.int32)
         for view, outcomes in outcomes_by_view(records):
             _write_outcomes(table, rows, outcomes, view.suffix)
@@ -99,6 +100,9 @@ class HDF5Exporter(Exporter):
                 table[f"{group}{key}{view.suffix}"][rows] = np.stack([getattr(outcome, key) for outcome in outcomes])
         for key in LATENTS:
             self.moments.add(key, np.stack([getattr(record, key) for record in records]))
+        if (masks := table.get(f"{group}{MASK}")) is not None:
+            whole = np.full(masks.shape[1:], WHOLE_MASK, np.uint8)
+            masks[rows] = np.stack([whole if record.mask is None else record.mask for record in records])
         for name in IMAGES:
             if f"{group}images/{name}" in table:
                 table[f"{group}images/{name}"][rows] = np.stack([record.images[name] for record in records])
@@ -162,6 +166,10 @@ class HDF5Exporter(Exporter):
             for name in LATENTS:
                 column = f"{group}{name}{suffix}"
                 self.columns[column] = growing(self.file, column, first.initial_latents.shape, np.float32, 1)
+        if first.mask is not None:
+            column = f"{group}{MASK}"
+            packing = {"compression": "gzip", "compression_opts": 1}  # mostly of a few values
+            self.columns[column] = growing(self.file, column, first.mask.shape, np.uint8, 1, **packing)
         for name, picture in first.images.items():
             column = f"{group}images/{name}"
             self.columns[column] = growing(self.file, column, picture.shape, np.uint8, 1)

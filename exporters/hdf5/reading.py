@@ -11,8 +11,8 @@ from ...engine.errors import DatasetError
 from ...engine.records import METRICS, Outcome, Record
 from ..base.exporter import SCHEMA
 from ..base.stored_views import stored_views
-from .by_size import depends_on_size, picture_names, read_samples
-from .columns import TEXT_COLUMNS
+from .by_size import depends_on_size, picture_names, read_masks, read_samples
+from .columns import ADDED_TEXT, TEXT_COLUMNS
 
 LOCK_ERROR = re.compile(r"unable to lock file, errno = (\d+)")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -57,8 +57,12 @@ def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
 
 def read_rows(file: h5py.File, rows: slice) -> list[Record]:
     """Return the records of some rows of an open file. Raises `OSError` if a checksum fails."""
-    text = {name: file[name].asstr()[rows] for name in TEXT_COLUMNS}
     sizes, outcomes = file["original_size"][rows], _read_outcomes(file, rows)
+    empty = [""] * len(outcomes)
+    text = {
+        name: empty if name in ADDED_TEXT and name not in file else file[name].asstr()[rows] for name in TEXT_COLUMNS
+    }
+    masks = read_masks(file, rows)
     others = {view.name: _read_outcomes(file, rows, view.suffix) for view in stored_views(file, "stop_reason")[1:]}
     images = {name: read_samples(file, f"images/{name}", rows) for name in picture_names(file)}
     return [
@@ -72,6 +76,8 @@ def read_rows(file: h5py.File, rows: slice) -> list[Record]:
             conversions=tuple(text["conversions"][i].split("; ")) if text["conversions"][i] else (),
             images={name: values[i] for name, values in images.items()},
             views={name: found[i] for name, found in others.items()},
+            caption=text["caption"][i],
+            mask=masks[i],
         )
         for i in range(len(outcomes))
     ]

@@ -15,8 +15,8 @@ from ...engine.inputs.views import VIEWS
 from ..base.header import Header
 from ..files.atomic import atomic_path
 from .attributes import PREFIXES, ChannelMoments, write_header
-from .by_size import depends_on_size, group_name, target_size
-from .columns import columns, growing
+from .by_size import MASK, depends_on_size, group_name, target_size
+from .columns import ADDED_TEXT, WHOLE_MASK, columns, growing
 from .deferred_errors import DeferredErrorFile
 from .reading import open_file
 from .shard_reader import ShardReader
@@ -54,7 +54,7 @@ def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path, vae: d
 
     vae: the autoencoder's identity. several: whether the shards have several sizes, see `by_size`.
     """
-    large: dict[str, list[h5py.VirtualSource]] = {}
+    large: dict[str, list[tuple[int, h5py.VirtualSource]]] = {}  # with the row of the column at which each begins
     sized: Counter[str] = Counter()  # number of samples by group, where there are several sizes
     pending: dict[str, list[np.ndarray]] = {}
     moments = ChannelMoments()
@@ -62,22 +62,28 @@ def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path, vae: d
     for path in shards:
         with open_file(path) as shard:
             count = len(shard["image_name"])
-            group = ""
+            group, first = "", total
             if several:
                 size = target_size(shard["optimized_latents"].shape, vae)
                 group = f"{group_name(size)}/"
-                _add_sizes(file, pending, size, sized[group], count)
+                first = sized[group]
+                _add_sizes(file, pending, size, first, count)
                 sized[group] += count
             place = Path(os.path.relpath(path.resolve(), folder)).as_posix()
             for column in columns(shard):
                 name = column.name.lstrip("/")
                 if _is_large(name):
                     source = h5py.VirtualSource(place, name, column.shape, column.dtype)
-                    large.setdefault(group * depends_on_size(name) + name, []).append(source)
+                    of_size = depends_on_size(name)
+                    large.setdefault(group * of_size + name, []).append((first if of_size else total, source))
                 else:
                     if name not in file:
                         growing(file, name, column.shape[1:], column.dtype, ROWS)
                     pending.setdefault(name, []).append(column[:])
+            for name in (added for added in ADDED_TEXT if added not in shard):
+                if name not in file:
+                    growing(file, name, (), h5py.string_dtype("utf-8"), ROWS)
+                pending.setdefault(name, []).append(np.full(count, b"", object))
             for name in PREFIXES:
                 for start in range(0, count, BLOCK):
                     moments.add(name, shard[name][start : start + BLOCK])
@@ -89,7 +95,8 @@ def _write_columns(file: h5py.File, shards: Sequence[Path], folder: Path, vae: d
                 copy[written:] = np.concatenate(parts)
             pending, written = {}, total
     for name, sources in large.items():
-        _map(file, name, sources)
+        group = next((group for group in sized if name.startswith(group)), "")
+        _map(file, name, sources, sized[group] if group else total)
     moments.write(file)
 
 
@@ -110,15 +117,14 @@ def _add_sizes(file: h5py.File, pending: dict[str, list[np.ndarray]], size: Size
         pending.setdefault(name, []).append(column)
 
 
-def _map(file: h5py.File, name: str, sources: list[h5py.VirtualSource]) -> None:
-    """Create one virtual column over these sources."""
-    first, total = sources[0], sum(source.shape[0] for source in sources)
+def _map(file: h5py.File, name: str, sources: list[tuple[int, h5py.VirtualSource]], total: int) -> None:
+    """Create one virtual column of `total` rows over these sources, each from its row on."""
+    first = sources[0][1]
     layout = h5py.VirtualLayout((total, *first.shape[1:]), first.dtype)
-    start = 0
-    for source in sources:
+    for start, source in sources:
         layout[start : start + source.shape[0]] = source
-        start += source.shape[0]
     if "/" in name:
         file.require_group(name.rpartition("/")[0])
     # NaN, so that missing data cannot be mistaken for data; pictures have no such value
-    file.create_virtual_dataset(name, layout, fillvalue=np.nan if first.dtype.kind == "f" else None)
+    fill = np.nan if first.dtype.kind == "f" else WHOLE_MASK if name.rpartition("/")[2] == MASK else None
+    file.create_virtual_dataset(name, layout, fillvalue=fill)

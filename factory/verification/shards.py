@@ -9,7 +9,7 @@ from ...engine.errors import DatasetError
 from ...engine.inputs.views import VIEWS, run_views
 from ...engine.records import IMAGES, METRICS
 from ...exporters.files.atomic import file_sha256
-from ...exporters.hdf5.columns import TEXT_COLUMNS, columns
+from ...exporters.hdf5.columns import ADDED_TEXT, TEXT_COLUMNS, columns
 from ...exporters.hdf5.reading import open_file
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder
@@ -80,7 +80,7 @@ def _content_fault(
 def _wanted_columns(folder: RunFolder) -> Iterator[str]:
     """Yield the names of the columns that a shard of this run must have."""
     settings = folder.record.settings
-    yield from (*TEXT_COLUMNS, "original_size")
+    yield from (*(name for name in TEXT_COLUMNS if name not in ADDED_TEXT), "original_size")
     for suffix in (VIEWS[name].suffix for name in run_views(settings.flip)):
         yield from (f"{name}{suffix}" for name in OUTCOME)
         yield from (f"metrics{suffix}/{name}" for name in METRICS)

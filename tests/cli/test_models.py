@@ -11,7 +11,11 @@ def test_models_and_doctor(capsys):
     text = capsys.readouterr().out
     assert "stable-diffusion-v1-5/stable-diffusion-v1-5" in text
     assert main(["models", "--json"]) == 0
-    assert strict(capsys.readouterr().out)["taef2"]["latent_channels"] == 32
+    entries = strict(capsys.readouterr().out)
+    assert entries["taef2"]["latent_channels"] == 32
+    assert (entries["flux2"]["repository"], entries["flux2"]["tflop"]) == ("black-forest-labs/FLUX.2-dev", 5.07)
+    line = next(line for line in text.splitlines() if line.startswith("qwen-image "))
+    assert line.split()[:6] == ["qwen-image", "16", "8", "1024", "2.23", "Qwen/Qwen-Image:"]
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert torch.__version__.split("+")[0] in text

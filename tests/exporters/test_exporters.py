@@ -145,7 +145,7 @@ def test_without_flip_nothing_of_it_is_stored(finished):
     for path in (finished.record.outputs["hdf5"], *finished.out.glob("shards/*.h5")):
         with h5py.File(path) as file:
             assert set(file) == {
-                "image_name", "split", "source_path", "source_sha256", "original_size", "conversions",
+                "image_name", "split", "source_path", "source_sha256", "original_size", "conversions", "caption",
                 "initial_latents", "optimized_latents", "losses", "iterations", "convergence_iteration", "stop_reason", "metrics", "images",
             }  # fmt: skip
             assert set(file["metrics"]) == set(METRICS)
@@ -246,7 +246,7 @@ def test_png_is_as_specified(finished, records):
     folder = Path(finished.record.outputs["png"])
     assert {path.name for path in folder.iterdir()} == {
         "README.md", "statistics.json", "overview.png", "loss_curves.png", "latents.png", "train", "val", "test",
-        "relatent.json", "SHA256SUMS",
+        "relatent.json", "SHA256SUMS", "sources.jsonl",
     }  # fmt: skip
     statistics = json.loads((folder / "statistics.json").read_text())
     gains = [record.metrics["psnr_improvement"] for record in records]

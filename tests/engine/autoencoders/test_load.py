@@ -268,6 +268,14 @@ def test_folders_that_hold_something_else(tmp_path, vae_folder):
         relatent.load_autoencoder(tmp_path)
 
 
+def test_a_cell_is_what_sides_must_be_multiples_of(small_vae):
+    from tiny_autoencoders import make
+
+    assert small_vae.cell == 8
+    assert relatent.load_autoencoder(make("flux2")).cell == 16  # two latent cells are one of the diffusion model's
+    assert relatent.load_autoencoder(make("hunyuan-image")).cell == 32
+
+
 def test_size_must_be_whole_cells(small_vae):
     small_vae.check_size(64)
     with pytest.raises(UsageError, match="try 56 or 64"):

@@ -97,3 +97,17 @@ def test_files_hold_it_whole_and_scaled_formats_use_it(tmp_path, photographs):
     (sample,) = (dataset[i] for i in range(len(dataset)) if dataset[i]["image_name"] == "third")
     torch.testing.assert_close(load_file(file)["latent"], SCALINGS[2].scale(sample["optimized_latents"]))
     assert "`scaling` of kind `channels`" in (tmp_path / "out" / "ai-toolkit" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1, 1), (1, 4, 1, 1), (1, 4, 1, 1, 1)])
+def test_statistics_of_any_shape_are_those_of_channels(shape):
+    from relatent.engine.autoencoders.families.parts import config_scaling
+
+    mean, std = torch.arange(4.0).reshape(shape), torch.arange(1.0, 5.0).reshape(shape)
+    config = {"latents_mean": mean.tolist(), "latents_std": std.tolist(), "scaling_factor": None}
+    assert config_scaling(config, 4) == ChannelScaling((0.0, 1.0, 2.0, 3.0), (1.0, 2.0, 3.0, 4.0))
+    with pytest.raises(UsageError, match="one number for each of 8 channels, found 4"):
+        config_scaling(config, 8)
+    clips = torch.randn(2, 4, 3, 5, 6)
+    expected = (clips - mean.view(1, 4, 1, 1, 1)) / std.view(1, 4, 1, 1, 1)
+    torch.testing.assert_close(config_scaling(config, 4).scale(clips), expected)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from relatent.benchmarks.sd_decoder import SDDecoder, gradient_flops
-from relatent.engine.autoencoders.diffusers import KLDecoder
+from relatent.engine.autoencoders.families.pictures import KLDecoder
 
 
 def test_equals_diffusers():

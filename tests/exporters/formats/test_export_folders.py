@@ -1,6 +1,7 @@
 """Exports that are folders: whose they are, what replaces what, checksums, names, classes."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import relatent
-from helpers import picture
+from helpers import picture, small_kl
 from PIL import Image
 from relatent.engine.errors import UsageError
 from relatent.exporters.base.exporter import FORMATS, exporter_class, make_exporter
@@ -22,6 +23,7 @@ from relatent.factory.state.run_folder import RunFolder
 
 FOLDERS = [name for name in FORMATS if issubclass(exporter_class(name), FolderExporter)]
 FILES = [name for name in FORMATS if name not in FOLDERS]
+WIDE = ("musubi",)  # formats of trainers without a model for 4 channels: their run has 16
 # in one folder, as far as Linux allows: unicode, spaces, dashes, dots, a line break, the longest name, one stem twice
 ODD_NAMES = (
     "naïve 写真.png",
@@ -53,18 +55,48 @@ def make(root, vae, names, **options):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, small_vae):
+def wide_vae():
+    """With the channels and the scaling of FLUX.1's."""
+    model = small_kl(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159)
+    return relatent.load_autoencoder(model, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, small_vae, wide_vae):
     names = ("train/cat/1.png", "train/dog/2.png", "val/dog/3.png")
-    return make(tmp_path_factory.mktemp("owned"), small_vae, names)
+    return {
+        wide: make(tmp_path_factory.mktemp("owned"), wide_vae if wide else small_vae, names) for wide in (False, True)
+    }
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory, small_vae):
-    return make(tmp_path_factory.mktemp("odd"), small_vae, ODD_NAMES, batch_size=8)
+def odd_runs(tmp_path_factory, small_vae, wide_vae):
+    return {
+        wide: make(tmp_path_factory.mktemp("odd"), wide_vae if wide else small_vae, ODD_NAMES, batch_size=8)
+        for wide in (False, True)
+    }
 
 
-@pytest.fixture(scope="module")
+def is_wide(request):
+    return "name" in request.fixturenames and request.getfixturevalue("name") in WIDE
+
+
+@pytest.fixture
+def run(request, runs):
+    return runs[is_wide(request)]
+
+
+@pytest.fixture
+def odd(request, odd_runs):
+    return odd_runs[is_wide(request)]
+
+
+@pytest.fixture
 def records(run):
+    return records_of(run)
+
+
+def records_of(run):
     return [record for batch in run.records() for record in batch]
 
 
@@ -90,12 +122,27 @@ def verify(folder):
 def test_checksums_cover_every_file(run, tmp_path, name):
     folder = export_run(run, name, tmp_path / name)
     verify(folder)
-    assert {"relatent.json", "README.md"} <= {path.name for path in folder.iterdir()}
+    assert {"relatent.json", "README.md", "sources.jsonl"} <= {path.name for path in folder.iterdir()}
     assert json.loads((folder / "relatent.json").read_text())["counts"]["total"] == 3
     victim = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-1] + b"?")
     result = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, capture_output=True)
     assert result.returncode == 1
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_export_names_what_it_was_made_from(run, records, tmp_path, name):
+    """Each picture's file with its checksum, so that a picture edited since is seen."""
+    folder = export_run(run, name, tmp_path / name)
+    lines = [json.loads(line) for line in (folder / "sources.jsonl").read_text().splitlines()]
+    assert json.loads((folder / "relatent.json").read_text())["sources"] == "sources.jsonl"
+    assert [line["name"] for line in lines] == [record.name for record in records]
+    source = run.out.parent / "in"
+    for line, record in zip(lines, records, strict=True):
+        assert (line["source_path"], line["split"]) == (record.source_path, record.split)
+        assert line["source_sha256"] == hashlib.sha256((source / line["source_path"]).read_bytes()).hexdigest()
+        assert "file" not in line or (folder / line["file"]).is_file()
+    assert ("file" in lines[0]) == (name in ("ai-toolkit", "comfyui", "kohya", "musubi", "simpletuner"))
 
 
 # not: HDF5, whose files state times, and safetensors, whose library orders a header's metadata by chance
@@ -228,6 +275,7 @@ def test_odd_names_stay_inside_and_lose_nothing(odd, tmp_path, name):
     assert json.loads((place / "relatent.json").read_text())["counts"]["total"] == count
     per_picture = {
         "png": "metrics.json", "kohya": "*.npz", "mar": "*.npz", "repa": "*.npy", "ai-toolkit": "*.safetensors",
+        "musubi": "*.safetensors", "simpletuner": "*.pt", "comfyui": "*.latent",
     }  # fmt: skip
     if name in per_picture:
         assert len(list(place.rglob(per_picture[name]))) == count
@@ -248,13 +296,14 @@ def test_a_trainer_finds_the_names_that_it_can(odd):
     assert lost in (place / "README.md").read_text()
 
 
-def test_paths_out_of_the_source_and_absolute_ones_stay_inside(run, records, tmp_path):
+def test_paths_out_of_the_source_and_absolute_ones_stay_inside(runs, tmp_path):
     paths = ("../x.png", "../../../etc/y.png", "/etc/z.png", "a/../../w.png", "../..png", "~/v.png")
-    hostile = [
-        dataclasses.replace(record, name=f"n{i}", source_path=path, split="all")
-        for i, (record, path) in enumerate(zip(records * 2, paths, strict=True))
-    ]
     for name in FOLDERS:
+        run = runs[name in WIDE]
+        hostile = [
+            dataclasses.replace(record, name=f"n{i}", source_path=path, split="all")
+            for i, (record, path) in enumerate(zip(records_of(run) * 2, paths, strict=True))
+        ]
         place = tmp_path / "deep" / name / "place"
         header = dataclasses.replace(run.header, classes=("_up", "etc", "unlabelled", "~"), splits=("all",))
         write(make_exporter(name, tmp_path, header, place), hostile)

@@ -21,7 +21,10 @@ from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
 from streaming_library import streaming_reader
 
-TRAINERS = ["ai-toolkit", "fast-dit", "hf", "kohya", "lightningdit", "mar", "mds", "repa", "safetensors", "webdataset"]
+TRAINERS = [
+    "ai-toolkit", "comfyui", "fast-dit", "hf", "kohya", "lightningdit", "mar", "mds", "onetrainer", "repa", "safetensors",
+    "simpletuner", "webdataset",
+]  # fmt: skip
 FP16 = {"mds"}
 FLIPPED = {"hf", "kohya", "lightningdit", "mar", "mds", "safetensors", "webdataset"}  # that hold mirrored latents
 SOURCES = (
@@ -177,7 +180,9 @@ def read_kohya(folder, records):
     for record in records.values():
         path = folder / Path(record.source_path).with_suffix("")
         with np.load(f"{path}_0064x0048_sd.npz") as file:
-            assert set(file) == {"latents", "original_size", "crop_ltrb", "latents_flipped"}
+            bare = {"latents", "original_size", "crop_ltrb", "latents_flipped"}
+            assert set(file) == bare | {f"{key}_4x4" for key in bare}
+            assert all(np.array_equal(file[key], file[f"{key}_4x4"]) for key in bare)
             assert file["original_size"].tolist() == [64, 48]
             assert file["crop_ltrb"].tolist() == [0, 4, 32, 28]  # 64 x 48 in the middle of 32 x 32
             found[record.name] = (file["latents"], file["latents_flipped"])
@@ -199,6 +204,48 @@ def read_ai_toolkit(folder, records):
         tensors = load_file(folder / path.parent / "_latent_cache" / f"{path.stem}_{name}.safetensors")
         assert set(tensors) == {"latent"}
         found[record.name] = (tensors["latent"], None)
+    return found
+
+
+def read_simpletuner(folder, records):
+    found = {}
+    for record in records.values():
+        path = Path(record.source_path)
+        name = hashlib.sha256(path.stem.encode()).hexdigest()
+        latents = torch.load(folder / path.parent / f"{name}.pt", weights_only=True)
+        assert (latents.shape, latents.dtype) == ((4, 4, 4), torch.float32)
+        found[record.name] = (latents.numpy(), None)
+    return found
+
+
+def read_onetrainer(folder, records):
+    """As its cache does: the paths of a folder sorted, one numbered file each."""
+    found = {}
+    for split in ("train", "val", "test"):
+        root = folder / split / "variation-0"
+        expected = sorted(in_split(records, split), key=lambda record: record.source_path)
+        aggregate = torch.load(root / "aggregate.pt", weights_only=True)
+        assert aggregate == [{"crop_resolution": (32, 32), "image_path": record.source_path} for record in expected]
+        assert len(list(root.iterdir())) == len(expected) + 1
+        for i, record in enumerate(expected):
+            item = torch.load(root / f"{i}.pt", weights_only=True)
+            assert set(item) == {"latent_image", "original_resolution", "crop_offset"}
+            assert (item["original_resolution"], item["crop_offset"]) == ((48, 64), (0, 5))  # 64 x 48 scaled to 43 x 32
+            assert (item["latent_image"].shape, item["latent_image"].dtype) == ((4, 4, 4), torch.float32)
+            found[record.name] = (item["latent_image"].numpy(), None)
+    return found
+
+
+def read_comfyui(folder, records):
+    from safetensors.numpy import load_file
+
+    found = {}
+    for record in records.values():
+        tensors = load_file(folder / f"{record.name}.latent")
+        assert set(tensors) == {"latent_tensor", "latent_format_version_0"}
+        assert tensors["latent_format_version_0"].shape == (0,)
+        assert tensors["latent_tensor"].shape == (1, 4, 4, 4)
+        found[record.name] = (tensors["latent_tensor"][0], None)
     return found
 
 
@@ -389,7 +436,8 @@ def test_without_pictures_repa_is_refused(plain):
 
 def test_without_flip_the_rest_leave_mirrored_latents_out(plain, tmp_path):
     with np.load(export_run(plain, "kohya") / "one_0064x0048_sd.npz") as file:
-        assert set(file) == {"latents", "original_size", "crop_ltrb"}
+        bare = {"latents", "original_size", "crop_ltrb"}
+        assert set(file) == bare | {f"{key}_4x4" for key in bare}
     assert "Leave `flip_aug` off" in (plain.out / "kohya" / "README.md").read_text()
     folder = export_run(plain, "safetensors")
     from safetensors.numpy import load_file
@@ -412,7 +460,7 @@ def test_a_run_of_one_split_lies_at_the_top(plain, tmp_path):
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 1}
 
 
-@pytest.mark.parametrize("name", ["fast-dit", "kohya", "repa"])
+@pytest.mark.parametrize("name", ["fast-dit", "repa"])
 def test_other_numbers_of_channels_are_refused_where_the_trainer_takes_four(tmp_path, name):
     vae = relatent.load_autoencoder(small_kl(latent_channels=8), device="cpu")
     Image.fromarray(picture()).save(tmp_path / "one.png")
@@ -420,13 +468,16 @@ def test_other_numbers_of_channels_are_refused_where_the_trainer_takes_four(tmp_
     relatent.optimize_directory(tmp_path / "one.png", tmp_path / "out", vae, config=config, size=32)
     with pytest.raises(UsageError, match="4 channels, those of this run have 8"):
         export_run(RunFolder.open(tmp_path / "out"), name)
+    with pytest.raises(UsageError, match="4 channels, those of this run have 8"):  # before any work
+        relatent.optimize_directory(tmp_path / "one.png", tmp_path / "new", vae, formats=[name], size=32)
+    assert not (tmp_path / "new").exists()
 
 
 def test_padded_pictures_are_refused_where_the_trainer_crops(tmp_path, vae):
     Image.fromarray(picture()).save(tmp_path / "one.png")
     config = relatent.OptimizationConfig(iterations=1)
     relatent.optimize_directory(tmp_path / "one.png", tmp_path / "out", vae, config=config, size=32, fit="pad")
-    for name in ("kohya", "ai-toolkit"):
+    for name in ("kohya", "ai-toolkit", "onetrainer", "simpletuner"):
         with pytest.raises(UsageError, match="--fit crop"):
             export_run(RunFolder.open(tmp_path / "out"), name)
         with pytest.raises(UsageError, match="--fit crop"):  # before any work
@@ -461,13 +512,14 @@ def test_known_autoencoders_have_the_trainers_own_names(run, records):
     ],
 )
 def test_crops_as_the_trainers_state_them(run, records, size, width, height, crop, hashed):
-    from relatent.exporters.formats.kohya import crop_ltrb
+    from relatent.exporters.formats.trainers.kohya import crop_ltrb
 
-    assert crop_ltrb(size, width, height) == pytest.approx(crop)
+    assert crop_ltrb((size, size), width, height) == pytest.approx(crop)
     record = dataclasses.replace(
         next(iter(records.values())),
         original_size=(height, width),
         optimized_latents=np.zeros((4, size // 8, size // 8)),
+        images={},
     )
     found = make_exporter("ai-toolkit", run.out, run.header).parameters(record)
     assert tuple(found[key] for key in ("scale_to_width", "scale_to_height", "crop_x", "crop_y")) == hashed
@@ -477,7 +529,7 @@ def test_crops_as_the_trainers_state_them(run, records, size, width, height, cro
 def test_labels_have_their_classes(run):
     for name in TRAINERS:
         known = run.out / name / "classes.json"
-        assert known.exists() == (name not in ("ai-toolkit", "hf", "kohya"))
+        assert known.exists() == (name not in ("ai-toolkit", "comfyui", "hf", "kohya", "onetrainer", "simpletuner"))
         if known.exists():
             assert json.loads(known.read_text()) == {"classes": CLASSES}
 

@@ -1,0 +1,1 @@
+"""The latent caches of trainers of diffusion models, one file per trainer."""

@@ -1,0 +1,22 @@
+"""The catalogue's figures are those that are counted of the published configurations."""
+
+import pytest
+from relatent.benchmarks.research.decoder_cost import MODELS, count
+from relatent.engine.autoencoders.catalogue import CATALOGUE
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_catalogue_has_what_is_counted(name):
+    found, entry = count(*MODELS[name]), CATALOGUE[name]
+    assert found["tflop"] == entry.tflop
+    assert (found["channels"], found["factor"]) == (entry.latent_channels, entry.downscale_factor)
+    if entry.tflop and name in (
+        "sd15",
+        "flux2",
+        "flux2-small",
+        "qwen-image",
+        "qwen-image-2.1",
+        "wan22",
+        "hunyuan-image",
+    ):
+        assert found["frozen"] == found["convolutions"]
