@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .captions import LISTED
+from .captions import SUFFIXES as CAPTIONS
 from .kinds import is_read, why_not_read
 
 HEAD = 4096  # bytes of a file that tell whether it is ours
@@ -85,6 +87,7 @@ class _Walk:
                 subfolders.clear()
                 continue
             subfolders[:] = [name for name in sorted(subfolders) if self._enters(os.path.join(folder, name), name)]
+            captions = _captions(files)
             for name in files:
                 if name.startswith("._"):  # a macOS metadata (AppleDouble) file
                     continue
@@ -92,7 +95,7 @@ class _Walk:
                     yield os.path.join(folder, name), here
                 elif reason := why_not_read(suffix):
                     self.skipped.add(suffix.lower(), reason, self._relative(os.path.join(folder, name)))
-                elif not name.startswith("."):
+                elif not name.startswith(".") and name not in captions:
                     self.skipped.add(OTHER_FILES, "no picture", self._relative(os.path.join(folder, name)))
 
     def _enters(self, path: str, name: str) -> bool:
@@ -126,6 +129,13 @@ class _Walk:
     def _relative(self, path: str) -> str:
         """Return a path relative to the input, "." for the input itself."""
         return Path(path).relative_to(self.root).as_posix()
+
+
+def _captions(files: list[str]) -> set[str]:
+    """Return the names of those files of a folder that hold captions of pictures in it."""
+    parts = [os.path.splitext(name) for name in files]
+    stems = {stem for stem, suffix in parts if is_read(suffix)}
+    return {LISTED} | {stem + suffix for stem, suffix in parts if suffix in CAPTIONS and stem in stems}
 
 
 def _is_ours(folder: str, files: list[str]) -> bool:

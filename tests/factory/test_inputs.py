@@ -78,7 +78,7 @@ def test_an_unknown_way_to_treat_colours_is_refused(wide, tmp_path, small_vae):
 
 
 def test_what_is_passed_over_is_in_summary_record_and_report(wide, tmp_path, vae_folder, capsys):
-    for name in ("c.nef", "sub/d.NEF", "a.txt"):
+    for name in ("c.nef", "sub/d.NEF", "notes.txt"):
         (wide / name).parent.mkdir(exist_ok=True)
         (wide / name).write_bytes(b"")
     (wide / "sub" / "back").symlink_to(wide)
@@ -96,7 +96,7 @@ def test_what_is_passed_over_is_in_summary_record_and_report(wide, tmp_path, vae
     assert [(one["count"], one["kind"], one["first"]) for one in run["skipped"]] == [
         (2, ".nef", "c.nef"),
         (1, "linked folders", "sub/back"),
-        (1, "other files", "a.txt"),
+        (1, "other files", "notes.txt"),
     ]
     assert main(["info", str(out)]) == 0
     assert raw in capsys.readouterr().out

@@ -128,7 +128,7 @@ def test_what_is_passed_over_is_counted(tmp_path, monkeypatch):
         "f.CR2",
         "g.nef",
         "h.psd",
-        "a.txt",
+        "notes.txt",
         "a.json",
         ".DS_Store",
         ".git/x.cr2",
@@ -150,6 +150,11 @@ def test_what_is_passed_over_is_counted(tmp_path, monkeypatch):
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(UsageError, match=r"no image in the folder .*; skipped: 2 \(\.heic, HEIC needs pip install"):
         discover_all(tmp_path)
+
+
+def test_captions_are_used_and_not_passed_over(tmp_path):
+    touch(tmp_path, "a.jpg", "a.txt", "a.caption", "metadata.jsonl", "b.txt", "sub/a.txt")
+    assert passed_over(discover_all(tmp_path)) == {"other files": (2, "b.txt")}
 
 
 def test_kinds_with_their_package_are_read(tmp_path, monkeypatch):
