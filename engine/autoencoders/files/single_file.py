@@ -32,7 +32,7 @@ def load_single_file(
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
-    state = read_state_dict(path)
+    state = read_state_dict(path, PREFIXES)
     if "decoder.3.conv.0.weight" in state and "decoder.22.weight" in state:
         from ..taehv import build_taehv
 
@@ -80,9 +80,8 @@ def _converted(state: dict[str, Any], kind: str, config: dict[str, Any], model: 
     own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     for old, new in _NESTED.items():
         own = {new + key[len(old) :] if key.startswith(old) else key: value for key, value in own.items()}
-    authors = "decoder.mid.block_1.conv1.weight" in own or "decoder.conv1.weight" in own
     expected = model.state_dict().keys()
-    if not authors and len(expected & own.keys()) > len(expected) // 2:  # diffusers' own keys
+    if len(expected & own.keys()) > len(expected) // 2:  # diffusers' own keys; its authors' have few of them
         return {key: value for key, value in own.items() if key in expected or key.startswith(_PARTS)}
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES as CONVERSIONS
 
