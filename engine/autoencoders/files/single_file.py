@@ -23,11 +23,13 @@ def load_single_file(
     scaling: tuple[float, float] | None = None,
     *,
     clips: bool = False,
+    **known: Any,
 ) -> Autoencoder:
     """Load a .safetensors, .ckpt, .pt, .pth or .bin file, without the network.
 
     Its configuration is that of a config.json beside it, or follows from the keys and shapes. scaling: factor and shift of a
     plain autoencoder's latents, which no file holds; None: known from the rest of the checkpoint, or the file is refused.
+    clips and known go to `wrap`.
     Keys are renamed by diffusers' own `from_single_file` conversion. Raises `UsageError`.
     """
     if not path.is_file():
@@ -42,7 +44,7 @@ def load_single_file(
     check_kind(kind, str(path))
     model = _build(kind, config, str(path))
     load_strictly(model, _converted(state, kind, config, model, str(path)), f"the {kind} in {path}")
-    return wrap(model, name or path.stem, clips=clips)
+    return wrap(model, name or path.stem, clips=clips, **known)
 
 
 def _config_beside(path: Path) -> tuple[str, dict[str, Any]] | None:

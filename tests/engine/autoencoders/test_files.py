@@ -11,6 +11,7 @@ import relatent
 import torch
 from authors_layout import ldm, wan
 from helpers import PLAIN
+from relatent.engine.autoencoders.catalogue import CATALOGUE
 from relatent.engine.autoencoders.scaling import FactorScaling
 from relatent.engine.errors import UsageError
 from safetensors.torch import load_file, save_file
@@ -221,6 +222,7 @@ def test_scaling_that_no_file_holds_is_asked_for(tmp_path):
     for name, factor in (("sd15", 0.18215), ("sd14", 0.18215), ("sdxl", 0.13025), ("sd-vae-ft-mse", 0.18215)):
         vae = relatent.load_autoencoder(name, weights=path, device="cpu")
         assert (vae.name, vae.scaling) == (name, FactorScaling(factor))
+        assert vae.native_size == CATALOGUE[name].native_size
     (tmp_path / "vae.json").write_text(json.dumps({"_class_name": "AutoencoderKL"} | WIDE | {"scaling_factor": 0.5}))
     vae = relatent.load_autoencoder(path, device="cpu")
     assert vae.scaling == FactorScaling(0.5)
@@ -344,8 +346,6 @@ def test_a_repository_that_cannot_be_had_is_one_line(tmp_path):
 
 @pytest.mark.parametrize(("name", "subfolder"), [("sd15", "vae"), ("flux2", "vae")])
 def test_a_names_weights_in_the_hubs_cache_must_be_all_there(tmp_path, name, subfolder):
-    from relatent.engine.autoencoders.catalogue import CATALOGUE
-
     commit = "0123456789abcdef0123456789abcdef01234567"
     folder = tmp_path / f"models--{CATALOGUE[name].repository.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True)
