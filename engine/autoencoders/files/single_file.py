@@ -38,9 +38,11 @@ def load_single_file(
     if "decoder.3.conv.0.weight" in state and "decoder.22.weight" in state:
         from ..taehv import build_taehv
 
+        if clips:
+            raise UsageError(f"{path} is a TAEHV, which decodes pictures here, not clips; leave clips=True out")
         return build_taehv(state, name or path.stem, str(path))
-    known = _config_beside(path)
-    kind, config = known if known else infer(state, str(path), scaling)
+    beside = _config_beside(path)
+    kind, config = beside if beside else infer(state, str(path), scaling)
     check_kind(kind, str(path))
     model = _build(kind, config, str(path))
     load_strictly(model, _converted(state, kind, config, model, str(path)), f"the {kind} in {path}")
