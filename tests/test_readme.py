@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from relatent.engine.inputs.buckets.registry import parse_buckets
+from relatent.exporters.base.registry import FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,3 +65,16 @@ def test_readme_figures_are_those_of_the_results(path):
         assert quality.claim_table(content["results"]) in page
     if content["benchmark"] == "quality_val":
         assert quality.rival_table(content["results"]) in page
+
+
+def test_buckets_and_formats_that_pages_name_exist():
+    """Every `--buckets RULE` parses, and every `--format NAME` is one."""
+    rules, formats = set(), set()
+    for page in ("README.md", "docs/exports.md", "docs/buckets.md"):
+        text = (ROOT / page).read_text()
+        rules |= set(re.findall(r"--buckets ([a-z-]+:[\w.,=-]+)", text))
+        formats |= set(re.findall(r"--format ([a-z0-9-]+)", text))
+    assert len(rules) > 8
+    assert {parse_buckets(rule) for rule in rules}
+    assert len(formats) > 8
+    assert formats <= set(FORMATS)

@@ -7,14 +7,19 @@ those of the decoder as the loop runs it before its rewrites, so folded upsampli
 """
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...engine.autoencoders.catalogue import CATALOGUE, Entry
+from ...engine.autoencoders.diffusers import BUNDLED
 from ...engine.autoencoders.families.registry import wrap
+from ...engine.autoencoders.files.folder import load_folder
 from ...engine.autoencoders.rewrite import freeze_convolutions
+from ...engine.autoencoders.taef2 import build_decoder
+from ...engine.autoencoders.taehv import FrameDecoder
 
 SIDE = 512
 DOWN, UP = dict(down_block_types=("DownEncoderBlock2D",) * 4), dict(up_block_types=("UpDecoderBlock2D",) * 4)
@@ -35,6 +40,11 @@ HUNYUAN = dict(
     layers_per_block=2, spatial_compression_ratio=32, sample_size=384, scaling_factor=0.75289,
 )  # fmt: skip
 ASYMMETRIC = dict(down_block_out_channels=(128, 256, 512, 512), layers_per_down_block=2)
+MOVQ = dict(
+    down_block_types=(*("DownEncoderBlock2D",) * 3, "AttnDownEncoderBlock2D"), norm_type="spatial", latent_channels=4,
+    up_block_types=("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * 3), block_out_channels=(128, 256, 256, 512),
+    layers_per_block=2, num_vq_embeddings=16384, vq_embed_dim=4,
+)  # fmt: skip
 # name in the catalogue -> class and published configuration, where it is not the class's own
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "sd15": ("AutoencoderKL", PLAIN),
@@ -54,6 +64,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         DOWN | UP | ASYMMETRIC | dict(up_block_out_channels=(256, 512, 1024, 1024), layers_per_up_block=5),
     ),
     "kvae": ("AutoencoderKLKVAE", {}),
+    "movq": ("VQModel", MOVQ),
     "svd": (
         "AutoencoderKLTemporalDecoder", DOWN | dict(block_out_channels=(128, 256, 512, 512), layers_per_block=2)
     ),
@@ -63,6 +74,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mochi": ("AutoencoderKLMochi", {}),
     "cogvideox": ("AutoencoderKLCogVideoX", dict(block_out_channels=(128, 256, 256, 512), layers_per_block=3)),
     "easyanimate": ("AutoencoderKLMagvit", {}),
+}  # fmt: skip
+
+TAEHV = {  # patch, and frames made at each stage
+    "taehv": (1, (1, 2, 2)), "taew2_1": (1, (1, 2, 2)), "taew2_2": (2, (1, 2, 2)), "taehv1_5": (2, (1, 2, 2)),
+    "taecvx": (1, (1, 2, 2)),
 }  # fmt: skip
 
 
@@ -75,30 +91,59 @@ def count(kind: str, settings: dict[str, Any]) -> dict[str, float]:
     for name in ("bn", "latents_mean", "latents_std"):  # what the scaling reads
         part = getattr(model, name, None)
         if isinstance(part, nn.Module):
-            part.to_empty(device="cpu").reset_running_stats()
+            cast(nn.modules.batchnorm._BatchNorm, part.to_empty(device="cpu")).reset_running_stats()
         elif isinstance(part, torch.Tensor):
             setattr(model, name, torch.ones(part.shape))
     vae = wrap(model.requires_grad_(False), kind)
-    decoder: Any = vae.decoder
-    side = SIDE // (vae.downscale_factor or 1)
-    latents = torch.zeros(1, vae.latent_channels or 0, side, side, device="meta", requires_grad=True)
+    return count_decoder(vae.decoder, vae.latent_channels or 0, vae.downscale_factor or 1)
+
+
+def count_decoder(decoder: Any, channels: int, factor: int) -> dict[str, float]:
+    """The same of a decoder on the meta device."""
+    latents = torch.zeros(1, channels, SIDE // factor, SIDE // factor, device="meta", requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         decoder(latents).sum().backward()
     kinds = (nn.Conv2d, nn.Conv3d)
     convolutions = sum(isinstance(module, kinds) for module in decoder.modules())
     return {
         "tflop": round(counter.get_total_flops() / 1e12, 2),
-        "channels": vae.latent_channels or 0,
-        "factor": vae.downscale_factor or 0,
+        "channels": channels,
+        "factor": factor,
         "convolutions": convolutions,
         "frozen": freeze_convolutions(decoder),
     }
 
 
+def count_named(name: str) -> dict[str, float]:
+    """The same of a name of the catalogue that `NAMES` lists."""
+    if name in MODELS:
+        return count(*MODELS[name])
+    entry = CATALOGUE[name]
+    if name in TAEHV:
+        patch, grows = TAEHV[name]
+        shapes = {f"decoder.{i}.weight": (after, before) for i, before, after in _taehv_widths(entry, patch)}
+        shapes |= {
+            f"decoder.{i}.conv.weight": (width * n, width)
+            for i, width, n in zip((7, 13, 19), (256, 128, 64), grows, strict=False)
+        }
+        decoder: Any = FrameDecoder({key: torch.empty(*shape, 1, 1, device="meta") for key, shape in shapes.items()})
+        decoder.keep_last_frame()
+    else:
+        decoder = build_decoder() if name == "taef2" else load_folder(BUNDLED, name).decoder
+    return count_decoder(decoder.to("meta").requires_grad_(False), entry.latent_channels, entry.downscale_factor)
+
+
+def _taehv_widths(entry: Entry, patch: int) -> tuple[tuple[int, int, int], ...]:
+    return (1, entry.latent_channels, 256), (8, 256, 128), (14, 128, 64), (20, 64, 64), (22, 64, 3 * patch**2)
+
+
+NAMES = ("tiny", *MODELS, "taef2", *TAEHV)
+
+
 def main(names: list[str]) -> None:
-    """Print a line for each of these models; for all of them where there are none."""
-    for name in names or MODELS:
-        found = count(*MODELS[name])
+    """Print a line for each of these names; for all of them where there are none."""
+    for name in names or NAMES:
+        found = count_named(name)
         print(f"{name:16}{found['tflop']:8.2f} TFLOP, {found['frozen']} of {found['convolutions']} convolutions freeze")
 
 

@@ -38,7 +38,7 @@ _GATED = "gated, needs HF_TOKEN"
 
 # fmt: off
 _ENTRIES = (
-    Entry("tiny", "diffusers:load_bundled", None, None, 4, 8, 256, "bundled; Stable Diffusion's topology in small", 0.09),
+    Entry("tiny", "diffusers:load_bundled", None, None, 4, 8, 256, "bundled; Stable Diffusion's topology in small", 0.17),
     Entry("sd14", _TOOLKIT, "CompVis/stable-diffusion-v1-4", "vae", 4, 8, 512, "Stable Diffusion 1.4", 5.06, _SD_SCALING),
     Entry("sd15", _TOOLKIT, _SD15, "vae", 4, 8, 512, "Stable Diffusion 1.5", 5.06, _SD_SCALING),
     Entry("sd-vae-ft-mse", _HUB, "stabilityai/sd-vae-ft-mse", None, 4, 8, 512, "SD 1.x decoder fine-tuned for MSE", 5.06,
@@ -64,7 +64,7 @@ _ENTRIES = (
     Entry("asymmetric-x2", _HUB, "cross-attention/asymmetric-autoencoder-kl-x-2", None, 4, 8, 512,
           "a larger decoder for SD 1.x", 32.1),
     Entry("kvae", _HUB, "kandinskylab/KVAE-2D-1.0", "diffusers", 16, 8, 1024, "KVAE 2D 1.0", 7.03),
-    Entry("movq", _HUB, "kandinsky-community/kandinsky-2-2-decoder", "movq", 4, 8, 512, "Kandinsky 2.2; a codebook"),
+    Entry("movq", _HUB, "kandinsky-community/kandinsky-2-2-decoder", "movq", 4, 8, 512, "Kandinsky 2.2; a codebook", 4.14),
     Entry("rae-dinov2", _HUB, _RAE, None, 768, 16, 256, "RAE; 256x256 only; needs transformers"),
     Entry("svd", _HUB, "stabilityai/stable-video-diffusion-img2vid-xt", "vae", 4, 8, 576, "as one frame", 6.12),
     Entry("hunyuan-video", _HUB, "hunyuanvideo-community/HunyuanVideo", "vae", 16, 8, 720, "as one frame", 14.81),
@@ -77,12 +77,12 @@ _ENTRIES = (
     Entry("taesdxl", _HUB, "madebyollin/taesdxl", None, 4, 8, 1024, "tiny, for SDXL", 0.28),
     Entry("taesd3", _HUB, "madebyollin/taesd3", None, 16, 8, 1024, "tiny, for SD 3", 0.28),
     Entry("taef1", _HUB, "madebyollin/taef1", None, 16, 8, 1024, "tiny, for FLUX.1", 0.28),
-    Entry("taef2", "taef2:load_taef2", "madebyollin/taesd", None, 32, 8, 256, "tiny, for FLUX.2; state dicts, --weights"),
-    Entry("taehv", _TAEHV, "madebyollin/taehv", None, 16, 8, 512, "tiny, for HunyuanVideo; --weights"),
-    Entry("taew2_1", _TAEHV, "madebyollin/taehv", None, 16, 8, 512, "tiny, for Wan 2.1 and Qwen-Image; --weights"),
-    Entry("taew2_2", _TAEHV, "madebyollin/taehv", None, 48, 16, 704, "tiny, for Wan 2.2 5B; --weights"),
-    Entry("taehv1_5", _TAEHV, "madebyollin/taehv", None, 32, 16, 512, "tiny, for HunyuanVideo 1.5; --weights"),
-    Entry("taecvx", _TAEHV, "madebyollin/taehv", None, 16, 8, 480, "tiny, for CogVideoX; --weights"),
+    Entry("taef2", "taef2:load_taef2", "madebyollin/taesd", None, 32, 8, 256, "tiny, for FLUX.2; state dicts, --weights", 0.28),
+    Entry("taehv", _TAEHV, "madebyollin/taehv", None, 16, 8, 512, "tiny, for HunyuanVideo; --weights", 0.58),
+    Entry("taew2_1", _TAEHV, "madebyollin/taehv", None, 16, 8, 512, "tiny, for Wan 2.1 and Qwen-Image; --weights", 0.58),
+    Entry("taew2_2", _TAEHV, "madebyollin/taehv", None, 48, 16, 704, "tiny, for Wan 2.2 5B; --weights", 0.15),
+    Entry("taehv1_5", _TAEHV, "madebyollin/taehv", None, 32, 16, 512, "tiny, for HunyuanVideo 1.5; --weights", 0.15),
+    Entry("taecvx", _TAEHV, "madebyollin/taehv", None, 16, 8, 480, "tiny, for CogVideoX; --weights", 0.58),
 )
 # fmt: on
 CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}

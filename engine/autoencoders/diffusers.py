@@ -56,7 +56,7 @@ def load_repository(name: str, token: str | None = None, *, clips: bool = False)
 def load_weights(weights: Path, entry: Entry, *, clips: bool = False) -> Autoencoder:
     """Load a named autoencoder from a folder or a file of its weights."""
     if weights.is_file():
-        return load_single_file(weights, entry.name, entry.scaling, clips=clips)
+        return load_single_file(weights, entry.name, entry.scaling, clips=clips, native_size=entry.native_size)
     return load_folder(weights, entry.name, clips=clips)
 
 

@@ -89,6 +89,11 @@ class BatchNormScaling(Scaling):
     def scale(self, latents: Array) -> Array:
         p, q = self.patch_size
         *batch, channels, height, width = latents.shape
+        if height % p or width % q:
+            raise UsageError(
+                f"scaling 'batch_norm' packs {p}x{q} latent cells, found latents of {height}x{width}; choose a size in pixels "
+                "of which a diffusion model of this autoencoder can be trained: a multiple of `Autoencoder.cell`"
+            )
         cut = latents.reshape(-1, channels, height // p, p, width // q, q)
         moved = _permute(cut, (0, 1, 3, 5, 2, 4)).reshape(*batch, channels * p * q, height // p, width // q)
         return (moved - _column(self.mean, moved)) / _column(self._std, moved)

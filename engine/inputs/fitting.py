@@ -1,5 +1,6 @@
 """Fitting of a picture to the size of its target: cropped, padded, or as it is."""
 
+from collections.abc import Callable
 from math import prod
 
 from PIL import Image, ImageOps
@@ -11,7 +12,13 @@ FITS = ("crop", "pad", "none")
 MOST_SCALED = 4  # times the crop: a larger scaled picture is never made as a whole
 
 
-def fit_to(image: Image.Image, size: Size, fit: str, background: str, conversions: list[str]) -> Image.Image:
+# (width, height) of a picture and of its target -> to which it is scaled before it is cropped to the target
+Scaled = Callable[[Size, Size], Size]
+
+
+def fit_to(
+    image: Image.Image, size: Size, fit: str, background: str, conversions: list[str], scaled: Scaled | None = None
+) -> Image.Image:
     """Return the picture in that size; see `images.load_image`. Raises `ImageError` where it does not fit."""
     if image.size == size:
         return image
@@ -28,8 +35,10 @@ def fit_to(image: Image.Image, size: Size, fit: str, background: str, conversion
     # For squares equal to vae-toolkit's processor to the pixel: torchvision's Resize of the shorter side, bilinear with
     # antialiasing, and its CenterCrop. The choice of filter matters: with Lanczos the same photographs reconstruct 2 dB
     # worse.
-    conversions.append(f"{found} cropped to {size_text(size)}, bilinear")
     covering = covering_size(image.size, size)
+    if scaled is not None and covering != (wanted := scaled(image.size, size)):
+        covering, found = wanted, f"{found} scaled to {size_text(wanted)}"
+    conversions.append(f"{found} cropped to {size_text(size)}, bilinear")
     left, top = (round((whole - side) / 2.0) for whole, side in zip(covering, size, strict=True))
     if prod(covering) <= max(MOST_SCALED * prod(size), prod(image.size)):
         return image.resize(covering, Image.Resampling.BILINEAR).crop((left, top, left + size[0], top + size[1]))

@@ -15,7 +15,7 @@ from ..losses.metrics import from_uint8
 from .decoding.colour import COLOURS
 from .decoding.depth import to_rgb
 from .decoding.files import decode
-from .fitting import FITS, fit_to
+from .fitting import FITS, Scaled, fit_to
 from .sizes import Size, as_size
 
 BACKGROUND = "white"  # Colour behind transparent pixels and around padded images.
@@ -62,6 +62,7 @@ def load_image(
     cell: int = 8,
     sha256: str | None = None,
     colour: str = COLOUR,
+    scaled: Scaled | None = None,
 ) -> LoadedImage:
     """Read an image, apply its EXIF orientation, convert it to 8-bit sRGB, and fit it to `size`, (width, height) or the
     side of a square.
@@ -69,7 +70,8 @@ def load_image(
     fit: `crop` scales the image to cover the size and crops the centre, `pad` scales it to fit inside and fills with
     `background`, `none` demands the exact size. cell: the number of pixels per latent cell, the smallest side allowed.
     sha256: the expected digest of the file, where it must not have changed. colour: `srgb` converts the colours from the
-    space that the file states, `as-is` leaves them as they are stored, which is what most trainers see.
+    space that the file states, `as-is` leaves them as they are stored, which is what most trainers see. scaled: to what
+    size `crop` scales the image; None: the least that covers `size` and keeps the proportions.
     Raises `ImageError`, which names what is wrong with the file.
     """
     image, conversions = _load(Path(path), background, colour, sha256)
@@ -77,18 +79,23 @@ def load_image(
     if min(height, width) < cell:
         raise ImageError(f"too small: expected at least {cell}×{cell} pixels, one latent cell; found {width}×{height}")
     with _memory(image):
-        fitted = fit_to(image, as_size(size), fit, background, conversions)
+        fitted = fit_to(image, as_size(size), fit, background, conversions, scaled)
         return LoadedImage(np.asarray(fitted, np.uint8).copy(), (height, width), tuple(conversions))
 
 
 def load_grey(
-    path: Path, original_size: tuple[int, int], size: int | Size, fit: str, sha256: str | None = None
+    path: Path,
+    original_size: tuple[int, int],
+    size: int | Size,
+    fit: str,
+    sha256: str | None = None,
+    scaled: Scaled | None = None,
 ) -> np.ndarray:
     """Read a mask as uint8 (H, W).
 
     The EXIF orientation is applied, transparency becomes black, values are taken as they are stored, and the mask is
     fitted like its image of `original_size` (height, width), so that a pixel's weight is that of the pixels it was
-    resampled from; padding is black. sha256: see `load_image`. Raises `ImageError`, which names what is wrong with the
+    resampled from; padding is black. sha256, scaled: see `load_image`. Raises `ImageError`, which names what is wrong with the
     file.
     """
     image, conversions = _load(path, "black", "as-is", sha256)
@@ -98,7 +105,7 @@ def load_grey(
             f"wrong size: expected its picture's, {width}×{height} pixels, found {image.width}×{image.height}"
         )
     with _memory(image):
-        fitted = fit_to(image.convert("L"), as_size(size), fit, "black", conversions)
+        fitted = fit_to(image.convert("L"), as_size(size), fit, "black", conversions, scaled)
         return np.asarray(fitted, np.uint8).copy()
 
 

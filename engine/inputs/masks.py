@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..errors import ImageError, UsageError
+from .fitting import Scaled
 from .folders import SkippedCounter, walk_folder
 from .images import LoadedImage, load_grey
 from .sizes import Size
@@ -40,16 +41,18 @@ class Masks:
             raise ImageError(f"two masks: {' and '.join(file.name for file in found)}; keep one")
         return found[0]
 
-    def apply(self, source: Source, image: LoadedImage, size: int | Size, fit: str) -> LoadedImage:
+    def apply(
+        self, source: Source, image: LoadedImage, size: int | Size, fit: str, scaled: Scaled | None = None
+    ) -> LoadedImage:
         """Return `image` with its mask attached: white pixels count fully, black ones not at all, grey ones in
-        proportion.
+        proportion. It is fitted as the image was, see `images.load_image`.
 
         Raises `ImageError` for a mask that is missing, ambiguous, unreadable, of another size than the image, or black
         everywhere.
         """
         file = self.find(source)
         try:
-            mask = load_grey(file, image.original_size, size, fit, source.mask_sha256)
+            mask = load_grey(file, image.original_size, size, fit, source.mask_sha256, scaled)
         except ImageError as error:
             raise ImageError(f"mask {file}: {error}") from error
         if not mask.any():

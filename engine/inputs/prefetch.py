@@ -20,6 +20,7 @@ from .captions import find_caption
 from .images import BACKGROUND, COLOUR, LoadedImage, load_image
 from .masks import Masks
 from .sizes import Size, as_size
+from .sizing import Sizing
 from .sources import Source
 
 AHEAD = 4  # chunks that each worker may be ahead
@@ -38,6 +39,7 @@ class Reader:
     cell: int = 1  # pixels of one latent cell
     masks: Masks | None = None
     colour: str = COLOUR  # srgb or as-is
+    sizing: Sizing | None = None  # of sources with a size of their own: it may scale them in its own way, too
 
     def load(self, source: Source) -> "LoadedSource":
         """Return the source together with its picture, or with its failure. Raises nothing, see `read`."""
@@ -48,10 +50,13 @@ class Reader:
         try:
             size = source.size or self.size
             assert size is not None, "a reader without a size needs sources with one"
-            image = load_image(source.path, size, self.fit, self.background, self.cell, source.sha256, self.colour)
+            scaled = None if self.sizing is None else self.sizing.scaled
+            image = load_image(
+                source.path, size, self.fit, self.background, self.cell, source.sha256, self.colour, scaled
+            )
             caption, remarks = find_caption(source.path)
             image = replace(image, caption=caption, conversions=(*image.conversions, *remarks))
-            return image if self.masks is None else self.masks.apply(source, image, size, self.fit)
+            return image if self.masks is None else self.masks.apply(source, image, size, self.fit, scaled)
         except ImageError as error:
             return failure(source, "load", str(error))
         except MemoryError:

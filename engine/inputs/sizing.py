@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError, UsageError
 from .decoding.files import read_size
+from .fitting import covering_size
 from .sizes import Size, size_text
 from .sources import Source
 
@@ -30,6 +31,10 @@ class Sizing(ABC):
 
         Raises `ImageError` for a picture that is too small for the rule.
         """
+
+    def scaled(self, found: Size, target: Size) -> Size:
+        """Return the size to which a picture of size `found` is scaled before it is cropped to `target`."""
+        return covering_size(found, target)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,16 @@ class BucketSizing(Sizing):
                 f"whole number of the autoencoder's latent cells of {self.cell} pixels; add step={self.cell} to the rule"
             )
         return size
+
+    def scaled(self, found: Size, target: Size) -> Size:
+        """The least that covers the target, or the trainer's own where that loses less, by squeezing the picture a little."""
+        covering = covering_size(found, target)
+        try:
+            resized, size = self.rule.fit(found)
+        except ImageError:
+            return covering
+        covers = all(whole >= side for whole, side in zip(resized, target, strict=True))
+        return resized if size == target and covers and prod(resized) < prod(covering) else covering
 
 
 def make_sizing(buckets: str | None, native: bool, max_pixels: int | None, cell: int) -> Sizing | None:

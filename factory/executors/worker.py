@@ -16,7 +16,7 @@ import torch
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.autoencoders.loading import load_autoencoder
 from ...engine.errors import UsageError
-from ...engine.inputs.prefetch import Reader, auto_workers, prefetch
+from ...engine.inputs.prefetch import auto_workers, prefetch
 from ...engine.inputs.sizes import Size
 from ...engine.inputs.sources import Source
 from ...engine.inputs.views import run_views
@@ -123,11 +123,7 @@ class ShardWorker:
         """
         self._started = time.perf_counter()
         work = _Work(self.folder, numbers)
-        settings = self.folder.record.settings
-        cell = self.autoencoder.downscale_factor or 1
-        reader = Reader(
-            settings.size, settings.fit, settings.background, cell, self.folder.masks, settings.colour_in_use
-        )
+        reader = self.folder.reader(self.autoencoder.downscale_factor or 1)
         pictures = prefetch(reader, work.keys(), work.source, self.workers)
         with ThreadPoolExecutor(1, "shards") as background:
             last = None

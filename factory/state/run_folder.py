@@ -23,6 +23,7 @@ from .record import RunRecord
 
 if TYPE_CHECKING:  # it imports torch, which `relatent info` avoids
     from ...engine.inputs.masks import Masks
+    from ...engine.inputs.prefetch import Reader
 
 
 class RunFolder:
@@ -126,6 +127,17 @@ class RunFolder:
 
         folder = self.record.settings.masks
         return None if folder is None else Masks(folder)
+
+    def reader(self, cell: int) -> "Reader":
+        """Return the reader of the run's pictures. cell: pixels of one latent cell."""
+        from ...engine.inputs.prefetch import Reader
+        from ...engine.inputs.sizing import make_sizing
+
+        settings = self.record.settings
+        sizing = make_sizing(settings.buckets, settings.native, settings.max_pixels, cell)
+        return Reader(
+            settings.size, settings.fit, settings.background, cell, self.masks, settings.colour_in_use, sizing
+        )
 
     def check_inputs(self) -> None:
         """Raise `UsageError` naming the input files that have changed; files of pictures that failed may change."""

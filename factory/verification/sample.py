@@ -40,7 +40,7 @@ def decode_sample(
             autoencoder = reload_autoencoder(folder, device)
         else:
             check_identity(folder, autoencoder)
-        reader = _reader(folder, autoencoder)
+        reader = folder.reader(autoencoder.downscale_factor or 1)
         for shard, row in where:
             with open_file(folder.shard_path(shard.number)) as file:
                 record = read_rows(file, slice(row, row + 1))[0]
@@ -71,13 +71,6 @@ def _choose(shards: list[Shard]) -> list[tuple[Shard, int]]:
         found += [(shard, index - start) for index in sorted(chosen) if start <= index < start + shard.images]
         start += shard.images
     return found
-
-
-def _reader(folder: RunFolder, autoencoder: Autoencoder) -> Reader:
-    """Return a reader of pictures with the settings of the run."""
-    settings = folder.record.settings
-    cell = autoencoder.downscale_factor or 1
-    return Reader(settings.size, settings.fit, settings.background, cell, folder.masks, settings.colour_in_use)
 
 
 def _target(folder: RunFolder, shard: Shard, record: Record, reader: Reader) -> LoadedImage | str:

@@ -8,7 +8,7 @@ from torch import nn
 
 from ...errors import UsageError
 from .flatten import flatten
-from .parts import Parts, Rank, check_rgb, config_scaling
+from .parts import Parts, check_rgb, config_scaling
 
 FRAMES_PER_LATENT = 4  # after the first one, which stands alone
 
@@ -100,7 +100,7 @@ def unpatchify(images: torch.Tensor, patch: int) -> torch.Tensor:
     return F.pixel_shuffle(moved, patch)
 
 
-def causal(vae: Any, rank: int = Rank.PICTURES) -> Parts:
+def causal(vae: Any, clips: bool = False) -> Parts:
     """AutoencoderKLWan, AutoencoderKLQwenImage and AutoencoderKLQwenImage21; changes the model unless for clips."""
     config, kind = vae.config, type(vae).__name__
     patch = config.get("patch_size", None) or 1
@@ -111,7 +111,7 @@ def causal(vae: Any, rank: int = Rank.PICTURES) -> Parts:
         check_rgb(kind, inputs, outputs)
     factor = 2 ** (len(config.dim_mult) - 1) * patch
     scaling = config_scaling(config, config.z_dim)
-    if rank == Rank.PICTURES:
+    if not clips:
         return Parts(
             FrameDecoder(vae, patch),
             FrameEncoder(vae, patch, inputs),

@@ -25,12 +25,6 @@ class Parts:
     value_range: tuple[float, float] = (-1.0, 1.0)
 
 
-class Rank:
-    """Ranks of what an autoencoder works on."""
-
-    PICTURES, CLIPS = 4, 5
-
-
 def native_size(config: Any, factor: int) -> int:
     """The side in pixels that a configuration names, where it is a whole number of latent cells."""
     size = config.get("sample_size", None)

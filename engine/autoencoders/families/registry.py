@@ -7,7 +7,7 @@ from ...errors import UsageError
 from ...modality import Modality
 from ..autoencoder import Autoencoder
 from . import causal, codebook, one_frame, pictures, representation
-from .parts import Parts, Rank
+from .parts import Parts
 
 PICTURES: dict[str, Callable[[Any], Parts]] = {
     "AutoencoderKL": pictures.kl,
@@ -21,7 +21,7 @@ PICTURES: dict[str, Callable[[Any], Parts]] = {
     "VQModel": codebook.codebook,
     "AutoencoderRAE": representation.representation,
 }
-VIDEO: dict[str, Callable[[Any, int], Parts]] = {
+VIDEO: dict[str, Callable[[Any, bool], Parts]] = {
     "AutoencoderKLQwenImage": causal.causal,
     "AutoencoderKLQwenImage21": causal.causal,
     "AutoencoderKLWan": causal.causal,
@@ -59,7 +59,7 @@ def wrap(vae: Any, name: str, *, clips: bool = False, **known: Any) -> Autoencod
     kind = type(vae).__name__
     check_kind(kind, repr(name))
     if kind in VIDEO:
-        parts = VIDEO[kind](vae, Rank.CLIPS if clips else Rank.PICTURES)
+        parts = VIDEO[kind](vae, clips)
     elif clips:
         raise UsageError(f"{name!r} is an {kind}, which decodes pictures, not clips; leave clips=True out")
     else:

@@ -56,6 +56,12 @@ def read_kind(folder: Path) -> str:
     return str(kind)
 
 
+def _file_in(folder: Path) -> str:
+    """The remedy where a folder has weights by another name."""
+    files = sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES)
+    return f"; give the file itself: {files[0]}" if files else ""
+
+
 def from_pretrained(kind: str, source: str | Path, **options: Any) -> tuple[Any, dict[str, Any]]:
     """diffusers' own loading, in fp32: the model, and its report of the keys, for `check_report`.
 
@@ -96,7 +102,10 @@ def _check_weights(folder: Path, kind: str) -> str | None:
     """The variant to load, None: the full one. Raises `UsageError` where a file of weights is damaged or absent."""
     found = weight_files(folder)
     if not found:
-        raise UsageError(f"{folder} holds no weights: expected {_STEM}.safetensors or .bin, or a variant of one")
+        remedy = _file_in(folder)
+        raise UsageError(
+            f"{folder} holds no weights: expected {_STEM}.safetensors or .bin, or a variant of one{remedy}"
+        )
     variant = None if None in found else min(found, key=str)
     for path in found[variant]:
         try:

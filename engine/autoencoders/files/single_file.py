@@ -23,16 +23,18 @@ def load_single_file(
     scaling: tuple[float, float] | None = None,
     *,
     clips: bool = False,
+    **known: Any,
 ) -> Autoencoder:
     """Load a .safetensors, .ckpt, .pt, .pth or .bin file, without the network.
 
     Its configuration is that of a config.json beside it, or follows from the keys and shapes. scaling: factor and shift of a
     plain autoencoder's latents, which no file holds; None: known from the rest of the checkpoint, or the file is refused.
+    clips and known go to `wrap`.
     Keys are renamed by diffusers' own `from_single_file` conversion. Raises `UsageError`.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
-    state = read_state_dict(path)
+    state = read_state_dict(path, PREFIXES)
     if "decoder.3.conv.0.weight" in state and "decoder.22.weight" in state:
         from ..taehv import build_taehv
 
@@ -42,7 +44,7 @@ def load_single_file(
     check_kind(kind, str(path))
     model = _build(kind, config, str(path))
     load_strictly(model, _converted(state, kind, config, model, str(path)), f"the {kind} in {path}")
-    return wrap(model, name or path.stem, clips=clips)
+    return wrap(model, name or path.stem, clips=clips, **known)
 
 
 def _config_beside(path: Path) -> tuple[str, dict[str, Any]] | None:
@@ -80,9 +82,8 @@ def _converted(state: dict[str, Any], kind: str, config: dict[str, Any], model: 
     own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     for old, new in _NESTED.items():
         own = {new + key[len(old) :] if key.startswith(old) else key: value for key, value in own.items()}
-    authors = "decoder.mid.block_1.conv1.weight" in own or "decoder.conv1.weight" in own
     expected = model.state_dict().keys()
-    if not authors and len(expected & own.keys()) > len(expected) // 2:  # diffusers' own keys
+    if len(expected & own.keys()) > len(expected) // 2:  # diffusers' own keys; its authors' have few of them
         return {key: value for key, value in own.items() if key in expected or key.startswith(_PARTS)}
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES as CONVERSIONS
 

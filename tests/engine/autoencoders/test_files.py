@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 import relatent
 import torch
 from authors_layout import ldm, wan
+from helpers import PLAIN
+from relatent.engine.autoencoders.catalogue import CATALOGUE
 from relatent.engine.autoencoders.scaling import FactorScaling
 from relatent.engine.errors import UsageError
 from safetensors.torch import load_file, save_file
@@ -219,6 +222,7 @@ def test_scaling_that_no_file_holds_is_asked_for(tmp_path):
     for name, factor in (("sd15", 0.18215), ("sd14", 0.18215), ("sdxl", 0.13025), ("sd-vae-ft-mse", 0.18215)):
         vae = relatent.load_autoencoder(name, weights=path, device="cpu")
         assert (vae.name, vae.scaling) == (name, FactorScaling(factor))
+        assert vae.native_size == CATALOGUE[name].native_size
     (tmp_path / "vae.json").write_text(json.dumps({"_class_name": "AutoencoderKL"} | WIDE | {"scaling_factor": 0.5}))
     vae = relatent.load_autoencoder(path, device="cpu")
     assert vae.scaling == FactorScaling(0.5)
@@ -235,6 +239,52 @@ def test_statistics_that_no_file_holds_are_asked_for(tmp_path):
         model.save_config(tmp_path)
         assert same(relatent.load_autoencoder(path, device="cpu"), model)
         (tmp_path / "config.json").unlink()
+
+
+@pytest.mark.parametrize("name", ["dc", "hunyuan-image", "vq", "kvae", "ltx", "cosmos", "flux2-small", "asymmetric"])
+def test_any_class_in_one_file_with_its_configuration_beside(tmp_path, name):
+    model = make(name)
+    model.save_config(tmp_path)
+    path = tmp_path / "weights.safetensors"
+    save_file(contiguous(model.state_dict()), path)
+    assert same(relatent.load_autoencoder(path, device="cpu"), model)
+    with pytest.raises(UsageError, match=r"holds no weights.*give the file itself: .*weights\.safetensors"):
+        relatent.load_autoencoder(tmp_path)
+    state = contiguous(model.state_dict())
+    dropped = next(key for key in state if key.startswith("encoder.") and key.endswith("bias"))
+    save_file({key: value for key, value in state.items() if key != dropped}, path)
+    with pytest.raises(UsageError, match=f"missing: {re.escape(dropped)}"):
+        relatent.load_autoencoder(path)
+
+
+class Callback:
+    """As checkpoints of trainers hold them beside the weights."""
+
+
+def test_a_checkpoint_with_more_than_tensors_is_not_executed(tmp_path):
+    path = tmp_path / "model.ckpt"
+    torch.save({"state_dict": ldm(wide().state_dict()), "callbacks": [Callback()]}, path)
+    with pytest.raises(UsageError, match=r"holds more than tensors.*use a \.safetensors file of the same weights"):
+        relatent.load_autoencoder(path)
+
+
+def test_a_run_records_the_file_and_goes_on_with_it(tmp_path, photographs, monkeypatch):
+    from relatent.factory.executors.worker import reload_autoencoder
+    from relatent.factory.state.run_folder import RunFolder
+
+    model = wide("AutoencoderKLFlux2", latent_channels=8)
+    save_file(contiguous(ldm(model.state_dict())), tmp_path / "ae.safetensors")
+    monkeypatch.chdir(tmp_path)
+    config = relatent.OptimizationConfig(iterations=1, precision="fp32", **PLAIN)
+    run = relatent.optimize_directory(
+        photographs, "out", "ae.safetensors", config=config, size=32, limit=1, device="cpu"
+    )
+    assert run["counts"]["failed"] == 0
+    assert run["vae"]["scaling"]["kind"] == "batch_norm"
+    assert len(run["vae"]["scaling"]["mean"]) == 32
+    monkeypatch.chdir(tmp_path.parent)
+    found = reload_autoencoder(RunFolder.open(tmp_path / "out"))
+    assert found.weights_sha256 == run["vae"]["weights_sha256"]
 
 
 def test_files_that_hold_something_else(tmp_path):
@@ -296,8 +346,6 @@ def test_a_repository_that_cannot_be_had_is_one_line(tmp_path):
 
 @pytest.mark.parametrize(("name", "subfolder"), [("sd15", "vae"), ("flux2", "vae")])
 def test_a_names_weights_in_the_hubs_cache_must_be_all_there(tmp_path, name, subfolder):
-    from relatent.engine.autoencoders.catalogue import CATALOGUE
-
     commit = "0123456789abcdef0123456789abcdef01234567"
     folder = tmp_path / f"models--{CATALOGUE[name].repository.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True)

@@ -111,3 +111,10 @@ def test_statistics_of_any_shape_are_those_of_channels(shape):
     clips = torch.randn(2, 4, 3, 5, 6)
     expected = (clips - mean.view(1, 4, 1, 1, 1)) / std.view(1, 4, 1, 1, 1)
     torch.testing.assert_close(config_scaling(config, 4).scale(clips), expected)
+
+
+def test_latents_that_are_no_whole_patches_are_refused():
+    scaling = BatchNormScaling((0.0,) * 8, (1.0,) * 8)
+    assert scaling.scale(torch.zeros(1, 2, 4, 6)).shape == (1, 8, 2, 3)
+    with pytest.raises(UsageError, match="packs 2x2 latent cells, found latents of 5x6"):
+        scaling.scale(torch.zeros(1, 2, 5, 6))

@@ -9,6 +9,7 @@ from PIL import Image, PngImagePlugin
 from relatent.engine.errors import UsageError
 from relatent.engine.inputs.fitting import covering_size
 from relatent.engine.inputs.images import load_image
+from relatent.engine.inputs.prefetch import Reader
 from relatent.engine.inputs.sizes import parse_size, simple_size, size_text
 from relatent.engine.inputs.sizing import NativeSizing, assign_sizes, make_sizing, read_size
 from relatent.engine.inputs.sources import Source
@@ -142,3 +143,41 @@ def test_sizes_of_kinds_of_optional_packages(tmp_path):
         assert read_size(str(tmp_path / name)) == size
         pixels = load_image(tmp_path / name, size, "none").pixels.astype(int)
         assert np.abs(pixels - (upright if name == "a.heic" else picture(64, 96))).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("rule", "found", "scaled", "target"),
+    [
+        ("sd-scripts:64,step=8,min=32,max=128", (100, 70), (80, 56), (72, 56)),
+        ("sd-scripts:64,step=8,min=32,max=128,no-upscale", (60, 45), (56, 42), (56, 40)),  # the trainer cuts 60x45
+        ("simpletuner:0.01,type=area,step=8", (1000, 1003), (96, 96), (96, 96)),  # the trainer cuts 1000x1003
+        ("simpletuner:64,type=pixel,step=8", (100, 510), (64, 320), (64, 320)),  # squeezed from 64x326
+    ],
+)
+def test_no_more_is_cropped_than_by_the_trainer(tmp_path, rule, found, scaled, target):
+    sizing = make_sizing(rule, False, None, 8)
+    assert sizing.target(found) == target
+    assert sizing.scaled(found, target) == scaled
+    pixels = picture(found[1], found[0])
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    source = Source(str(tmp_path / "a.png"), "a.png", "a", "all", size=target)
+    image = Reader(None, sizing=sizing, cell=8).read(source)
+    whole = Image.fromarray(pixels).resize(scaled, Image.Resampling.BILINEAR)
+    left, top = (round((whole - side) / 2) for whole, side in zip(scaled, target, strict=True))
+    assert np.array_equal(image.pixels, np.asarray(whole.crop((left, top, left + target[0], top + target[1]))))
+
+
+SIZES = [(w, h) for w in (300, 481, 640, 1000, 1920) for h in (200, 321, 480, 999, 1080)]
+
+
+@pytest.mark.parametrize(
+    "rule", ["sd-scripts:512", "musubi:512", "ai-toolkit:512", "onetrainer:512", "simpletuner:512"]
+)
+def test_the_share_that_is_kept_is_the_trainers_at_least(rule):
+    sizing = make_sizing(rule, False, None, 8)
+    for found in SIZES:
+        resized, target = sizing.rule.fit(found)
+        if all(whole >= side for whole, side in zip(resized, target, strict=True)):
+            scaled = sizing.scaled(found, target)
+            assert scaled[0] * scaled[1] <= resized[0] * resized[1]
+            assert all(whole >= side for whole, side in zip(scaled, target, strict=True))
