@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ..errors import UsageError
-from .decoding.files import kind_of_file
+from .regular_files import kind_of_file
 
 SUFFIXES = (".txt", ".lst", ".list")
 MARKS = (  # byte order marks, the longer ones first

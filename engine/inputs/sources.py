@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
 from ..errors import UsageError
-from .decoding.files import kind_of_file
 from .folders import Skipped, SkippedCounter, skipped_line, walk_folder
 from .kinds import SUFFIXES
 from .lists import SUFFIXES as LISTS
 from .lists import read_list
+from .regular_files import kind_of_file
 from .sizes import Size
 
 SPLITS = ("train", "val", "test")

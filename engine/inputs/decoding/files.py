@@ -2,8 +2,7 @@
 
 import hashlib
 import io
-import os
-import stat
+import re
 import struct
 import warnings
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from ...errors import ImageError
+from ..regular_files import kind_of_file
 from ..sizes import Size
 from . import png
 from .colour import ColourSpace, stated_space
@@ -34,13 +34,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+PPM = re.compile(rb"P[36](?:(?:\s|#[^\n]*\n)+(\d+)){3}")  # width, height, largest value
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
 FAULTS = (  # what decoders raise for damaged files
     OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, RuntimeError, struct.error,
@@ -93,15 +87,6 @@ def read_size(path: str) -> Size | None:
             return decode(Path(path)).image.size
         except Exception:
             return None
-
-
-def kind_of_file(path: str | Path) -> str | None:
-    """Return what stands at `path` where it is no regular file, such as "a named pipe"; None for a regular file.
-
-    Nothing is opened: opening a named pipe may wait for ever. Raises `OSError` where there is nothing.
-    """
-    mode = os.stat(path).st_mode
-    return None if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def _read(path: Path) -> bytes:
@@ -171,6 +156,8 @@ def _read_depth(decoded: Decoded, content: bytes) -> None:
         decoded.white_is_zero = tags.get(PHOTOMETRIC) == 0 and image.mode.startswith("I;16")
     elif image.mode.startswith("I"):
         decoded.bits = 16
+    elif found := PPM.match(content):
+        decoded.bits = max(8, int(found[1]).bit_length())
     elif content[4:12] == b"jP  \r\n\x87\n" and (place := content.find(b"ihdr", 0, 256)) > 0:  # JPEG 2000
         stated = content[place + 14]
         decoded.bits = 8 if stated == 255 else (stated & 127) + 1  # 255: each channel has its own

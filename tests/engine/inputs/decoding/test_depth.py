@@ -67,6 +67,17 @@ def test_16_bits_of_tiff_and_jpeg_2000_are_recorded(tmp_path):
     assert image.conversions == ("16-bit grey to 8-bit RGB, full range kept",)
 
 
+@pytest.mark.parametrize(
+    ("most", "conversions"), [(65535, ("16-bit RGB to 8-bit",)), (1023, ("10-bit RGB to 8-bit",)), (255, ())]
+)
+def test_more_bits_of_ppm_are_recorded(tmp_path, most, conversions):
+    values = np.round(np.full((32, 32, 3), (200, 100, 50)) / 255 * most).astype(">u2" if most > 255 else np.uint8)
+    (tmp_path / "a.ppm").write_bytes(b"P6 # made here\n32 32\n%d\n" % most + values.tobytes())
+    image = load(tmp_path / "a.ppm")
+    assert np.abs(image.pixels[5, 5].astype(int) - (200, 100, 50)).max() == 0
+    assert image.conversions == conversions
+
+
 def test_a_transparent_colour_of_16_bits_and_of_a_few(tmp_path):
     values = np.full((32, 32, 3), 51400, np.uint16)
     values[0, 0] = (65535, 0, 0)
