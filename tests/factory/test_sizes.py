@@ -242,3 +242,44 @@ def test_a_folder_of_twelve_aspect_ratios_becomes_the_trainers_cache(small_vae, 
             assert arrays[key].shape == (4, expected[1] // 8, expected[0] // 8)
             assert tuple(arrays["original_size"]) == (width, height)
     assert len({trainers_bucket(*size) for size in sizes.values()}) > 5
+
+
+def latents_by_name(folder, name):
+    """Unscaled latents, name -> (C, h, w), of a format's folder, as its consumer reads them."""
+    if name == "safetensors":
+        from safetensors import safe_open
+
+        found = {}
+        for shard in folder.glob("*.safetensors"):
+            with safe_open(shard, "np") as file:
+                names = [sample["name"] for sample in json.loads(file.metadata()["samples"])]
+                found |= dict(zip(names, file.get_tensor("latents"), strict=True))
+        return found
+    if name == "webdataset":
+        wds = pytest.importorskip("webdataset")
+        samples = wds.WebDataset([str(path) for path in folder.glob("*.tar")], shardshuffle=False).decode()
+        return {sample["json"]["name"]: sample["latents.npy"] for sample in samples}
+    if name == "mds":
+        dataset = streaming_reader("LocalDataset")(local=str(folder))
+        return {
+            sample["name"]: np.frombuffer(sample["latents"], np.float16).reshape(sample["latents_shape"])
+            / sample["scaling_factor"]
+            for sample in map(dataset.__getitem__, range(len(dataset)))
+        }
+    return {
+        record.name: record.optimized_latents
+        for file in folder.glob("data/*/*.h5")
+        for batch in read_records(file)
+        for record in batch
+    }
+
+
+@pytest.mark.parametrize("name", ["hf", "webdataset", "mds", "safetensors"])
+def test_every_format_decodes_to_the_recorded_quality(out, small_vae, name):
+    found = latents_by_name(out / name, name)
+    records = {record.name: record for batch in RunFolder.open(out).records() for record in batch}
+    assert set(found) == set(records) == set(SIZES)
+    for key, latents in found.items():
+        target = from_uint8(torch.from_numpy(records[key].images["original"])).permute(2, 0, 1).unsqueeze(0)
+        decoded = small_vae.decode(torch.from_numpy(latents.astype(np.float32)).unsqueeze(0))
+        assert psnr(decoded, target).item() == pytest.approx(records[key].metrics["final_psnr"], abs=0.05)
