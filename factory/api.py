@@ -266,7 +266,7 @@ def _sized(
 
     usual: for sources that an existing plan lacks, the size of pictures that cannot be read.
     """
-    cell = autoencoder.downscale_factor or 1
+    cell = autoencoder.cell
     sizing = make_sizing(settings.buckets, settings.native, settings.max_pixels, cell)
     if sizing is None or (usual is None and (out / "plan.jsonl").exists()):  # it states the sizes
         return sources

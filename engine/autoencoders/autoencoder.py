@@ -194,8 +194,8 @@ class Autoencoder:
 
     def check_size(self, size: int | Size) -> None:
         """Raise `UsageError` unless each side of `size`, (width, height) or the side of a square, in pixels, is a whole
-        number of latent cells."""
-        factor = self.downscale_factor or 1
+        number of latent cells, and of the patches that its scaling packs."""
+        factor = self.cell
         for side in as_size(size):
             if side < factor or side % factor:
                 lower = max(factor, side // factor * factor)

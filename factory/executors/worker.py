@@ -123,7 +123,7 @@ class ShardWorker:
         """
         self._started = time.perf_counter()
         work = _Work(self.folder, numbers)
-        reader = self.folder.reader(self.autoencoder.downscale_factor or 1)
+        reader = self.folder.reader(self.autoencoder.cell)
         pictures = prefetch(reader, work.keys(), work.source, self.workers)
         with ThreadPoolExecutor(1, "shards") as background:
             last = None

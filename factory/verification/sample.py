@@ -40,7 +40,7 @@ def decode_sample(
             autoencoder = reload_autoencoder(folder, device)
         else:
             check_identity(folder, autoencoder)
-        reader = folder.reader(autoencoder.downscale_factor or 1)
+        reader = folder.reader(autoencoder.cell)
         for shard, row in where:
             with open_file(folder.shard_path(shard.number)) as file:
                 record = read_rows(file, slice(row, row + 1))[0]
