@@ -7,6 +7,7 @@ second, counted in megapixels, is taken pair by pair. Writes benchmarks/results/
 """
 
 import argparse
+import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dry", action="store_true")
     options = parser.parse_args(arguments)
     autoencoder = load_autoencoder("tiny")
+    rule = f"sd-scripts:{options.reso},min={options.reso // 2},max={options.reso * 2},step={options.reso // 8}"
     config = OptimizationConfig(iterations=options.iterations)
     found: dict[str, list[dict[str, float]]] = {"buckets": [], "one size": []}
     with tempfile.TemporaryDirectory() as name:
@@ -70,11 +72,13 @@ def main(arguments: list[str] | None = None) -> None:
         optimize_directory(folder / "in", folder / "warm", autoencoder, config=config, limit=1)
         for number in range(options.passes):
             for kind, size in (
-                ("buckets", {"buckets": f"sd-scripts:{options.reso}"}),
+                ("buckets", {"buckets": rule}),
                 ("one size", {"size": options.reso}),
             ):
                 out = folder / f"{kind}-{number}"
                 found[kind].append(measure(autoencoder, folder / "in", out, config=config, **size))
+        plan = (folder / "buckets-0" / "plan.jsonl").open().readline()
+        sizes = [segment["size"] for segment in json.loads(plan)["segments"]]
     key = "megapixel_iterations_per_second"
     ratios = [mixed[key] / one[key] for mixed, one in zip(found["buckets"], found["one size"], strict=True)]
     for kind, rows in found.items():
@@ -84,7 +88,14 @@ def main(arguments: list[str] | None = None) -> None:
         f"ratio, median of {len(ratios)} pairs: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
     )
     if not options.dry:
-        content = {"pictures": options.pictures, "runs": found, "ratios": ratios, "autoencoder": autoencoder.name}
+        content = {
+            "pictures": options.pictures,
+            "rule": rule,
+            "sizes": sizes,
+            "runs": found,
+            "ratios": ratios,
+            "autoencoder": autoencoder.name,
+        }
         print(write_result("sizes", torch.device("cpu"), command_line("bench_sizes", arguments), content))
 
 
