@@ -79,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
                 found[kind].append(measure(autoencoder, folder / "in", out, config=config, **size))
         plan = (folder / "buckets-0" / "plan.jsonl").open().readline()
         sizes = [segment["size"] for segment in json.loads(plan)["segments"]]
+    print(f"{len(sizes)} sizes by {rule}")
     key = "megapixel_iterations_per_second"
     ratios = [mixed[key] / one[key] for mixed, one in zip(found["buckets"], found["one size"], strict=True)]
     for kind, rows in found.items():
