@@ -33,12 +33,16 @@ def overview(records: list[Record]) -> Image.Image:
 
 def _rows(records: list[Record], panel: int) -> Image.Image:
     width = 5 * panel + 6 * MARGIN
-    height = len(records) * (panel + STRIP) + MARGIN
+    # a picture wider than high leaves no empty space below it
+    heights = [
+        round(panel * min(1.0, rows / columns)) for rows, columns, _ in (r.images["original"].shape for r in records)
+    ]
+    height = sum(heights) + len(records) * STRIP + MARGIN
     canvas = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(canvas)
     font = caption_font(13)
     for row, record in enumerate(records):
-        top = row * (panel + STRIP)
+        top = sum(heights[:row]) + row * STRIP
         images, metrics = record.images, record.metrics
         errors = [difference(images["original"], images[key]) for key in ("initial", "optimized")]
         panels = [images["original"], images["initial"], images["optimized"], *errors]
