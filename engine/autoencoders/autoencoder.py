@@ -1,5 +1,6 @@
 """A frozen autoencoder as the engine sees it: a decoder, perhaps an encoder, and what is known of both."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,8 @@ from ..runtime.device import DTYPES
 from .cache import DecoderCache
 from .rewrite import DEFAULT_REWRITES, LowRank, prepare
 from .scaling import FactorScaling, Scaling
+from .shared_norm import share_norms
+from .tiling import decode_in_tiles
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -120,24 +123,37 @@ class Autoencoder:
         differentiable in `latents`."""
         return self._to_modality(self.decoder(latents.float())).float()
 
-    def loop_decoder(self, precision: str, recompute: bool = False, low_rank: LowRank | None = None) -> LoopDecoder:
+    def loop_decoder(
+        self, precision: str, recompute: bool = False, low_rank: LowRank | None = None, tile: int | None = None
+    ) -> LoopDecoder:
         """Return `decode` as the optimisation loop runs it.
 
         A module is copied, rewritten (`rewrites`, exact to rounding), cast to `precision` and laid out channels-last; its
         outputs come in its own type where its range is the modality's. `recompute` keeps less in memory for the gradient;
-        `low_rank` makes the gradient cheaper and approximate. A decoder that is a plain function stays as it is, in fp32.
+        `low_rank` makes the gradient cheaper and approximate. `tile` decodes in tiles of so many pixels, see `tiling`. A decoder that is a plain function stays as it is, in fp32.
         """
+        cell = self.downscale_factor or 1
         if not isinstance(self.decoder, nn.Module):
-            return LoopDecoder.of(self.decode, modality=self.modality)
+            plain = LoopDecoder.of(self.decode, modality=self.modality)
+            return plain if tile is None else dataclasses.replace(plain, run=decode_in_tiles(plain.run, tile, cell))
         source, rewrites = self.decoder, (*self.rewrites, "recompute_blocks") if recompute else tuple(self.rewrites)
-        key = ("decoder", precision, rewrites, low_rank.key if low_rank else None)
+        key = ("decoder", precision, rewrites, low_rank.key if low_rank else None, tile is None)
         factors = low_rank.factors if low_rank else None
-        module = self.cache.get("copies", key, lambda: prepare(source, DTYPES[precision], rewrites, factors))
+
+        def make() -> nn.Module:
+            copied = prepare(source, DTYPES[precision], rewrites, factors)
+            return copied if tile is None else share_norms(copied)
+
+        module = self.cache.get("copies", key, make)
 
         def run(latents: torch.Tensor, _step: torch.Tensor) -> Decoded:
             latents = latents.contiguous(memory_format=channels_last(latents.ndim))
             return Decoded(self._to_modality(module(latents)))
 
+        if tile is not None:
+            return LoopDecoder(
+                decode_in_tiles(run, tile, cell, module), DTYPES[precision], self.modality, exact=low_rank is None
+            )
         return LoopDecoder(run, DTYPES[precision], self.modality, exact=low_rank is None)
 
     def _to_modality(self, output: torch.Tensor) -> torch.Tensor:

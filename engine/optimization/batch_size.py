@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..autoencoders.autoencoder import Autoencoder
+from ..autoencoders.tiling import LEAST_CELLS
 from ..errors import RunStoppedError, UsageError
 from ..inputs.sizes import Size, as_size, size_text
 from ..runtime.memory import fastest_batch_size
 from .config import OptimizationConfig
 from .optimizer import start_loop
-from .tiling import LEAST_CELLS
 
 logger = logging.getLogger(__name__)
 

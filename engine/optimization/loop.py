@@ -19,7 +19,6 @@ from .config import OptimizationConfig
 from .runners import EagerRunner, Runner, build_runner, choose_mode, replay_length
 from .slots import DIRECT, RUNNING, Slots
 from .step import build_step
-from .tiling import decode_in_tiles
 from .warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
@@ -144,10 +143,8 @@ def get_loop(
     """
     shape = tuple(latents.shape[1:])
     decoder = autoencoder.loop_decoder(
-        precision, config.recompute, low_rank_backward(autoencoder, shape, config.gradient_error)
+        precision, config.recompute, low_rank_backward(autoencoder, shape, config.gradient_error), config.tile
     )
-    if config.tile is not None:
-        decoder = tiled(decoder, config.tile, autoencoder.downscale_factor or 1)
     coordinates = coordinates_of(autoencoder, shape, config.precondition)
     if choose_mode(config.compile, latents.device) == "eager":
         return Loop(decoder, config, latents, targets, weighted, coordinates)
@@ -164,11 +161,6 @@ def get_loop(
     )
     loop.clear()
     return loop
-
-
-def tiled(decoder: LoopDecoder, tile: int, cell: int) -> LoopDecoder:
-    """Return a decoder that the loop differentiates tile by tile; see `tiling`."""
-    return dataclasses.replace(decoder, run=decode_in_tiles(decoder.run, tile, cell))
 
 
 def _crowded(device: torch.device) -> bool:

@@ -16,7 +16,7 @@ from ..runtime.device import resolve_precision
 from .checks import check_pair, check_weights
 from .config import OptimizationConfig
 from .evaluation import total_objective
-from .loop import Loop, get_loop, loss_lists, refine_in_fp32, tiled
+from .loop import Loop, get_loop, loss_lists, refine_in_fp32
 from .presets import resolve_config
 from .slots import CONVERGED, NON_FINITE, RUNNING, STOP_REASONS, TARGET_REACHED, Slots
 from .warm_start import warm_start
@@ -115,7 +115,7 @@ def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.d
     start = decoder.evaluate(slots.initial, slots.step)
     in_loop, tile = decoder, loop.config.tile
     if tile is not None:
-        in_loop = tiled(autoencoder.loop_decoder("fp32", recompute=True), tile, autoencoder.downscale_factor or 1)
+        in_loop = autoencoder.loop_decoder("fp32", recompute=True, tile=tile)
     slots, last = _refine(decoder, in_loop, loop, slots, start.output.float())
     slots = slots.in_latent_space()
     objective = total_objective(loop.config, slots)

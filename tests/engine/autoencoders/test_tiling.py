@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import Memory, picture
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder
+from relatent.engine.autoencoders.tiling import _spans, decode_in_tiles
 from relatent.engine.errors import UsageError
 from relatent.engine.inputs.images import LoadedImage
 from relatent.engine.inputs.prefetch import LoadedSource
@@ -15,7 +16,6 @@ from relatent.engine.loop_decoder import Decoded
 from relatent.engine.losses.metrics import from_uint8, psnr
 from relatent.engine.optimization.batch_size import lighter_config
 from relatent.engine.optimization.batcher import Batcher
-from relatent.engine.optimization.tiling import _spans, decode_in_tiles
 from torch import nn
 
 CONFIG = OptimizationConfig(iterations=4, precision="fp32", precondition=False, warm_start=0)
@@ -48,6 +48,23 @@ def test_a_local_decoder_has_no_seams_nor_has_its_gradient(shape):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_groups_are_normalised_by_the_statistics_of_the_whole_picture():
+    torch.manual_seed(0)
+    decoder = nn.Sequential(
+        nn.Conv2d(4, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 3, 1), nn.Upsample(scale_factor=4)
+    ).requires_grad_(False)  # fmt: skip
+    vae = load_autoencoder(decoder, latent_channels=4, downscale_factor=4)
+    latents = torch.randn(2, 4, 40, 23) + torch.linspace(-3, 3, 23)  # the statistics of no two tiles are alike
+    for precision, within in (("fp32", 1e-5), ("bf16", 0.1)):
+        with torch.no_grad():
+            found = vae.loop_decoder(precision, tile=64)(latents.to(vae.loop_decoder(precision).dtype))
+        torch.testing.assert_close(found, vae.decode(latents), atol=within, rtol=within)
+    plain = decode_in_tiles(vae.loop_decoder("fp32").run, 64, 4)(latents, torch.zeros(2, dtype=torch.int32)).output
+    assert (plain - vae.decode(latents)).abs().max() > 0.1  # each tile by its own
+    assert torch.equal(vae.loop_decoder("fp32")(latents), vae.loop_decoder("fp32")(latents))
+    torch.testing.assert_close(vae.loop_decoder("fp32")(latents), vae.decode(latents), atol=1e-5, rtol=1e-5)
+
+
 def test_a_tile_holds_enough_cells_and_latents_are_of_pictures():
     with pytest.raises(UsageError, match="tile: expected at least 64 pixels, 16 latent cells, found 60"):
         decode_in_tiles(lambda z, _: Decoded(z), 60, 4)
@@ -65,8 +82,7 @@ def test_tiles_optimise_a_picture_and_measure_their_seams(small_vae):
     decoded = small_vae.decode(result.optimized_latents)
     assert psnr(decoded, target).item() == pytest.approx(result.metrics["final_psnr"], abs=1e-3)  # of the whole decoder
     assert result.metrics["psnr_improvement"] > 0.5 * whole.metrics["psnr_improvement"] > 0
-    tiles = decode_in_tiles(small_vae.loop_decoder("fp32").run, 128, 8)
-    seams = psnr(tiles(result.optimized_latents, torch.zeros(1, dtype=torch.int32)).output, decoded.clamp(-1, 1))
+    seams = psnr(small_vae.loop_decoder("fp32", tile=128)(result.optimized_latents), decoded.clamp(-1, 1))
     assert result.seam_psnr == pytest.approx(seams.item(), abs=0.1)
 
 
