@@ -142,8 +142,10 @@ def get_loop(
     `bucket` it has a power of two of slots, the rest idle, so that not every batch size compiles anew.
     """
     shape = tuple(latents.shape[1:])
+    # a subclass whose decoder has no tiles need not know of them
+    tiles = {} if config.tile is None else {"tile": config.tile}
     decoder = autoencoder.loop_decoder(
-        precision, config.recompute, low_rank_backward(autoencoder, shape, config.gradient_error), config.tile
+        precision, config.recompute, low_rank_backward(autoencoder, shape, config.gradient_error), **tiles
     )
     coordinates = coordinates_of(autoencoder, shape, config.precondition)
     if choose_mode(config.compile, latents.device) == "eager":
