@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from relatent.engine.errors import DatasetError, UsageError
+from relatent.engine.errors import UsageError
 from relatent.exporters.hdf5.reading import open_file
 from relatent.factory.state.lock import RunLock
 from runs import only_line
@@ -117,18 +117,20 @@ def test_a_file_that_another_process_writes_is_not_opened_behind_its_lock(tmp_pa
     with h5py.File(path, "w", locking=True) as file:
         file.attrs["schema"] = "relatent/1"
         file.flush()
-        with path.open() as other:
-            context = multiprocessing.get_context("spawn")
-            with context.Pool(1) as pool:
-                reason = pool.apply(_reason, (path,))
-            assert other
-    assert "unable to lock file" in reason
+        done = subprocess.run([sys.executable, "-c", OPEN, path], capture_output=True, text=True, timeout=120)
+    assert "unable to lock file" in done.stdout, done.stderr
     open_file(path).close()
 
 
-def _reason(path):
-    try:
-        open_file(path)
-    except DatasetError as error:
-        return str(error)
-    return ""
+OPEN = """
+import sys
+from pathlib import Path
+
+from relatent.engine.errors import DatasetError
+from relatent.exporters.hdf5.reading import open_file
+
+try:
+    open_file(Path(sys.argv[1]))
+except DatasetError as error:
+    print(error)
+"""
