@@ -62,7 +62,7 @@ class SpectralTruncation:
     def __call__(self, images: torch.Tensor, epoch: float) -> torch.Tensor:
         """Return `images`, (B, C, H, W) floating point, as epoch `epoch` sees them; the tensor itself from T on.
 
-        The codec is trained on what this returns, as input and as target.
+        In training the result is both the codec's input and its target.
         """
         if epoch >= self.epochs:
             return images

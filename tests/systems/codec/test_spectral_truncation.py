@@ -1,6 +1,7 @@
 """Phase 1: the schedule's values, the mask, the identity from epoch T on, the jump at T and the ramp without it."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def test_the_published_schedule_jumps_at_epoch_t():
 def test_the_ramp_has_no_jump():
     plain, ramp = SpectralTruncation(), SpectralTruncation(ramp_epochs=50)
     energies = [noise_energy(ramp, epoch) for epoch in range(101)]
-    steps = [after - before for before, after in zip(energies, energies[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(energies)]
     assert min(steps) > 0
     assert max(steps) < 0.03
     assert energies[:51] == [noise_energy(plain, epoch) for epoch in range(51)]  # the published one until T − 50
