@@ -1,0 +1,1 @@
+"""Orthonormal transforms of pictures and latents, differentiable, on any device."""
