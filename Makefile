@@ -21,7 +21,7 @@ lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/relatent
-	MYPYPATH=$(VENV)/types $(BIN)/mypy -m relatent -p relatent.cli -p relatent.engine -p relatent.kernels -p relatent.exporters -p relatent.factory -p relatent.benchmarks
+	MYPYPATH=$(VENV)/types $(BIN)/mypy -m relatent -p relatent.cli -p relatent.engine -p relatent.kernels -p relatent.exporters -p relatent.factory -p relatent.systems -p relatent.benchmarks
 
 bench: $(VENV)/.dev ## the original loop beside the engine, quality and time, into benchmarks/results/
 	$(BIN)/python -m relatent.benchmarks.bench_loop $(ARGS)

@@ -1,0 +1,1 @@
+"""A learned hierarchical image codec."""
