@@ -14,7 +14,7 @@ from ..model.scale_table import FIRST, GAIN, LEVELS
 from .container import LARGEST_SIDE, MAX_PIXELS, MODEL_BYTES, STREAMS, Container, read_container
 from .fingerprint import model_sha256
 from .fixed_point import LARGEST_ACTIVATION, UNIT, FixedNetwork
-from .streams import LARGEST, Integers, StreamReader, StreamWriter, TableModels
+from .streams import LARGEST, Integers, StreamReader, StreamWriter, TableModels, finish_all
 from .tables import TableSet, build_tables
 
 FACTOR = 16  # of the picture's height to y's
@@ -85,7 +85,7 @@ class ImageCodec:
             values = torch.floor(own - mean * UNIT + 0.5).clamp_(-LARGEST, LARGEST)
             writers[STREAMS[1 + step.scale]].put(self._gaussian, _integers(values[coded]), _integers(levels[coded]))
             _fill(step, decoded, values, mean, coded)
-        streams = {name: writer.finish(self._gaussian) for name, writer in writers.items()}
+        streams = dict(zip(STREAMS, finish_all(list(writers.values()), self._gaussian), strict=True))
         container = Container(self.sha256[:MODEL_BYTES], height, width, tuple(streams.values()))
         return Encoded(
             container.to_bytes(),
@@ -102,18 +102,19 @@ class ImageCodec:
         file = read_container(data, self.sha256[:MODEL_BYTES], max_pixels)
         height, width = (-(-size // MULTIPLE) for size in (file.height, file.width))  # of z
         shape = torch.Size((1, self.model.configuration.hyper_channels, height, width))
-        readers = [StreamReader(self._z, data, name) for name, data in zip(STREAMS, file.streams, strict=True)]
-        z_values = readers[0].get(self._z, self._z_indices(shape))
-        readers[0].finish()  # a hostile size is found here, before the larger latent
+        reader = StreamReader(self._z, file.streams[0], STREAMS[0])
+        z_values = reader.get(self._z, self._z_indices(shape))
+        reader.finish()  # a hostile size is mostly found here, before the larger latent
         decoded, features = self._start(torch.from_numpy(z_values).to(torch.float64).view(shape))
-        for i, step in enumerate(STEPS):
+        for step in STEPS:
+            stream = 1 + step.scale
+            if reader.name != STREAMS[stream]:
+                reader = StreamReader(self._gaussian, file.streams[stream], STREAMS[stream], reader.finish())
             mean, levels, coded = self._predict(step, decoded, features)
-            reader = readers[1 + step.scale]
             values = torch.zeros_like(mean)
             values[coded] = torch.from_numpy(reader.get(self._gaussian, _integers(levels[coded]))).to(torch.float64)
             _fill(step, decoded, values, mean, coded)
-            if i + 1 == len(STEPS) or STEPS[i + 1].scale != step.scale:
-                reader.finish()
+        reader.finish(last=True)
         return self._picture(decoded, file.height, file.width)
 
     def _z_indices(self, shape: torch.Size) -> Integers:

@@ -2,6 +2,9 @@
 
 Within one call symbols are ordered by table, the last table first, so one table's symbols are coded in one go. Values outside a table's reach are
 coded as its escape; the values themselves follow, 14 bits each.
+
+A coder that starts empty wastes up to three bytes. So each stream's coder starts from the first four bytes of the stream that
+is decoded after it, which are left out there: only the last stream starts empty.
 """
 
 from typing import Any
@@ -15,6 +18,7 @@ from .tables import PRECISION, TOTAL, Table, values_in_order
 
 LARGEST = 8191  # of a coded value; larger ones are clamped
 ESCAPE_BITS = 14
+CARRIED = 4  # bytes of the next stream
 
 Integers = npt.NDArray[np.int32]
 
@@ -75,23 +79,41 @@ class StreamWriter:
             self.parts.append(((extra + LARGEST).astype(np.int32), models.uniform))
             self.bits += ESCAPE_BITS * len(extra)
 
-    def finish(self, models: TableModels) -> bytes:
-        """The stream: rANS words, little-endian, without the zero bytes at the end."""
-        coder = models.new_coder()
+    def finish(self, models: TableModels, start: bytes = b"") -> bytes:
+        """The stream: rANS words, little-endian, without the zero bytes at the end. start: at most four bytes to carry."""
+        coder = models.new_coder(_words(start.rstrip(b"\0")))
         for symbols, model in reversed(self.parts):
             coder.encode_reverse(symbols, model)
-        return bytes(coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0"))
+        return _bytes(coder)
+
+
+def finish_all(writers: list[StreamWriter], models: TableModels) -> list[bytes]:
+    """The streams of the writers, in the decoder's order, each carrying the first bytes of the next."""
+    streams: list[bytes] = []
+    for writer in reversed(writers):
+        start = streams[0][:CARRIED] if streams else b""
+        streams[:1] = [writer.finish(models, start), *(stream[CARRIED:] for stream in streams[:1])]
+    return streams
+
+
+def _words(data: bytes) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
+
+
+def _bytes(coder: Any) -> bytes:
+    return bytes(coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0"))
 
 
 class StreamReader:
-    """The symbols of one stream, in the order in which they were put."""
+    """The symbols of one stream, in the order in which they were put. carried: what the stream before it carries."""
 
-    def __init__(self, models: TableModels, data: bytes, name: str) -> None:
+    def __init__(self, models: TableModels, data: bytes, name: str, carried: bytes | None = None) -> None:
         self.name = name
         if data.endswith(b"\0"):
             raise BitstreamError(f"the stream {name} is damaged: it ends in a zero byte; get the file again")
-        words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
-        self.coder = models.new_coder(words)
+        if carried is not None:
+            data = (carried.ljust(CARRIED, b"\0") + data).rstrip(b"\0")
+        self.coder = models.new_coder(_words(data))
 
     def get(self, models: TableModels, indices: Integers) -> Integers:
         """(n,) indices of tables to (n,) values."""
@@ -110,9 +132,14 @@ class StreamReader:
         values[order] = ordered
         return values
 
-    def finish(self) -> None:
-        """Raises BitstreamError unless every bit of the stream was used: else it was made for other symbols."""
-        if not self.coder.is_empty():
+    def finish(self, last: bool = False) -> bytes:
+        """What the stream carries for the next one, at most four bytes, none if it is the last.
+
+        Raises BitstreamError where more is left: then the stream was made for other symbols.
+        """
+        left = _bytes(self.coder)
+        if len(left) > (0 if last else CARRIED):
             raise BitstreamError(
                 f"the stream {self.name} is damaged: it does not end where its symbols do; get the file again"
             )
+        return left

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from relatent.systems.codec.bitstream.image_codec import ImageCodec
-from relatent.systems.codec.bitstream.model_folder import save_model
+from relatent.systems.codec.bitstream.model_folder import load_model, save_model
 from relatent.systems.codec.model.configuration import CodecConfiguration
 from relatent.systems.codec.model.network import HierarchicalCodec
 from synthetic_pictures import picture_of
@@ -18,8 +18,8 @@ def trained() -> HierarchicalCodec:
         torch.manual_seed(3)
         model = HierarchicalCodec(TINY)
         with torch.no_grad():
-            model.analysis[-1].weight.mul_(20)  # so that symbols differ from zero
-            model.hyper_analysis[-1].weight.mul_(20)
+            model.analysis[-1].weight.mul_(60)  # so that symbols differ from zero
+            model.hyper_analysis[-1].weight.mul_(60)
         images = torch.stack([picture_of(64, 64, seed) for seed in range(4)]).float() / 255
         optimiser = torch.optim.Adam(model.parameters(), 1e-3)
         for _ in range(8):
@@ -40,6 +40,4 @@ def codec_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def codec(codec_folder: Path) -> ImageCodec:
-    from relatent.systems.codec.bitstream.model_folder import load_model
-
     return load_model(codec_folder)

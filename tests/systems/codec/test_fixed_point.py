@@ -57,5 +57,5 @@ def test_sums_are_exact_at_the_limit():
 def test_weights_beyond_exactness_are_refused(value):
     convolution = torch.nn.Conv2d(1, 1, 1)
     torch.nn.init.constant_(convolution.weight, value)
-    with pytest.raises(CodecModelError, match="synthesis.3 has weights that are too large or not finite"):
+    with pytest.raises(CodecModelError, match=r"synthesis\.3 has weights that are too large or not finite"):
         FixedConvolution("synthesis.3", convolution)

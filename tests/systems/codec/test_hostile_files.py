@@ -1,5 +1,6 @@
 """Files that are foreign, cut, changed or made to harm: one line, or the exact picture."""
 
+import json
 import random
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from synthetic_pictures import picture_of
 
 # Decodes a thousand changed files under a limit of memory that is set once the libraries are loaded; prints what came of them.
 MUTATE = """
+import json
 import random
 import resource
 import sys
@@ -51,7 +53,7 @@ for _ in range(1000):
         counts["refused"] += 1
     else:
         counts["exact" if torch.equal(found, picture) else "other"] += 1
-print(counts)
+print(json.dumps(counts))
 """
 
 
@@ -69,7 +71,7 @@ def test_a_thousand_changed_files(codec_folder, data, tmp_path, checksum):
     command = [sys.executable, "-c", MUTATE, str(codec_folder), str(path), checksum]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    counts = eval(result.stdout)
+    counts = json.loads(result.stdout)
     assert sum(counts.values()) == 1000
     assert counts["refused"] > 900
     if checksum == "as it is":

@@ -1,5 +1,7 @@
 """The network: its sizes, its scales, its rates."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from relatent.systems.codec.model.configuration import CONFIGURATIONS
@@ -90,7 +92,7 @@ def test_truncation_is_applied_to_y(images):
 def test_the_table_of_scales_is_monotone():
     table = scales()
     assert len(table) == LEVELS == 64
-    assert all(a < b for a, b in zip(table, table[1:], strict=False))
+    assert all(a < b for a, b in pairwise(table))
     assert table[0] == pytest.approx(0.11)
     assert table[-1] == pytest.approx(256.0)
     torch.testing.assert_close(sigma_of(torch.arange(64.0)), torch.tensor(table), rtol=1e-5, atol=0)

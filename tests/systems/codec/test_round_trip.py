@@ -64,7 +64,7 @@ def test_the_file_is_as_long_as_the_model_estimates(codec, height, width):
 def test_symbols_are_no_mere_zeros(codec):
     """Else the tests above would show little."""
     encoded = codec.encode(picture_of(256, 256, 6))
-    assert min(encoded.stream_bytes.values()) > 100
+    assert min(encoded.stream_bytes.values()) > 30
     other = codec.encode(picture_of(256, 256, 7))
     assert not torch.equal(encoded.reconstruction, other.reconstruction)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from relatent.systems.codec.bitstream.streams import LARGEST, StreamReader, StreamWriter, TableModels
+from relatent.systems.codec.bitstream.streams import LARGEST, StreamReader, StreamWriter, TableModels, finish_all
 from relatent.systems.codec.bitstream.tables import TOTAL, TableSet, integer_table, values_in_order
 from relatent.systems.codec.errors import BitstreamError, CodecModelError
 
@@ -51,7 +51,24 @@ def test_round_trip_with_escapes(models):
     reader = StreamReader(models, data, "s1")
     assert np.array_equal(reader.get(models, indices[:2000]), values[:2000])
     assert np.array_equal(reader.get(models, indices[2000:]), values[2000:])
-    reader.finish()
+    assert reader.finish(last=True) == b""
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 300])
+def test_each_stream_carries_the_start_of_the_next(models, count):
+    rng = np.random.default_rng(count)
+    values = [np.rint(rng.normal(size=count) * 4).astype(np.int32) for _ in range(4)]
+    indices = np.full(count, 40, np.int32)
+    writers = [StreamWriter() for _ in values]
+    for writer, part in zip(writers, values, strict=True):
+        writer.put(models, part, indices)
+    streams = finish_all(writers, models)
+    assert sum(map(len, streams)) <= sum(writer.bits for writer in writers) / 8 + 5
+    carried = None
+    for i, (stream, expected) in enumerate(zip(streams, values, strict=True)):
+        reader = StreamReader(models, stream, "s", carried)
+        assert np.array_equal(reader.get(models, indices), expected)
+        carried = reader.finish(last=i == 3)
 
 
 def test_a_stream_for_other_symbols_is_refused(models):
@@ -62,7 +79,10 @@ def test_a_stream_for_other_symbols_is_refused(models):
     reader = StreamReader(models, data, "s2")
     reader.get(models, indices[:9])
     with pytest.raises(BitstreamError, match="the stream s2 is damaged"):
-        reader.finish()
+        reader.finish(last=True)
+    reader = StreamReader(models, data, "s2")
+    with pytest.raises(BitstreamError, match="the stream s2 is damaged"):
+        reader.finish()  # ten symbols are more than it may carry
     with pytest.raises(BitstreamError, match="ends in a zero byte"):
         StreamReader(models, data + b"\0", "s2")
 
