@@ -20,7 +20,7 @@ from .tables import TableSet, build_tables
 FACTOR = 16  # of the picture's height to y's
 HALO = 4  # rows of y: those that a row of pixels depends on lie at most 3.625 rows away
 LEAST_STRIP = 16  # rows of y
-STRIP_PIXELS = 1 << 21
+STRIP_PIXELS = 1 << 19
 
 
 @dataclass(frozen=True)

@@ -116,3 +116,11 @@ def parameter_counts(configuration: CodecConfiguration | str) -> dict[str, int]:
         model = HierarchicalCodec(configuration)
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     return {**counts, "total": sum(counts.values())}
+
+
+def print_parameter_counts() -> None:
+    """One line for each configuration: its name, the parameters in all and of each part."""
+    for name in CONFIGURATIONS:
+        counts = parameter_counts(name)
+        parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if part != "total")
+        print(f"{name}: {counts['total']:,} parameters ({parts})")

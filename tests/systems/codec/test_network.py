@@ -6,7 +6,7 @@ import pytest
 import torch
 from relatent.systems.codec.model.configuration import CONFIGURATIONS
 from relatent.systems.codec.model.hierarchy import STEPS, mask, scale_of
-from relatent.systems.codec.model.network import HierarchicalCodec, parameter_counts
+from relatent.systems.codec.model.network import HierarchicalCodec, parameter_counts, print_parameter_counts
 from relatent.systems.codec.model.quantisers import additive_noise, hard_round, straight_through
 from relatent.systems.codec.model.scale_table import LEVELS, levels_of, scales, sigma_of
 from synthetic_pictures import picture_of
@@ -29,6 +29,17 @@ def test_parameter_counts():
     small = HierarchicalCodec("small")
     assert sum(p.numel() for p in small.parameters()) == totals["small"]
     assert 3 * 2 * totals["small"] < 8e6  # three rates as float16
+
+
+def test_parameter_counts_are_printed(capsys):
+    print_parameter_counts()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" (")[0] for line in lines] == [
+        "small: 1,158,268 parameters",
+        "HPCM_Base: 37,316,940 parameters",
+        "HPCM_Large: 62,314,380 parameters",
+    ]
+    assert "synthesis 451,308" in lines[0]
 
 
 def test_the_hierarchy_is_nested_coarse_to_fine(model, images):

@@ -1,7 +1,10 @@
 """Integer tables and rANS."""
 
+import sys
+
 import numpy as np
 import pytest
+from relatent.engine.errors import UsageError
 from relatent.systems.codec.bitstream.streams import LARGEST, StreamReader, StreamWriter, TableModels, finish_all
 from relatent.systems.codec.bitstream.tables import TOTAL, TableSet, integer_table, values_in_order
 from relatent.systems.codec.errors import BitstreamError, CodecModelError
@@ -97,3 +100,9 @@ def test_a_table_with_a_wrong_sum_is_refused(codec):
         TableSet.from_arrays(gaussian[1:], z, len(z))
     with pytest.raises(CodecModelError, match="not finite"):
         integer_table(np.array([np.nan, 1.0]))
+
+
+def test_without_constriction_the_remedy_is_named(codec, monkeypatch):
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    with pytest.raises(UsageError, match=r"pip install 'relatent\[codec\]'"):
+        TableModels(codec.tables.gaussian)
