@@ -1,0 +1,1 @@
+"""The network: transforms, hyperprior, nested scales and their rates."""
