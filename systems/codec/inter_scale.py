@@ -67,11 +67,11 @@ class InterScaleRegularizer(torch.nn.Module):
         self.delta, self.channels, self.distance, self.normalise = delta, tuple(channels), distance, normalise
         self.downsampler = DWTDownsampler()
         aligns = [torch.nn.Conv2d(fine, coarse, 1, bias=False) for coarse, fine in pairwise(self.channels)]
-        self.channel_align = torch.nn.ModuleList(aligns)
         for align in aligns:
             torch.nn.init.kaiming_normal_(align.weight, mode="fan_out", nonlinearity="linear")
             with torch.no_grad():
                 align.weight.mul_(INITIAL_GAIN)
+        self.channel_align = torch.nn.ModuleList(aligns)
 
     def forward(self, latents_hierarchy: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Return the penalty, a scalar, at most 0, in fp32 or fp64; types of 16 bits are compared in fp32.

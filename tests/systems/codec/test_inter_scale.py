@@ -214,6 +214,19 @@ def test_training_by_the_penalty_alone_stays_above_the_bound(distance, bound):
         assert end < 2 * half < 4 * bound
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+def test_alignments_alone_lower_the_plain_penalty_without_bound(normalise):
+    """Rate and distortion do not hold them back: only the penalty uses them."""
+    regularizer, latents = small(normalise=normalise), hierarchy()
+    optimizer = torch.optim.Adam(regularizer.parameters(), lr=0.1)
+    for _ in range(60):
+        optimizer.zero_grad()
+        regularizer(latents).backward()
+        optimizer.step()
+    end = regularizer(latents).item()
+    assert -0.2 <= end < -0.1 if normalise else end < -10
+
+
 def test_16_bits_are_compared_in_fp32():
     regularizer, latents = small(), hierarchy()
     with torch.autocast("cpu", torch.bfloat16):
