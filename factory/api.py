@@ -294,5 +294,6 @@ def _check_feasible(
             8 * latents * len(run_views(settings.flip)) + 3 * width * height * settings.keep_images
         )
     for name in settings.formats:
-        exporter_class(name).check_vae(autoencoder.identity())
-        exporter_class(name).check_capacity(sample_bytes)
+        kind = exporter_class(name)
+        kind.check_vae(autoencoder.identity())
+        kind.check_capacity(sample_bytes)

@@ -150,11 +150,8 @@ class Autoencoder:
             latents = latents.contiguous(memory_format=channels_last(latents.ndim))
             return Decoded(self._to_modality(module(latents)))
 
-        if tile is not None:
-            return LoopDecoder(
-                decode_in_tiles(run, tile, cell, module), DTYPES[precision], self.modality, exact=low_rank is None
-            )
-        return LoopDecoder(run, DTYPES[precision], self.modality, exact=low_rank is None)
+        decode = run if tile is None else decode_in_tiles(run, tile, cell, module)
+        return LoopDecoder(decode, DTYPES[precision], self.modality, exact=low_rank is None)
 
     def _to_modality(self, output: torch.Tensor) -> torch.Tensor:
         """Convert outputs from the wrapped decoder's range to the modality's."""

@@ -45,8 +45,7 @@ class WorkerStatistics:
         for phase, value in other.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + value
         self.wall += other.wall
-        peaks = [engine["peak_memory_bytes"] for engine in (self.engine, other.engine) if engine]
-        self.engine = self.engine | other.engine | ({"peak_memory_bytes": max(peaks)} if peaks else {})
+        self.engine = _later(self.engine, other.engine)
         self.processes |= other.processes
 
     def describe(self) -> dict[str, Any]:
@@ -56,6 +55,12 @@ class WorkerStatistics:
         busy = sum(self.seconds.get(phase, 0.0) for phase in ("encode", "compile", "optimize"))
         idle = max(1 - busy / self.wall, 0.0)
         return self.engine | {"processes": len(self.processes), "idle_share": round(idle, 4)}
+
+
+def _later(engine: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Return how the engine ran, by its later description, with the larger peak memory of both. Either may be empty."""
+    peaks = [one["peak_memory_bytes"] for one in (engine, later) if one]
+    return engine | later | ({"peak_memory_bytes": max(peaks)} if peaks else {})
 
 
 @dataclass
@@ -142,7 +147,7 @@ class ShardWorker:
                 except BaseException:
                     shard.commit_partial(batcher.finished())
                     raise
-                self._note(batcher)
+                self._engine = _later(self._engine, batcher.engine)
                 last = shard.finish()
             if last is not None:
                 self._timed_write(last.result)
@@ -169,11 +174,6 @@ class ShardWorker:
             )
             self._batcher = size, batcher
         return self._batcher[1]
-
-    def _note(self, batcher: Batcher) -> None:
-        """Keep how a batcher ran, with the largest memory of all."""
-        peaks = [engine["peak_memory_bytes"] for engine in (self._engine, batcher.engine) if engine]
-        self._engine = self._engine | batcher.engine | ({"peak_memory_bytes": max(peaks)} if peaks else {})
 
     def make_one(self, number: int) -> ShardResult:
         """Make one shard, and return it once it is on disk."""
