@@ -41,10 +41,12 @@ class Encoded:
 class ImageCodec:
     """Coder and decoder of one model, on the CPU. The model's weights must not change while it is in use.
 
-    tables: those stored with the model; None computes them from its prior.
+    tables: those stored with the model; None computes them from its prior. lmbda: λ that the model was trained by, which
+    weighs distortion against bits where a picture's latents are refined or its cost is stated.
     """
 
-    def __init__(self, model: HierarchicalCodec, tables: TableSet | None = None) -> None:
+    def __init__(self, model: HierarchicalCodec, tables: TableSet | None = None, lmbda: float = 0.013) -> None:
+        self.lmbda = lmbda
         self.model = model.cpu().eval()
         self.tables = build_tables(model.prior) if tables is None else tables
         self.sha256 = model_sha256(self.model, self.tables)

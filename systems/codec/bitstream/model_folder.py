@@ -16,14 +16,15 @@ from .image_codec import ImageCodec
 from .tables import TableSet, build_tables
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+LAMBDA = "lambda"  # in the configuration; no part of the model's SHA-256, for files do not depend on it
 FORMAT = 1
 _MOST_CHANNELS = 4096
 
 
-def save_model(model: HierarchicalCodec, folder: str | Path, half: bool = False) -> ImageCodec:
+def save_model(model: HierarchicalCodec, folder: str | Path, lmbda: float, half: bool = False) -> ImageCodec:
     """Freezes the prior's tables and writes the folder, which is made. Returns the codec that files will be written with.
 
-    half: weights as float16, half the size; the codec returned has the rounded weights, the given model keeps its own.
+    lmbda: λ of the rate-distortion loss that the model was trained by. half: weights as float16, half the size; the codec returned has the rounded weights, the given model keeps its own.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,9 +32,9 @@ def save_model(model: HierarchicalCodec, folder: str | Path, half: bool = False)
     dtype = torch.float16 if half else torch.float32
     stored = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
     frozen.load_state_dict(stored)
-    codec = ImageCodec(frozen, build_tables(frozen.prior))
+    codec = ImageCodec(frozen, build_tables(frozen.prior), lmbda)
     stored |= {name: torch.from_numpy(array) for name, array in codec.tables.arrays().items()}
-    text = json.dumps({"format": FORMAT, **asdict(model.configuration)}, indent=2) + "\n"
+    text = json.dumps({"format": FORMAT, LAMBDA: lmbda, **asdict(model.configuration)}, indent=2) + "\n"
     for name in (CONFIG, WEIGHTS):  # the weights last: a folder without them is refused
         temporary = folder / f".{name}.part"
         if name == CONFIG:
@@ -50,7 +51,8 @@ def load_model(folder: str | Path) -> ImageCodec:
     Raises CodecModelError in one line.
     """
     folder = Path(folder)
-    model = HierarchicalCodec(_read_configuration(folder / CONFIG))
+    configuration, lmbda = _read_configuration(folder / CONFIG)
+    model = HierarchicalCodec(configuration)
     try:
         stored = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
@@ -67,21 +69,23 @@ def load_model(folder: str | Path) -> ImageCodec:
         raise CodecModelError(f"{folder / WEIGHTS} has weights that are not finite numbers; copy it again")
     model.load_state_dict(stored)
     gaussian, z = (table.numpy() for table in tables if table is not None)
-    return ImageCodec(model, TableSet.from_arrays(gaussian, z, model.configuration.hyper_channels))
+    return ImageCodec(model, TableSet.from_arrays(gaussian, z, configuration.hyper_channels), lmbda)
 
 
-def _read_configuration(path: Path) -> CodecConfiguration:
+def _read_configuration(path: Path) -> tuple[CodecConfiguration, float]:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CodecModelError(f"{path} cannot be read: {error}") from error
-    names = {field.name for field in fields(CodecConfiguration)}
+    names = {LAMBDA} | {field.name for field in fields(CodecConfiguration)}
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT or set(content) != names:
         raise CodecModelError(
             f"{path} is no configuration of format {FORMAT} of this codec; expected {', '.join(sorted(names))}"
         )
-    name, widths = content.pop("name"), content.pop("widths")
+    lmbda, name, widths = content.pop(LAMBDA), content.pop("name"), content.pop("widths")
+    if type(lmbda) not in (int, float) or not 0 < lmbda < float("inf"):
+        raise CodecModelError(f"{path}: expected a number above 0 as {LAMBDA}, found {lmbda!r}")
     whole = isinstance(widths, list) and len(widths) == 3 and isinstance(name, str)
     if not whole or not all(type(n) is int and 0 < n <= _MOST_CHANNELS for n in [*widths, *content.values()]):
         raise CodecModelError(f"{path}: expected channel counts from 1 to {_MOST_CHANNELS}, three in widths")
-    return CodecConfiguration(name=name, widths=tuple(widths), **content)
+    return CodecConfiguration(name=name, widths=tuple(widths), **content), float(lmbda)

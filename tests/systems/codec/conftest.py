@@ -34,7 +34,7 @@ def trained() -> HierarchicalCodec:
 @pytest.fixture(scope="session")
 def codec_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("codec") / "model"
-    save_model(trained(), folder, half=True)
+    save_model(trained(), folder, 0.013, half=True)
     return folder
 
 

@@ -98,7 +98,7 @@ def test_what_is_no_picture_is_refused(codec, image):
 def test_a_saved_model_is_the_same_model(codec, codec_folder, tmp_path):
     again = load_model(codec_folder)
     assert again.sha256 == codec.sha256
-    full = save_model(codec.model, tmp_path / "full")
+    full = save_model(codec.model, tmp_path / "full", codec.lmbda)
     assert full.sha256 == load_model(tmp_path / "full").sha256 == codec.sha256  # its weights are float16 already
     changed = load_model(codec_folder).model
     with torch.no_grad():
