@@ -169,7 +169,8 @@ class Autoencoder:
                 f"the autoencoder {self.name!r} has no encoder; give initial latents, or load it with encoder=…"
             )
         encoder, images = self.encoder, images.float()
-        if self.value_range != self.modality.value_range:  # an encoder may magnify the rounding of this, Mochi's does
+        if self.value_range != self.modality.value_range or not getattr(encoder, "magnifies_rounding", False):
+            # Between equal ranges too, although it rounds then: datasets of earlier versions have such latents.
             (low, high), (from_low, from_high) = self.value_range, self.modality.value_range
             images = (images - from_low) * ((high - low) / (from_high - from_low)) + low
         if precision != "fp32" and isinstance(encoder, nn.Module) and not getattr(encoder, "keeps_fp32", False):

@@ -29,6 +29,7 @@ class OneFrameEncoder(nn.Module):
     def __init__(self, vae: Any, clips: bool):
         super().__init__()
         self.vae, self.clips = without(vae, "decoder", "post_quant_conv"), clips
+        self.magnifies_rounding = type(vae).__name__ == "AutoencoderKLMochi"  # its sines have high frequencies
         self.keeps_fp32 = type(vae).__name__ == "AutoencoderKLCosmos"  # torch pools no volumes of 16 bits on CPU
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
