@@ -18,7 +18,7 @@ class CodecConfiguration:
 CONFIGURATIONS = {
     configuration.name: configuration
     for configuration in (
-        CodecConfiguration("small", (32, 48, 64), 64, 32, 64, 64),
+        CodecConfiguration("small", (32, 48, 64), 96, 32, 64, 64),
         CodecConfiguration("HPCM_Base", (192, 256, 320), 320, 192, 320, 640),
         CodecConfiguration("HPCM_Large", (256, 320, 384), 320, 256, 512, 1024),
     )

@@ -40,7 +40,7 @@ def analysis(widths: tuple[int, int, int], latent_channels: int) -> nn.Sequentia
     layers: list[nn.Module] = []
     for inputs, outputs in zip((3, *widths), widths, strict=False):
         layers += [convolution(inputs, outputs, 5, 2), rectifier(), Residual(outputs)]
-    return nn.Sequential(*layers, convolution(widths[-1], latent_channels, 5, 2))
+    return nn.Sequential(*layers, convolution(widths[-1], latent_channels, 3, 2))
 
 
 def synthesis(widths: tuple[int, int, int], latent_channels: int) -> nn.Sequential:

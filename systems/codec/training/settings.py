@@ -83,8 +83,8 @@ class TrainingSettings:
         return self.truncation_epochs if self.spectral_reg else START_EPOCH
 
     def decisive(self) -> dict[str, Any]:
-        """What must be equal for a checkpoint to go on: all but the folders and the device."""
+        """What must be equal for a checkpoint to go on: all but folders, device and the number of epochs."""
         content = asdict(self)
-        for name in ("train_dataset", "test_dataset", "save_path", "log_dir", "device", "checkpoint"):
+        for name in ("epochs", "train_dataset", "test_dataset", "save_path", "log_dir", "device", "checkpoint"):
             del content[name]
         return content

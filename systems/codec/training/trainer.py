@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -145,22 +146,24 @@ class Trainer:
         settings = self.settings
         if self.batch == 0:
             torch.manual_seed(settings.seed * EPOCH_SEED + self.epoch)  # of the quantiser's noise
-        begun, values = time.monotonic(), {}
-        first = self.batch
+        begun, first = time.monotonic(), self.batch
+        logged: list[dict[str, Any]] = []
         for images in batches(self.dataset, self.epoch, settings.batch_size, first, self.workers):
             rate = self._set_rate()
             terms = self._train_step(images)
             if terms is not None and self.step % self.log_every == 0:
                 values = train_values(terms, rate, self.epoch, self.truncation)
                 log.write(values, self.step, self.epoch)
+                logged.append(values)
             self.step, self.batch = self.step + 1, self.batch + 1
             if self.step % self.save_every == 0:
                 self._save(log)
-        if values:
+        if logged:
+            loss, bpp, psnr = (fmean(v[f"train/{name}"] for v in logged) for name in ("loss", "bpp_loss", "psnr"))
             seconds = (time.monotonic() - begun) / max(1, self.batch - first)
+            phase = logged[-1]["spectral/phase"]
             self.progress(
-                f"epoch {self.epoch}: loss {values['train/loss']:.4f}, {values['train/bpp_loss']:.4f} bpp, "
-                f"{values['train/psnr']:.2f} dB, {values['spectral/phase']}, {seconds:.3f} s a step"
+                f"epoch {self.epoch}: loss {loss:.4f}, {bpp:.4f} bpp, {psnr:.2f} dB, {phase}, {seconds:.3f} s a step"
             )
 
     def _set_rate(self) -> float:

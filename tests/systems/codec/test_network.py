@@ -24,7 +24,7 @@ def images():
 
 def test_parameter_counts():
     totals = {name: parameter_counts(name)["total"] for name in CONFIGURATIONS}
-    assert totals == {"small": 1_158_268, "HPCM_Base": 37_316_940, "HPCM_Large": 62_314_380}
+    assert totals == {"small": 1_243_484, "HPCM_Base": 37_316_940, "HPCM_Large": 62_314_380}
     assert CONFIGURATIONS["HPCM_Base"].latent_channels == CONFIGURATIONS["HPCM_Large"].latent_channels == 320
     small = HierarchicalCodec("small")
     assert sum(p.numel() for p in small.parameters()) == totals["small"]
