@@ -61,7 +61,11 @@ def _add_files(commands: Any) -> None:
     decompress.add_argument("image", metavar="IMAGE", type=Path, help="ends in .png, .bmp, .ppm, .tif or .tiff")
     _model_options(decompress, "default: the one that the file states")
     decompress.add_argument(
-        "--max-pixels", type=int, default=1 << 25, metavar="N", help="refuse larger pictures (default: 33554432)"
+        "--max-pixels",
+        type=int,
+        default=1 << 25,
+        metavar="N",
+        help="refuse larger pictures, sides rounded up to multiples of 64 (default: 33554432)",
     )
     decompress.add_argument("--force", action="store_true", help="replace IMAGE where it is there already")
 

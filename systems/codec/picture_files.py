@@ -24,7 +24,7 @@ from .measures import measure
 if TYPE_CHECKING:
     from .refinement.config import RefinementConfig
 
-MAX_PIXELS = 1 << 25  # decoded unless more are asked for: 1.8 GiB and a minute or so with the small model
+MAX_PIXELS = 1 << 25  # decoded unless more are asked for, padded; the small model then takes about 1.8 GiB
 FORMATS = {".png": "PNG", ".bmp": "BMP", ".ppm": "PPM", ".tif": "TIFF", ".tiff": "TIFF"}  # they keep every pixel
 _BYTES_PER_PIXEL, _MORE_BYTES = 8, 1 << 20  # no compressed picture is larger: a sound one has far below 1 per pixel
 
@@ -87,8 +87,8 @@ def decompress_file(
 ) -> dict[str, Any]:
     """Decode a compressed file to a picture's file, atomically, in the format of its ending, one of `FORMATS`.
 
-    codec: None finds the bundled model that the file was written with. max_pixels: of the largest picture that is decoded, which
-    bounds memory and time whatever the file says. replace: whether an existing destination is replaced.
+    codec: None finds the bundled model that the file was written with. max_pixels: see
+    `ImageCodec.decompress`; it bounds memory and time whatever the file says. replace: whether an existing destination is replaced.
     Returns what the command prints as JSON. Raises BitstreamError for a file that cannot be decoded, UsageError for a
     destination that cannot be written so.
     """

@@ -1,15 +1,19 @@
 """codec compress, decompress, refine, evaluate and train, from their options to the files they write."""
 
+import importlib
+import re
 import shutil
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_line import relatent_process, strict
 from PIL import Image
-from relatent.cli.main import main
+from relatent.cli.codec import EXAMPLES
+from relatent.cli.main import build_parser, main
 from relatent.systems.codec import bundled, picture_files
 from relatent.systems.codec.bitstream.image_codec import padded
 from relatent.systems.codec.bitstream.model_folder import load_model, save_model
@@ -18,6 +22,7 @@ from relatent.systems.codec.model.quantisers import hard_round
 from synthetic_pictures import picture_of
 from tiny_codec import trained
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "codec.md"
 SIZES = [(1, 1), (7, 500), (511, 513)]
 
 
@@ -208,7 +213,7 @@ def test_a_file_that_is_no_good_gets_one_line(bundle, model, compressed, tmp_pat
         ("decompress a.rlc a.png", "a.png is there already: choose another name, or --force"),
         ("decompress a.rlc b.jpg", "b.jpg: expected a name that ends in .png, .bmp, .ppm, .tif, .tiff"),
         ("decompress a.rlc b", "b: expected a name that ends in .png"),
-        ("decompress a.rlc b.png --max-pixels 2799", "a picture of 70×40 pixels, more than 2799"),
+        ("decompress a.rlc b.png --max-pixels 8191", "a picture of 70×40 pixels, 8192 when padded; at most 8191"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_status_2(model, compressed, tmp_path, monkeypatch, capsys, words, expected):
@@ -305,6 +310,36 @@ def test_train_makes_a_model_that_compresses(tmp_path, capsys):
     )  # fmt: skip
     assert printed["steps"] == 1
     assert run("compress", tmp_path / "0.png", tmp_path / "0.rlc", "--model", printed["model"]) == 0
+
+
+def commands_of_the_page():
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return [line.split()[2:] for line in "".join(blocks).splitlines() if line.startswith("relatent codec ")]
+
+
+def test_the_commands_of_the_help_and_of_the_page_exist():
+    examples = [line.split("  ")[1].split()[2:] for line in EXAMPLES.splitlines() if line.startswith("  relatent ")]
+    assert len(examples) == 5
+    assert len(commands_of_the_page()) >= 6
+    for words in (*examples, *commands_of_the_page()):
+        assert build_parser().parse_args(["codec", *words]).run
+
+
+def test_the_commands_of_the_page_run(bundle, tmp_path, monkeypatch):
+    """In their order, with the bundled models; those of refinement and evaluation where they are installed."""
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    save("photo.jpg", 40, 70)
+    save("photos/a.png", 64, 80)
+    needs = {"refine": "refinement.refine", "evaluate": "evaluation.run"}
+    for words in commands_of_the_page():
+        if words[0] in needs:
+            try:
+                importlib.import_module(f"relatent.systems.codec.{needs[words[0]]}")
+            except ModuleNotFoundError:
+                continue
+        assert run(*words) == 0
+    assert pixels("photo.png").shape == pixels("small.png").shape == (3, 40, 70)
 
 
 def test_the_help_shows_how_to_compress_a_photograph():

@@ -51,10 +51,10 @@ def model_of(data: bytes) -> bytes:
     return data[8:_FIXED]
 
 
-def read_container(data: bytes, model: bytes, max_pixels: int = MAX_PIXELS) -> Container:
+def read_container(data: bytes, model: bytes) -> Container:
     """A file's parts, checked before anything is allocated.
 
-    model: the first eight bytes of the SHA-256 of the model at hand. max_pixels: of the largest picture that is accepted.
+    model: the first eight bytes of the SHA-256 of the model at hand.
     Raises BitstreamError where the file is foreign, of another version or model, truncated, damaged or too large.
     """
     found = model_of(data)
@@ -70,11 +70,6 @@ def read_container(data: bytes, model: bytes, max_pixels: int = MAX_PIXELS) -> C
     if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE) or height * width > MAX_PIXELS:
         raise BitstreamError(
             f"the file claims a picture of {width}×{height} pixels; at least 1×1 and at most {MAX_PIXELS} pixels are accepted"
-        )
-    if height * width > max_pixels:
-        raise BitstreamError(
-            f"the file claims a picture of {width}×{height} pixels, more than {max_pixels}, the most that are accepted; "
-            f"if you trust the file, give --max-pixels {height * width}"
         )
     if at + sum(lengths) > len(data):
         raise BitstreamError("the file is damaged: its streams are longer than itself; get it again")
