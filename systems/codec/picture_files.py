@@ -24,7 +24,7 @@ from .measures import measure
 if TYPE_CHECKING:
     from .refinement.config import RefinementConfig
 
-MAX_PIXELS = 1 << 25  # decoded unless more are asked for, padded; the small model then takes about 1.8 GiB
+MAX_PIXELS = 1 << 25  # decoded unless more are asked for, padded; the small model then takes about 2 GiB
 FORMATS = {".png": "PNG", ".bmp": "BMP", ".ppm": "PPM", ".tif": "TIFF", ".tiff": "TIFF"}  # they keep every pixel
 _BYTES_PER_PIXEL, _MORE_BYTES = 8, 1 << 20  # no compressed picture is larger: a sound one has far below 1 per pixel
 
