@@ -56,7 +56,7 @@ def check_fit(fit: str, background: str, colour: str = COLOUR) -> None:
 
 def load_image(
     path: str | Path,
-    size: int | Size,
+    size: int | Size | None,
     fit: str = "crop",
     background: str = BACKGROUND,
     cell: int = 8,
@@ -65,7 +65,7 @@ def load_image(
     scaled: Scaled | None = None,
 ) -> LoadedImage:
     """Read an image, apply its EXIF orientation, convert it to 8-bit sRGB, and fit it to `size`, (width, height) or the
-    side of a square.
+    side of a square; None leaves it its own size.
 
     fit: `crop` scales the image to cover the size and crops the centre, `pad` scales it to fit inside and fills with
     `background`, `none` demands the exact size. cell: the number of pixels per latent cell, the smallest side allowed.
@@ -79,7 +79,7 @@ def load_image(
     if min(height, width) < cell:
         raise ImageError(f"too small: expected at least {cell}×{cell} pixels, one latent cell; found {width}×{height}")
     with _memory(image):
-        fitted = fit_to(image, as_size(size), fit, background, conversions, scaled)
+        fitted = image if size is None else fit_to(image, as_size(size), fit, background, conversions, scaled)
         return LoadedImage(np.asarray(fitted, np.uint8).copy(), (height, width), tuple(conversions))
 
 

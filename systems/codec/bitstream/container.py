@@ -31,11 +31,10 @@ class Container:
         return head + zlib.crc32(head + checked).to_bytes(4, "little") + checked
 
 
-def read_container(data: bytes, model: bytes, max_pixels: int = MAX_PIXELS) -> Container:
-    """A file's parts, checked before anything is allocated.
+def model_of(data: bytes) -> bytes:
+    """The first eight bytes of the SHA-256 of the model that a file was written with.
 
-    model: the first eight bytes of the SHA-256 of the model at hand. max_pixels: of the largest picture that is accepted.
-    Raises BitstreamError where the file is foreign, of another version or model, truncated, damaged or too large.
+    Raises BitstreamError where the file is foreign, of another version, truncated or damaged.
     """
     if data[: len(MAGIC)] != MAGIC:
         raise BitstreamError("no file of this codec: it does not begin with RLC")
@@ -49,7 +48,16 @@ def read_container(data: bytes, model: bytes, max_pixels: int = MAX_PIXELS) -> C
         )
     if zlib.crc32(data[:4] + data[8:]) != int.from_bytes(data[4:8], "little"):
         raise BitstreamError("the file is damaged or truncated: its checksum differs; get it again")
-    found = data[8:_FIXED]
+    return data[8:_FIXED]
+
+
+def read_container(data: bytes, model: bytes) -> Container:
+    """A file's parts, checked before anything is allocated.
+
+    model: the first eight bytes of the SHA-256 of the model at hand.
+    Raises BitstreamError where the file is foreign, of another version or model, truncated, damaged or too large.
+    """
+    found = model_of(data)
     if found != model:
         raise BitstreamError(
             f"the file was written by the model {found.hex()}, this one is {model.hex()}; give the model it was written with"
@@ -59,9 +67,9 @@ def read_container(data: bytes, model: bytes, max_pixels: int = MAX_PIXELS) -> C
         number, at = _read_number(data, at)
         numbers.append(number)
     height, width, *lengths = numbers
-    if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE) or height * width > max_pixels:
+    if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE) or height * width > MAX_PIXELS:
         raise BitstreamError(
-            f"the file claims a picture of {width}×{height} pixels; at least 1×1 and at most {max_pixels} pixels are accepted"
+            f"the file claims a picture of {width}×{height} pixels; at least 1×1 and at most {MAX_PIXELS} pixels are accepted"
         )
     if at + sum(lengths) > len(data):
         raise BitstreamError("the file is damaged: its streams are longer than itself; get it again")

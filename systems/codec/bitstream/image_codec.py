@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ....engine.errors import UsageError
+from ..errors import BitstreamError
 from ..model.hierarchy import STEPS, Step, mask, scale_of
 from ..model.network import MULTIPLE, HierarchicalCodec
 from ..model.scale_table import FIRST, GAIN, LEVELS
@@ -99,10 +100,18 @@ class ImageCodec:
     def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
         """A file's bytes to (3, H, W) uint8: the encoder's reconstruction, bit for bit.
 
+        max_pixels: of the largest picture that is accepted, counted as the networks take it, padded to multiples of 64: memory
+        and time are in proportion to that, and a picture of one row counts as 64 rows.
         Raises BitstreamError where the file is damaged, of another model or version, or its picture larger than max_pixels.
         """
-        file = read_container(data, self.sha256[:MODEL_BYTES], max_pixels)
+        file = read_container(data, self.sha256[:MODEL_BYTES])
         height, width = (-(-size // MULTIPLE) for size in (file.height, file.width))  # of z
+        pixels = height * width * MULTIPLE**2
+        if pixels > max_pixels:
+            raise BitstreamError(
+                f"the file claims a picture of {file.width}×{file.height} pixels, {pixels} when padded; at most {max_pixels} are "
+                f"accepted; if you trust the file, give --max-pixels {pixels}"
+            )
         shape = torch.Size((1, self.model.configuration.hyper_channels, height, width))
         reader = StreamReader(self._z, file.streams[0], STREAMS[0])
         z_values = reader.get(self._z, self._z_indices(shape))

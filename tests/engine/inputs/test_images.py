@@ -157,3 +157,13 @@ def test_importing_pillow_settings_are_left_alone():
         "import relatent.engine.inputs.images; assert a == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_a_size_a_picture_keeps_its_own(tmp_path):
+    pixels = np.arange(5 * 3 * 3, dtype=np.uint8).reshape(5, 3, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    loaded = load_image(tmp_path / "a.png", None, cell=1)
+    assert np.array_equal(loaded.pixels, pixels)
+    assert (loaded.original_size, loaded.conversions) == ((5, 3), ())
+    with pytest.raises(ImageError, match="too small"):
+        load_image(tmp_path / "a.png", None)
