@@ -11,6 +11,8 @@ from .evaluate import OURS, REFINED, points_of
 MOST_BPP = 1.5  # of the plot
 OUR_STYLES = {OURS: {"color": "#d62728", "marker": "o"}, REFINED: {"color": "#6a1b9a", "marker": "D"}}
 CLASSIC_COLOURS = {"jpeg": "#1f77b4", "jpeg2000": "#2ca02c", "webp": "#ff7f0e"}  # measured here and published
+OTHER_COLOURS = ("#7f7f7f", "#8c564b", "#bcbd22", "#17becf", "#e377c2", "#4b5fc4", "#111111")
+DASHES = ((5, 2), (2, 1.3), (7, 2, 1.5, 2))  # with the same colours again: points on, points off
 SORTED_AT = 32.0  # dB: published curves are listed from the most bits to the fewest that they need for it
 
 
@@ -56,16 +58,16 @@ def _draw_measured(axes: Any, curves: Mapping[str, Any]) -> list[Any]:
 
 
 def _draw_published(axes: Any, published: Mapping[str, Points]) -> list[Any]:
-    from matplotlib import colormaps
-
     names = sorted(published, key=lambda name: -_bits(published[name]))
     others = [name for name in names if _key(name) not in CLASSIC_COLOURS]
-    colours = {name: colormaps["viridis_r"]((i + 1) / len(others)) for i, name in enumerate(others)}
     lines = []
     for name in names:
-        colour = colours.get(name) or CLASSIC_COLOURS[_key(name)]
+        colour, dashes = CLASSIC_COLOURS.get(_key(name)), DASHES[0]
+        if colour is None:
+            turn, place = divmod(others.index(name), len(OTHER_COLOURS))
+            colour, dashes = OTHER_COLOURS[place], DASHES[turn % len(DASHES)]
         curve = zip(*sorted(published[name]), strict=True)
-        lines += axes.plot(*curve, "--", label=name, color=colour, linewidth=1.1, zorder=2)
+        lines += axes.plot(*curve, label=name, color=colour, linestyle="--", dashes=dashes, linewidth=1.2, zorder=2)
     return lines
 
 

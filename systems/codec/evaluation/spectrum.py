@@ -14,7 +14,7 @@ from ..transforms.dct import dct_2d
 
 SCALES = ("s1", "s2", "s3")
 LEAST = 1e-6  # a magnitude below it counts as it: a logarithm of 0 would take the whole mean
-BANDS = 16  # of the profile over the radius
+BANDS = 16  # of the profile over the radius, at most
 
 
 @torch.inference_mode()
@@ -43,7 +43,7 @@ def spectrum_plot(spectra: list[Tensor], title: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 3.9), layout="constrained")
+    figure = Figure(figsize=(13, 3.7), layout="constrained")
     FigureCanvasAgg(figure)
     *panels, profile = figure.subplots(1, len(spectra) + 1, width_ratios=[1] * len(spectra) + [1.35])
     inner = torch.cat(
@@ -53,22 +53,21 @@ def spectrum_plot(spectra: list[Tensor], title: str, path: Path) -> None:
     for axes, name, spectrum in zip(panels, SCALES, spectra, strict=True):
         drawn = axes.imshow(spectrum.numpy(), vmin=low, vmax=high, extent=(0, 1, 1, 0), aspect="equal", cmap="magma")
         height, width = spectrum.shape
-        axes.set_title(f"{name}: {width}×{height} frequencies", fontsize=10, loc="left")
-        axes.set_xlabel("horizontal")
+        axes.set_title(f"{name}, {width}×{height} coefficients", fontsize=10, loc="left")
+        axes.set_xlabel("horizontal frequency")
         axes.set_xticks((0, 0.5, 1))
         axes.set_yticks((0, 0.5, 1))
-    panels[0].set_ylabel("vertical frequency, of the scale's highest")
-    figure.colorbar(drawn, ax=panels, shrink=0.75, label="mean log10 |DCT|", pad=0.01)
+    panels[0].set_ylabel("vertical frequency")
+    figure.colorbar(drawn, ax=panels, shrink=0.75, label="mean of log10 |DCT|", pad=0.01)
     for name, spectrum in zip(SCALES, spectra, strict=True):
         radii, means = radial_profile(spectrum)
         profile.plot(radii, means, marker="o", markersize=3.5, label=name)
-    profile.set_title("mean over directions", fontsize=10, loc="left")
-    profile.set_xlabel("radius, of the scale's highest frequency")
-    profile.set_ylabel("mean log10 |DCT|")
+    profile.set_title("mean of log10 |DCT| over directions", fontsize=10, loc="left")
+    profile.set_xlabel("√(horizontal² + vertical²)")
     profile.grid(True, alpha=0.25)
     profile.spines[["top", "right"]].set_visible(False)
     profile.legend(frameon=False)
-    figure.suptitle(title, fontsize=12, x=0.01, ha="left")
+    figure.suptitle(f"{title}; frequencies relative to the scale's highest", fontsize=12, x=0.01, ha="left")
     figure.savefig(path, dpi=110)
 
 
@@ -78,7 +77,8 @@ def radial_profile(spectrum: Tensor) -> tuple[list[float], list[float]]:
     rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None] / width
     radius = (rows.square() + columns.square()).sqrt()
     radii, means = [], []
-    for low, high in pairwise(torch.linspace(0, math.sqrt(2), BANDS + 1).tolist()):
+    bands = min(BANDS, height, width)
+    for low, high in pairwise(torch.linspace(0, math.sqrt(2), bands + 1).tolist()):
         inside = (radius >= low) & (radius < high)
         if inside.any():
             radii.append(float(radius[inside].mean()))

@@ -103,11 +103,11 @@ def known_result():
 
 def test_tables():
     lines = markdown_tables(known_result()).splitlines()
-    assert lines[0] == "Means over 24 pictures; 1 left out. bpp: bits of the whole file per pixel."
-    assert "| relatent | 1 | 0.025 | 400 | 0.4000 | 33.00 | 1.4000 | 0.500 | 0.250 | 0.6000 | outside |" in lines
+    assert lines[0].startswith("Means over 24 pictures; 1 left out. bpp: bits of the whole file per pixel;")
+    assert "| relatent | 1 | 0.025 | 0.4000 | 33.00 | 1.4000 | 0.6000 | outside | 0.500 | 0.250 |" in lines
     assert "| relatent | 0 | 10 (10 %) | 20 (20 %) | 30 (30 %) | 40 (40 %) | 100 | 99 | +1.0 |" in lines
     assert "| relatent | JPEG | measured | -33.3 % | 30.0 to 33.0 dB |" in lines
-    assert "| relatent | VTM\\|x | published | no PSNR |  |" in lines
+    assert "| relatent | VTM\\|x | published | none |  |" in lines
     assert "| JPEG | 2 | 2.0000 | 40.00 | 0.500 | 0.250 |" in lines
 
 
