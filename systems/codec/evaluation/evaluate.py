@@ -12,21 +12,21 @@ from torch import Tensor
 from ....engine.errors import RelatentError, UsageError
 from ..bitstream.image_codec import Encoded, ImageCodec
 from ..measures import measure
-from .bd_rate import bd_rate, overlap
+from .bd_rate import Points, bd_rate, overlap
 from .classic import CLASSICS, ClassicCodec
 from .pictures import read_picture
-from .reference_curves import load_references
 
 OURS, REFINED = "relatent", "relatent, refined"  # curves that are ours
 Refine = Callable[[ImageCodec, Tensor], Encoded]
 Row = dict[str, Any]  # of one file
+Method = tuple[str, str | int, Callable[[Tensor], Row]]  # a curve, a quality, and what measures a picture's file of it
 
 
 def evaluate(
     pictures: Mapping[str, Path],
     codecs: Mapping[str, ImageCodec],
     classics: Sequence[ClassicCodec] = CLASSICS,
-    references: str | Path | None = None,
+    published: Mapping[str, Points] | None = None,
     refine: Refine | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -36,19 +36,19 @@ def evaluate(
     `curves`: by name, `{kind: "ours" or "classic", settings, rates: [{quality, mean, pictures}]}`, `mean` having `bytes`,
     `bpp`, `psnr` (dB), `encode_seconds` and `decode_seconds`, ours also `rd_cost`, `mismatch`, and, in bytes, `stream_bytes`
     and the model's own estimate `ideal_bytes` of each of z, s1, s2, s3; `pictures` has them for each picture.
-    `published`: the reference curves, `[bpp, psnr]` by name. `bd_rate`: for each of our curves and each other one
+    `bd_rate`: for each of our curves and each other one
     `{curve, against, source: "measured" or "published", percent, psnr: [from, to]}`, or a `reason` where there is no figure.
     `mismatches`: the number of files whose decoded picture is not the encoder's reconstruction bit for bit; must be 0.
 
-    pictures: files by name, see `find_pictures`. codecs: by quality; together they are one curve.
-    Means are of the pictures' figures, those of PSNR too, as in CompressAI's tables. refine: encodes a picture better, in
-    more time; its files are a second curve. progress: is given a line per picture.
-    A picture that cannot be read or coded is reported in one line and left out of every figure.
-    Raises UsageError where no picture is left, no codec is given, or a reference cannot be read.
+    Means are of the pictures' figures, those of PSNR too, as in CompressAI's tables. A picture that cannot be read or coded is
+    reported in one line and left out of every figure.
+
+    pictures: files by name, see `find_pictures`. codecs: by quality; together they are one curve. published: curves by name to
+    compare with. refine: encodes a picture better, in more time; its files are a second curve. progress: is given a line per
+    picture. Raises UsageError where no codec is given or no picture is left.
     """
     if not codecs:
         raise UsageError("evaluation: expected at least one model, found none")
-    published = {} if references is None else load_references(references)
     methods = _methods(codecs, classics, refine)
     done: dict[str, list[Row]] = {}
     failed = []
@@ -60,28 +60,23 @@ def evaluate(
             failed.append({"name": name, "error": str(error)})
             progress(f"{number}/{len(pictures)} {name}: left out: {error}")
             continue
-        ours = [row for (curve, _, _), row in zip(methods, done[name], strict=True) if curve in (OURS, REFINED)]
-        progress(
-            f"{number}/{len(pictures)} {name}: " + ", ".join(f"{r['bpp']:.3f} bpp {r['psnr']:.2f} dB" for r in ours)
-        )
+        found = (f"{row['bpp']:.3f} bpp {row['psnr']:.2f} dB" for row in done[name] if "mismatch" in row)
+        progress(f"{number}/{len(pictures)} {name}: {', '.join(found)}")
     if not done:
         first = f"; the first: {failed[0]['name']}: {failed[0]['error']}" if failed else ""
         raise UsageError(f"evaluation: none of {len(pictures)} pictures could be used{first}")
     curves = _curves(methods, done, classics)
+    ours = [rate for curve in curves.values() if curve["kind"] == "ours" for rate in curve["rates"]]
     return {
         "pictures": {"count": len(done), "names": list(done), "failed": failed},
         "models": {
             name: {"lambda": codec.lmbda, "configuration": codec.model.configuration.name, "sha256": codec.sha256.hex()}
             for name, codec in codecs.items()
         },
-        "mismatches": sum(
-            row["mismatch"] for curve in curves.values() for rate in curve["rates"] for row in rate["pictures"]
-            if "mismatch" in row
-        ),
-        "bd_rate": _bd_rates(curves, published),
+        "mismatches": sum(row["mismatch"] for rate in ours for row in rate["pictures"]),
+        "bd_rate": _bd_rates(curves, published or {}),
         "curves": curves,
-        "published": published,
-    }  # fmt: skip
+    }
 
 
 def points_of(curve: Mapping[str, Any]) -> list[tuple[float, float]]:
@@ -89,10 +84,8 @@ def points_of(curve: Mapping[str, Any]) -> list[tuple[float, float]]:
     return [(rate["mean"]["bpp"], rate["mean"]["psnr"]) for rate in curve["rates"]]
 
 
-def _methods(
-    codecs: Mapping[str, ImageCodec], classics: Sequence[ClassicCodec], refine: Refine | None
-) -> list[tuple[str, str | int, Callable[[Tensor], Row]]]:
-    """Curve, quality, and what measures one picture, for every file that is made of it."""
+def _methods(codecs: Mapping[str, ImageCodec], classics: Sequence[ClassicCodec], refine: Refine | None) -> list[Method]:
+    """What is done with every picture."""
 
     def ours(codec: ImageCodec, encode: Refine) -> Callable[[Tensor], Row]:
         return lambda image: _measure(codec, encode, image)
@@ -100,7 +93,7 @@ def _methods(
     def classic(codec: ClassicCodec, quality: int) -> Callable[[Tensor], Row]:
         return lambda image: asdict(codec.measure(image, quality))
 
-    found: list[tuple[str, str | int, Callable[[Tensor], Row]]] = []
+    found: list[Method] = []
     for curve, encode in ((OURS, ImageCodec.encode), (REFINED, refine)):
         if encode is not None:
             found += [(curve, name, ours(codec, encode)) for name, codec in codecs.items()]
@@ -125,7 +118,7 @@ def _measure(codec: ImageCodec, encode: Refine, image: Tensor) -> Row:
 
 
 def _curves(
-    methods: list[tuple[str, str | int, Callable[[Tensor], Row]]],
+    methods: list[Method],
     done: Mapping[str, list[Row]],
     classics: Sequence[ClassicCodec],
 ) -> dict[str, dict[str, Any]]:
@@ -152,7 +145,7 @@ def _bd_rates(curves: Mapping[str, Any], published: Mapping[str, Any]) -> list[d
     measured = {name: points_of(curve) for name, curve in curves.items()}
     others = [("measured", name, points) for name, points in measured.items() if name not in ours]
     others += [("published", name, points) for name, points in published.items()]
-    if len(ours) == 2:
+    if REFINED in ours:
         others.insert(0, ("measured", OURS, measured[OURS]))
     found = []
     for name in ours:

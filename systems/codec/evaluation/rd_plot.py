@@ -12,19 +12,23 @@ MOST_BPP = 1.5  # of the plot
 OUR_STYLES = {OURS: {"color": "#d62728", "marker": "o"}, REFINED: {"color": "#6a1b9a", "marker": "D"}}
 CLASSIC_COLOURS = {"jpeg": "#1f77b4", "jpeg2000": "#2ca02c", "webp": "#ff7f0e"}  # measured here and published
 OTHER_COLOURS = ("#7f7f7f", "#8c564b", "#bcbd22", "#17becf", "#e377c2", "#4b5fc4", "#111111")
-DASHES = ((5, 2), (2, 1.3), (7, 2, 1.5, 2))  # with the same colours again: points on, points off
+DASHES: tuple[tuple[float, ...], ...] = (
+    (5, 2),
+    (2, 1.3),
+    (7, 2, 1.5, 2),
+)  # with the same colours again: points on, points off
 SORTED_AT = 32.0  # dB: published curves are listed from the most bits to the fewest that they need for it
 
 
-def rd_plot(result: Mapping[str, Any], path: Path) -> None:
-    """Save a PNG of what `evaluate` returned: ours and classic curves solid, published ones dashed."""
+def rd_plot(result: Mapping[str, Any], published: Mapping[str, Points], path: Path) -> None:
+    """Save a PNG of what `evaluate` returned, ours and classic curves, solid, and of published ones, dashed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    pictures, published = result["pictures"], result["published"]
+    pictures = result["pictures"]
     measured, dashed = _draw_measured(axes, result["curves"]), _draw_published(axes, published)
     _limit(axes, [points_of(curve) for curve in result["curves"].values()] + list(published.values()))
     axes.set_xlabel("bits per pixel, of the whole file, mean over pictures")

@@ -18,6 +18,7 @@ from .evaluate import evaluate
 from .markdown_tables import markdown_tables
 from .pictures import find_pictures, read_picture
 from .rd_plot import rd_plot
+from .reference_curves import load_references
 from .spectrum import scale_spectra, spectrum_plot
 
 THREADS = 2  # torch's, at most: seconds are comparable from machine to machine only where few are used
@@ -35,14 +36,17 @@ def run_evaluation(
     """Evaluate models on the pictures of `folder`, and write `rd.png`, `spectrum_<quality>.png`, `table.md` and
     `evaluation.json` to `out`, which is made. Each file replaces the one of its name only once it is complete.
 
-    folder: with its subfolders, but for `out`; one picture or a text file of paths will do too. limit: the first pictures only.
-    Other arguments, result and errors: see `evaluate.evaluate`; the result has `machine` and `libraries` too.
+    folder: with its subfolders, but for `out`; one picture or a text file of paths will do too. references: a folder of published
+    curves, see `load_references`; they are drawn and compared with, not written. limit: the first pictures only. Other
+    arguments, result and errors: see `evaluate.evaluate`; the result has `machine` and `libraries` too.
+    Raises UsageError where there are no pictures or a reference cannot be read.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(min(THREADS, before))
     try:
+        published = {} if references is None else load_references(references)
         pictures = find_pictures(folder, limit, exclude=[out])
-        result = evaluate(pictures, codecs, CLASSICS, references, refine, progress)
+        result = evaluate(pictures, codecs, CLASSICS, published, refine, progress)
         result["pictures"]["folder"] = folder.resolve().name
         result |= {"machine": describe_device(torch.device("cpu")), "libraries": _libraries()}
         for quality, codec in codecs.items():
@@ -55,7 +59,7 @@ def run_evaluation(
     finally:
         torch.set_num_threads(before)
     with atomic_path(out / "rd.png") as temporary:
-        rd_plot(result, temporary)
+        rd_plot(result, published, temporary)
     with atomic_path(out / "table.md") as temporary:
         temporary.write_text(markdown_tables(result), encoding="utf-8")
     write_json(out / "evaluation.json", result)

@@ -16,6 +16,7 @@ from relatent.systems.codec.measures import measure
 from synthetic_pictures import picture_of
 
 FEW = [replace(codec, qualities=codec.qualities[::3]) for codec in CLASSICS]
+FACTORS = (("twice", 2), ("half", 0.5))
 SIZES = {"a.png": (64, 96), "b.png": (70, 41)}
 
 
@@ -113,17 +114,15 @@ def test_a_curve_without_a_bd_rate_says_why(result):
         assert "at least two points" in entry["reason"]
 
 
-def test_bd_rates_are_those_of_the_mean_points(folder, codec, monkeypatch, tmp_path):
+def test_bd_rates_are_those_of_the_mean_points(folder, codec, monkeypatch):
     """Four known points in place of the codec's own: half the bits of a published curve, twice those of another."""
     known = iter([(0.1, 20.0), (0.2, 25.0), (0.4, 29.0), (0.5, 30.0)])
     monkeypatch.setattr(
         evaluate_module, "_measure", lambda *_: dict(zip(("bpp", "psnr", "mismatch"), (*next(known), 0), strict=True))
     )
-    for name, factor in (("twice", 2), ("half", 0.5)):
-        results = {"bpp": [factor * x for x in (0.1, 0.2, 0.4, 0.5)], "psnr-rgb": [20, 25, 29, 30]}
-        (tmp_path / f"{name}.json").write_text(json.dumps({"name": name, "results": results}))
-    codecs = dict.fromkeys("1234", codec)
-    found = evaluate({"a.png": folder / "a.png"}, codecs, [], tmp_path)["bd_rate"]
+    psnrs = (20.0, 25.0, 29.0, 30.0)
+    published = {name: list(zip([f * x for x in (0.1, 0.2, 0.4, 0.5)], psnrs, strict=True)) for name, f in FACTORS}
+    found = evaluate({"a.png": folder / "a.png"}, dict.fromkeys("1234", codec), [], published)["bd_rate"]
     assert {entry["against"]: round(entry["percent"], 6) for entry in found} == {"twice": -50.0, "half": 100.0}
     assert all((entry["source"], entry["psnr"]) == ("published", [20.0, 30.0]) for entry in found)
 

@@ -46,7 +46,7 @@ def test_all_files_are_written(folder, codec, published, tmp_path):
     assert str(tmp_path) not in (out / "evaluation.json").read_text()
     assert result["machine"]["threads"] <= 2
     assert result["libraries"]["WebP"]
-    assert result["published"] == {"Theirs": [(0.1, 15.0), (1.0, 30.0)]}
+    assert {(e["against"], e["source"]) for e in result["bd_rate"]} >= {("Theirs", "published"), ("JPEG", "measured")}
     assert (out / "table.md").read_text() == markdown_tables(result)
     for path in out.glob("*.png"):
         with Image.open(path) as image:
@@ -55,7 +55,7 @@ def test_all_files_are_written(folder, codec, published, tmp_path):
 
 
 def test_nothing_is_written_under_its_name_before_it_is_complete(folder, codec, tmp_path, monkeypatch):
-    def broken(result, path):
+    def broken(result, published, path):
         path.write_bytes(b"half a picture")
         raise OSError("disk full")
 
@@ -97,8 +97,10 @@ def known_result():
             {"curve": "relatent", "against": "JPEG", "source": "measured", "percent": -33.3333, "psnr": [30.0, 33.0]},
             {"curve": "relatent", "against": "VTM|x", "source": "published", "percent": None, "reason": "no PSNR"},
         ],
-        "published": {"VTM": [(0.1, 30.0), (3.0, 45.0)], "JPEG": [(0.3, 29.5), (0.7, 33.0)], "one": [(0.5, 30.0)]},
     }
+
+
+PUBLISHED = {"VTM": [(0.1, 30.0), (3.0, 45.0)], "JPEG": [(0.3, 29.5), (0.7, 33.0)], "one": [(0.5, 30.0)]}
 
 
 def test_tables():
@@ -126,7 +128,7 @@ def test_the_plot_has_every_curve_measured_ones_solid(tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(Figure, "savefig", save)
-    rd_plot(known_result(), tmp_path / "rd.png")
+    rd_plot(known_result(), PUBLISHED, tmp_path / "rd.png")
     solid, dashed = ([(n, x) for n, style, x in drawn["lines"] if style == kind] for kind in ("-", "--"))
     assert [name for name, _ in solid] == ["relatent", "relatent, refined", "JPEG", "WebP"]
     assert sorted(name for name, _ in dashed) == ["JPEG", "VTM", "one"]
