@@ -12,11 +12,8 @@ MOST_BPP = 1.5  # of the plot
 OUR_STYLES = {OURS: {"color": "#d62728", "marker": "o"}, REFINED: {"color": "#6a1b9a", "marker": "D"}}
 CLASSIC_COLOURS = {"jpeg": "#1f77b4", "jpeg2000": "#2ca02c", "webp": "#ff7f0e"}  # measured here and published
 OTHER_COLOURS = ("#7f7f7f", "#8c564b", "#bcbd22", "#17becf", "#e377c2", "#4b5fc4", "#111111")
-DASHES: tuple[tuple[float, ...], ...] = (
-    (5, 2),
-    (2, 1.3),
-    (7, 2, 1.5, 2),
-)  # with the same colours again: points on, points off
+# with the same colours again: points on, points off
+DASHES: tuple[tuple[float, ...], ...] = ((5, 2), (2, 1.3), (7, 2, 1.5, 2))
 SORTED_AT = 32.0  # dB: published curves are listed from the most bits to the fewest that they need for it
 
 
