@@ -22,6 +22,7 @@ from .quantisers.straight_through import straight_through
 from .temperature import Annealing
 
 REWRITES = ("freeze_convolutions",)  # weights need no gradient, so inputs are not kept
+LEAST_TEMPERATURE = 1e-3  # of a sample; below it is rounding
 
 
 class LatentDecoder(Autoencoder):
@@ -47,7 +48,9 @@ class LatentDecoder(Autoencoder):
             coordinates=ScaledCoordinates(self.packing.fill({"y": 1.0, "z": config.hyper_rate})),
         )
         self.config = config
-        self.annealing = Annealing(config.steps, config.ceiling, config.rate, config.start, config.tail)
+        self.relaxation = RELAXATIONS[config.quantiser]
+        ceiling = self.relaxation.ceiling if config.ceiling is None else config.ceiling
+        self.annealing = Annealing(config.steps, ceiling, config.rate, config.start, config.tail)
         self.exact = _frozen(model, "fp32")
         self.fast = _frozen(model, resolve_precision(config.precision, torch.device("cpu")))
 
@@ -62,12 +65,12 @@ class LatentDecoder(Autoencoder):
 
     def _relaxed(self, latents: Tensor, step: Tensor) -> Decoded:
         temperature, noise = self.annealing.temperature(step), IterationNoise(self.config.seed, step)
-        relax, hot = RELAXATIONS[self.config.quantiser], temperature > 0
+        hot = temperature > 0
 
         def quantise(x: Tensor) -> Tensor:
             if not bool(hot.any()):
                 return straight_through(x, temperature, noise)
-            relaxed = relax(x, temperature.clamp_min(1e-6), noise)
+            relaxed = self.relaxation.sample(x, temperature.clamp_min(LEAST_TEMPERATURE), noise)
             if bool(hot.all()):
                 return relaxed
             return torch.where(hot.view(-1, *[1] * (x.ndim - 1)), relaxed, straight_through(x, temperature, noise))

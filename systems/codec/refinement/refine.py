@@ -100,7 +100,8 @@ def loop_config(config: RefinementConfig, lmbda: float) -> OptimizationConfig:
     return OptimizationConfig(
         iterations=config.steps, learning_rate=config.learning_rate, schedule=config.schedule, betas=config.betas,
         initial_beta=config.betas[0], beta_rise=0, relative_eps=config.relative_eps, warm_start=0, precondition=False,
-        loss_function=distortion, convergence_threshold=0.0, checkpoint_interval=config.judge_interval, precision="fp32",
+        loss_function=distortion, convergence_threshold=config.convergence_threshold,
+        convergence_window=config.convergence_window, checkpoint_interval=config.judge_interval, precision="fp32",
         gradient_error=0.0, refinement_iterations=0, compile="off",
     )  # fmt: skip
 

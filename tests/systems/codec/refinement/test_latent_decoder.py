@@ -6,9 +6,9 @@ from relatent.engine.optimization.optimizer import finish, start_loop
 from relatent.systems.codec.bitstream.image_codec import padded
 from relatent.systems.codec.model.hierarchy import STEPS
 from relatent.systems.codec.model.quantisers import hard_round
-from relatent.systems.codec.refinement import decoder as decoder_module
 from relatent.systems.codec.refinement.config import RefinementConfig
 from relatent.systems.codec.refinement.decoder import LatentDecoder
+from relatent.systems.codec.refinement.quantisers.registry import RELAXATIONS
 from relatent.systems.codec.refinement.refine import loop_config, real_area
 from synthetic_pictures import picture_of
 
@@ -23,15 +23,15 @@ def latents(codec):
 
 
 def test_rate_and_distortion_are_of_one_sample(codec, latents, monkeypatch):
-    decoder = LatentDecoder(codec.model, 64, 128, CONFIG)
     seen: list[torch.Tensor] = []
-    sga = decoder_module.RELAXATIONS["sga"]
+    annealing = RELAXATIONS["ssl"]
 
     def recorded(*arguments):
-        seen.append(sga(*arguments))
+        seen.append(annealing.sample(*arguments))
         return seen[-1]
 
-    monkeypatch.setitem(decoder_module.RELAXATIONS, "sga", recorded)
+    monkeypatch.setitem(RELAXATIONS, "ssl", annealing._replace(sample=recorded))
+    decoder = LatentDecoder(codec.model, 64, 128, CONFIG)
     step = torch.tensor([3, 8], dtype=torch.int32)
     found = decoder.loop_decoder("fp32").run(decoder.packing.pack(latents), step)
     assert len(seen) == 1 + len(STEPS), "each set of values is drawn once"

@@ -4,6 +4,7 @@ import pytest
 import torch
 from relatent.systems.codec.refinement.noise import IterationNoise
 from relatent.systems.codec.refinement.quantisers.registry import RELAXATIONS
+from relatent.systems.codec.refinement.quantisers.sigmoid_scaled_logit import sigmoid_scaled_logit
 from relatent.systems.codec.refinement.quantisers.stochastic_gumbel import stochastic_gumbel
 from relatent.systems.codec.refinement.temperature import Annealing
 
@@ -17,7 +18,7 @@ def uniform(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_a_relaxation_stays_between_the_neighbours_and_has_a_gradient(name):
     x = VALUES.repeat(2, 500).requires_grad_(True)
-    found = RELAXATIONS[name](x, torch.tensor([0.5, 0.1]), uniform)
+    found = RELAXATIONS[name].sample(x, torch.tensor([0.5, 0.1]), uniform)
     assert found.shape == x.shape
     assert ((found >= x.detach().floor() - 1e-6) & (found <= x.detach().floor() + 1 + 1e-6)).all()
     (gradient,) = torch.autograd.grad(found.sum(), x)
@@ -34,10 +35,19 @@ def test_annealing_rounds_up_as_often_as_published():
     assert (found > 0.5).float().mean().item() == pytest.approx(float(up / (up + down)), abs=5e-3)
 
 
-def test_annealing_ends_in_rounding():
+def test_the_scaled_logit_rounds_up_as_often_as_published():
+    """P(up) is proportional to σ(a logit(v)) ** (1 / τ), arXiv 2401.17789; here for v = 0.3, a = 2."""
+    x, tau = torch.full((1, 200_000), 0.3), 0.8
+    found = sigmoid_scaled_logit(x, torch.tensor([tau]), uniform)
+    up, down = (torch.sigmoid(2 * torch.logit(torch.tensor(v))) ** (1 / tau) for v in (0.3, 0.7))
+    assert (found > 0.5).float().mean().item() == pytest.approx(float(up / (up + down)), abs=5e-3)
+
+
+@pytest.mark.parametrize("name", ["sga", "ssl"])
+def test_annealing_ends_in_rounding(name):
     x = torch.linspace(-3, 3, 601).view(1, -1)
     x = x[(x - x.floor() - 0.5).abs() > 0.05].view(1, -1)
-    found = stochastic_gumbel(x, torch.tensor([0.005]), uniform)
+    found = RELAXATIONS[name].sample(x, torch.tensor([0.005]), uniform)
     assert torch.equal(found.round(), torch.floor(x + 0.5))
     assert (found - found.round()).abs().max() < 1e-3
 

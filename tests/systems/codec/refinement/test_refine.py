@@ -87,6 +87,19 @@ def test_pictures_in_refilled_batches_are_as_alone(codec, refined):
     assert progress[-1] == 5
 
 
+def test_a_picture_stops_by_its_rounded_latents_and_the_next_takes_its_slot(codec):
+    """The pictures stop at different steps, so that those in the loop are at different ones."""
+    config = dataclasses.replace(CONFIG, steps=60, batch_size=2, convergence_threshold=2e-3, convergence_window=10)
+    pictures = [picture_of(64, 128, seed) for seed in (1, 3, 5, 6)]
+    batch = refine(codec, pictures, config)
+    assert len({len(one.costs) for one in batch}) > 1
+    assert min(len(one.costs) for one in batch) < 12
+    for one, picture in zip(batch, pictures, strict=True):
+        (alone,) = refine(codec, [picture], config)
+        assert one.costs == pytest.approx(alone.costs, rel=1e-3)
+        assert one.after.rd_cost < one.before.rd_cost
+
+
 def test_no_pictures_no_results(codec):
     assert refine(codec, []) == []
 
@@ -96,10 +109,11 @@ def test_no_pictures_no_results(codec):
     [
         ({"steps": 0}, "steps: expected a whole number of at least 1, found 0"),
         ({"steps": 2.5}, "steps: expected a whole number"),
-        ({"quantiser": "round"}, "quantiser: expected one of sga, ste, found 'round'"),
+        ({"quantiser": "round"}, "quantiser: expected one of ssl, sga, ste, found 'round'"),
         ({"seed": -1}, "seed: expected a whole number from 0"),
         ({"learning_rate": float("nan")}, "learning_rate: expected a number above 0, found nan"),
         ({"hyper_rate": 0}, "hyper_rate: expected a number above 0"),
+        ({"ceiling": -1}, "ceiling: expected a number above 0"),
         ({"tail": 1.5}, "tail: expected a fraction from 0 to 1"),
         ({"precision": "fp16"}, "precision: expected one of auto, fp32, bf16"),
         ({"schedule": "steps"}, "schedule: expected one of constant"),
