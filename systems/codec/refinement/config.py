@@ -21,8 +21,8 @@ class RefinementConfig:
     steps: int = 200
     quantiser: str = "ssl"  # what stands for rounding, a name in `RELAXATIONS`
     seed: int = 0
-    learning_rate: float = 0.06  # Adam's, in units of y's rounding step
-    hyper_rate: float = 0.3  # the learning rate of z as a multiple of that
+    learning_rate: float = 0.08  # Adam's, in units of y's rounding step
+    hyper_rate: float = 0.5  # the learning rate of z as a multiple of that
     schedule: str = "cosine"  # of the learning rate over the steps: constant, cosine, linear or trapezoid
     betas: tuple[float, float] = (0.8, 0.95)  # Adam's decay rates
     relative_eps: float = 0.0  # Adam's ε in units of the RMS of the gradient
