@@ -29,7 +29,7 @@ class Refined:
     seconds: float  # in the loop, with the coding of the refined file; of pictures in one batch the time is shared
     costs: list[
         float
-    ]  # the model's rate-distortion cost of the rounded latents at steps 0, judge_interval, 2 judge_interval …
+    ]  # as the model estimates them, of the rounded latents, at steps 0, judge_interval, 2 judge_interval …
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _start(
 
 
 def loop_config(config: RefinementConfig, lmbda: float) -> OptimizationConfig:
-    """The engine's settings. The loss is λ · 255² · MSE over the padded picture, of which padding has no error."""
+    """The engine's settings. The loss is λ · 255² · MSE over the padded picture; for the loss, padding is the target itself."""
 
     def distortion(decoded: Tensor, target: Tensor) -> Tensor:
         return lmbda * 255.0**2 * mse(decoded, target)
@@ -107,10 +107,10 @@ def loop_config(config: RefinementConfig, lmbda: float) -> OptimizationConfig:
 
 
 def real_area(image: Tensor, target: Tensor) -> Tensor:
-    """(1, 1, H', W') fp32: 1 where the padded picture (1, 3, H', W') is the picture (3, H, W), else 0."""
+    """(1, 1, H', W') fp32 of mean 1: equal where the padded picture (1, 3, H', W') is the picture (3, H, W), else 0."""
     weights = torch.zeros_like(target[:, :1])
     weights[:, :, : image.shape[1], : image.shape[2]] = 1.0
-    return weights
+    return weights / weights.mean()
 
 
 def _conclude(
