@@ -28,6 +28,8 @@ class LoopDecoder:
     judge: where `run` is a relaxation, such as noise in place of rounding, what is really wanted: losses are recorded,
     best latents kept and samples stopped by it, at the cost of one more forward pass in each iteration. It must not depend on
     the iteration, so that its figures can be compared. None: `run`.
+    judge_interval: it is asked at each sample's iterations 0, judge_interval, 2 judge_interval …; between them the last
+    figure stands, and no sample is stopped by a target.
     """
 
     run: Decode
@@ -35,6 +37,7 @@ class LoopDecoder:
     modality: Modality = PICTURES
     exact: bool = True  # False: gradients are approximate, see `calibration/low_rank_backward.py`
     judge: Decode | None = None
+    judge_interval: int = 1
 
     @classmethod
     def of(

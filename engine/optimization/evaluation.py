@@ -52,7 +52,8 @@ def build_evaluation(
             (gradient,) = torch.autograd.grad(scale * each.sum(), slots.decoder_input)
             loss = each.detach()
             error = modality.squared_error(decoded.detach(), slots.targets, slots.weights)
-        if decoder.judge is not None:
+        due = None if decoder.judge_interval == 1 else _due(slots, decoder.judge_interval)
+        if decoder.judge is not None and (due is None or _any_of(due)):
             with torch.no_grad():
                 judged = decoder.judge(slots.decoder_input, slots.step)
                 loss = objective(judged.output.float(), slots.targets, slots.weights)
@@ -65,9 +66,22 @@ def build_evaluation(
             cost = penalty(slots.to_latents(slots.latents.detach()) + nothing, slots.initial, slots.step)
             (pulled_cost,) = torch.autograd.grad(scale * cost.sum(), slots.decoder_input)
             loss, gradient = loss + cost.detach(), gradient.float() + pulled_cost.float()
+        if decoder.judge is not None and due is not None:
+            before = slots.losses.gather(1, (slots.step - 1).clamp_min(0).long().unsqueeze(1)).squeeze(1)
+            loss, error = torch.where(due, loss, before), torch.where(due, error, torch.inf)
         return loss, error, gradient, scale
 
     return evaluate
+
+
+def _due(slots: Slots, interval: int) -> torch.Tensor:
+    """(B,) bool: which images are judged at this iteration; one that has no best latents yet always is."""
+    return (slots.step % interval == 0) | torch.isinf(slots.best_loss)
+
+
+def _any_of(due: torch.Tensor) -> bool:
+    """False where a forward pass can be left out; known only where the host may look at (B,) bool `due` for nothing."""
+    return due.device.type != "cpu" or torch.compiler.is_compiling() or bool(due.any())
 
 
 def _vjp(

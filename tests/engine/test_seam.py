@@ -187,6 +187,39 @@ def test_packed_latents_with_a_rate_stop_on_their_hard_objective(codec_batch):
     assert set(PACKING.unpack(results[0].optimized_latents)) == {"y", "z"}
 
 
+def test_judging_now_and_then_keeps_the_best_that_was_judged(codec_batch):
+    latents, targets = codec_batch
+
+    class Seldom(Codec):
+        def loop_decoder(self, precision, recompute=False, low_rank=None) -> LoopDecoder:
+            return dataclasses.replace(super().loop_decoder(precision), judge_interval=8)
+
+    each, seldom = Codec(), Seldom()
+    config = OptimizationConfig(iterations=24, convergence_threshold=0.0)
+    every = LatentOptimizer(config).optimize_batch(each, latents, targets)
+    found = LatentOptimizer(config).optimize_batch(seldom, latents, targets)
+    assert each.judged - seldom.judged == 24 - 3
+    for index, (some, all_of_them) in enumerate(zip(found, every, strict=True)):
+        steps = [some.losses[8 * (i // 8)] for i in range(24)]
+        assert some.losses == steps, "between two judgements the last one stands"
+        assert steps[::8] == all_of_them.losses[::8], "the iterations are the same"
+        cost = seldom.hard_cost(some.optimized_latents, targets[index : index + 1]).item()
+        assert cost <= min(steps) * (1 + 1e-5)
+
+
+def test_a_target_is_reached_where_it_is_judged(codec_batch):
+    latents, targets = codec_batch
+
+    class Seldom(Codec):
+        def loop_decoder(self, precision, recompute=False, low_rank=None) -> LoopDecoder:
+            return dataclasses.replace(super().loop_decoder(precision), judge_interval=7)
+
+    config = OptimizationConfig(iterations=70, target_gain=1.0, convergence_threshold=0.0)
+    results = LatentOptimizer(config).optimize_batch(Seldom(), latents, targets)
+    assert [result.stop_reason for result in results] == ["target"] * 2
+    assert all(result.convergence_iteration % 7 == 0 and result.convergence_iteration > 0 for result in results)
+
+
 def test_a_rate_alone_moves_latents_towards_zero(codec_batch):
     """The extra loss has a gradient, with a fused loss and with one by autograd."""
     latents, _ = codec_batch

@@ -1,0 +1,1 @@
+"""Refinement: the latents of one picture, optimised under the rate-distortion loss by the engine's loop."""

@@ -1,0 +1,1 @@
+"""What stands for rounding while latents are refined, one function per file."""
