@@ -76,10 +76,10 @@ def _add_files(commands: Any) -> None:
     refine.add_argument("--steps", type=int, metavar="N", help="gradient steps (default: 200)")
     refine.add_argument(
         "--quantiser",
-        metavar="sga|ste",
-        help="what stands for rounding: stochastic Gumbel annealing or straight-through (default: sga)",
+        metavar="ssl|sga|ste",
+        help="what stands for rounding: scaled sigmoid logits, stochastic Gumbel annealing, straight-through (default: ssl)",
     )
-    refine.add_argument("--seed", type=int, metavar="N", help="of sga's noise (default: 0)")
+    refine.add_argument("--seed", type=int, metavar="N", help="of the quantiser's noise (default: 0)")
 
 
 def _image_to_file(parser: argparse.ArgumentParser) -> None:
@@ -220,7 +220,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from ..systems.codec.evaluation.run import run_evaluation
 
     if options.model:
-        codecs = {str(path): load_codec(model=path) for path in options.model}
+        codecs = {_name_of(path, options.model): load_codec(model=path) for path in options.model}
     else:
         codecs = {str(quality): load_codec(quality) for quality in qualities()}
     result = run_evaluation(
@@ -234,6 +234,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     print_result(result, [(options.out / "table.md").read_text(encoding="utf-8"), str(options.out)], options.json)
     return DONE
+
+
+def _name_of(path: Path, paths: list[Path]) -> str:
+    """Return what a model is called in tables: its folder's name, with its parent's where names would be the same."""
+    same = [other for other in paths if other.resolve().name == path.resolve().name]
+    return path.resolve().name if len(same) == 1 else "/".join(path.resolve().parts[-2:])
 
 
 def _refiner(steps: int) -> Callable[["ImageCodec", Any], Any]:
@@ -250,18 +256,16 @@ def _train(options: argparse.Namespace) -> int:
     start_torch()
     from ..systems.codec.training.run import train
 
-    return _print_entries(train(options), options.json)
+    result = train(options)
+    print_result(result, [f"{name}: {value}" for name, value in result.items()], options.json)
+    return DONE
 
 
 def _ablation(options: argparse.Namespace) -> int:
     """Run `relatent codec ablation`, and return its exit status."""
     start_torch()
-    from ..systems.codec.training.ablation import run
+    from ..systems.codec.training.ablation import run, table
 
-    return _print_entries(run(options), options.json)
-
-
-def _print_entries(result: dict[str, Any], as_json: bool) -> int:
-    """Print a result as JSON, or its entries line by line."""
-    print_result(result, [f"{name}: {value}" for name, value in result.items()], as_json)
+    result = run(options)
+    print_result(result, table(result), options.json)
     return DONE

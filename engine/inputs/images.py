@@ -83,13 +83,6 @@ def load_image(
         return LoadedImage(np.asarray(fitted, np.uint8).copy(), (height, width), tuple(conversions))
 
 
-def load_whole(path: str | Path, background: str = BACKGROUND, colour: str = COLOUR) -> np.ndarray:
-    """Read an image at its own size as uint8 (H, W, 3), converted as `load_image` does. Raises `ImageError`."""
-    image, _ = _load(Path(path), background, colour, None)
-    with _memory(image):
-        return np.asarray(image, np.uint8).copy()
-
-
 def load_grey(
     path: Path,
     original_size: tuple[int, int],

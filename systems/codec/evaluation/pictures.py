@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from ....engine.errors import UsageError
-from ....engine.inputs.decoding.files import read_size
 from ....engine.inputs.images import load_image
 from ....engine.inputs.sources import discover
 
@@ -32,6 +31,4 @@ def read_picture(path: str | Path) -> torch.Tensor:
 
     Raises ImageError, which names what is wrong with the file.
     """
-    size = read_size(str(path)) or (1, 1)  # of a file that cannot be read: loading it says why
-    pixels = load_image(path, size, fit="none", cell=1).pixels
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(load_image(path, None, cell=1).pixels).permute(2, 0, 1).contiguous()

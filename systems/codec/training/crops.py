@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ....engine.errors import UsageError
-from ....engine.inputs.images import load_whole
+from ....engine.inputs.images import load_image
 from ....engine.inputs.sources import discover
 
 CACHE_BYTES = 2 * 2**30  # of decoded pictures that are kept in memory, in each process that reads
@@ -45,7 +45,7 @@ class CropDataset(Dataset[Tensor]):
         """(H, W, 3) uint8, from memory where it is kept."""
         kept = self.cache.get(path)
         if kept is None:
-            kept = load_whole(path)
+            kept = load_image(path, None, cell=1).pixels
             if kept.nbytes <= self.room:
                 self.room -= kept.nbytes
                 self.cache[path] = kept
@@ -76,4 +76,4 @@ def batches(dataset: CropDataset, epoch: int, size: int, first: int, workers: in
     dataset.set_epoch(epoch)
     order = np.random.default_rng((dataset.seed, epoch)).permutation(len(dataset)).tolist()
     rows = [order[i : i + size] for i in range(0, len(order) - size + 1, size)][first:]
-    yield from DataLoader(dataset, batch_sampler=rows, num_workers=workers)  # type: ignore[arg-type]  # lists will do
+    yield from DataLoader(dataset, batch_sampler=rows, num_workers=workers)

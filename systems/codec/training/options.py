@@ -53,7 +53,15 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--clip-max-norm", "--clip_max_norm", type=float, help="0: do not clip", **_default("clip_max_norm")
     )
+    _add_phases(parser)
 
+
+def settings_of(options: argparse.Namespace) -> TrainingSettings:
+    """Read what `add_training_options` declared. Raises `UsageError`."""
+    return TrainingSettings(**{name: getattr(options, name) for name in DEFAULTS})
+
+
+def _add_phases(parser: argparse.ArgumentParser) -> None:
     first = parser.add_argument_group("Phase 1: truncated spectra")
     first.add_argument("--spectral-reg", action="store_true", help="on")
     first.add_argument("--tau-init", type=float, **_default("tau_init"))
@@ -75,11 +83,6 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     second.add_argument("--delta", type=float, **_default("delta"))
     second.add_argument("--distance", choices=("mse", "l1", "cosine"), **_default("distance"))
     second.add_argument("--normalise", action="store_true", help="bound the penalty from below")
-
-
-def settings_of(options: argparse.Namespace) -> TrainingSettings:
-    """Read what `add_training_options` declared. Raises `UsageError`."""
-    return TrainingSettings(**{name: getattr(options, name) for name in DEFAULTS})
 
 
 def _default(name: str) -> dict[str, Any]:

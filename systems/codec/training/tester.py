@@ -6,7 +6,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from ....engine.inputs.images import load_whole
+from ....engine.inputs.images import load_image
 from ....engine.inputs.sources import discover
 from ..bitstream.image_codec import padded
 from ..model.network import HierarchicalCodec
@@ -18,7 +18,9 @@ NAMES = ("loss", "bpp_loss", "mse_loss", "psnr", "y_bpp", "z_bpp")
 
 def load_test_pictures(given: str) -> list[Tensor]:
     """(3, H, W) uint8 of each picture that `given`, as in `CropDataset`, has."""
-    return [torch.from_numpy(load_whole(source.path)).permute(2, 0, 1) for source in discover(given)]
+    return [
+        torch.from_numpy(load_image(source.path, None, cell=1).pixels).permute(2, 0, 1) for source in discover(given)
+    ]
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ....engine.errors import UsageError
 from ....engine.runtime.device import resolve_device
+from ..bitstream.image_codec import ImageCodec
 from ..bitstream.model_folder import save_model
 from ..inter_scale import InterScaleRegularizer
 from ..logged_values import train_values
@@ -55,9 +56,10 @@ class Trainer:
                 f"train_dataset: {len(self.dataset)} pictures make no batch of {settings.batch_size}; "
                 "give more pictures or a smaller --batch-size"
             )
+        ImageCodec(HierarchicalCodec(settings.model_name))  # what a model is saved by is there, or it is said at once
         self.test_pictures = load_test_pictures(settings.test_dataset) if settings.test_dataset else []
         torch.manual_seed(settings.seed)
-        self.model = HierarchicalCodec(settings.model_name).to(self.device, memory_format=torch.channels_last)
+        self.model = HierarchicalCodec(settings.model_name).to(memory_format=torch.channels_last).to(self.device)
         self.criterion = RateDistortionLoss(settings.lmbda, _regularizer(settings), settings.penalty_start)
         self.criterion.to(self.device)
         self.truncation = None
