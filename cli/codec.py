@@ -27,7 +27,8 @@ EXAMPLES = """examples:
   relatent codec evaluate photos/ --out figures/             rate and quality beside JPEG, JPEG 2000 and WebP
 
 Pictures of any size and every format that Pillow reads; transparency goes over white. decompress writes PNG, BMP, PPM or
-TIFF. `relatent codec COMMAND --help` lists a command's options. docs/codec.md has the figures, docs/codec_format.md the bytes.
+TIFF. `relatent codec COMMAND --help` lists a command's options. docs/codec.md has the figures, docs/codec_format.md the bytes,
+docs/codec_training.md how models are trained.
 The entropy coder comes with: pip install "relatent[codec]"
 """
 DEFAULT_QUALITY = 2

@@ -45,9 +45,10 @@ def test_links_lead_somewhere():
 def test_readme_figures_are_those_of_the_results(path):
     import json
 
-    from relatent.benchmarks import bench_factory, bench_loop
-    from relatent.benchmarks.research import quality, regularisers, roundtrip
+    from relatent.benchmarks import bench_factory, bench_loop, codec
+    from relatent.benchmarks.research import codec_phase1, quality, regularisers, roundtrip
     from relatent.benchmarks.research import time_to_target as time_to_target
+    from relatent.systems.codec.evaluation.markdown_tables import markdown_tables
 
     tables = {"roundtrip": roundtrip.table, "quality": quality.preset_table, "time_to_target": time_to_target.table}
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -58,6 +59,12 @@ def test_readme_figures_are_those_of_the_results(path):
         assert bench_factory.table(content["rows"]) in README
     if content["benchmark"] == "regularisers":
         assert regularisers.table(content["results"]) in regularisers.PAGE.read_text(encoding="utf-8")
+    if content["benchmark"] == "codec":
+        assert markdown_tables(content).strip() in (ROOT / "docs/codec.md").read_text(encoding="utf-8")
+    if content["benchmark"] == "codec_refinement":
+        assert codec.refinement_table(content["refined"]) in (ROOT / "docs/codec.md").read_text(encoding="utf-8")
+    if content["benchmark"] == "codec_phase1":
+        assert codec_phase1.table(content) in (ROOT / "docs/codec_training.md").read_text(encoding="utf-8")
     page = quality.PAGE.read_text(encoding="utf-8")
     if content["benchmark"] == "loop":
         assert bench_loop.table(content["results"]) in page

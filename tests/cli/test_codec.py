@@ -1,6 +1,5 @@
 """codec compress, decompress, refine, evaluate and train, from their options to the files they write."""
 
-import importlib
 import re
 import shutil
 import sys
@@ -22,7 +21,7 @@ from relatent.systems.codec.model.quantisers import hard_round
 from synthetic_pictures import picture_of
 from tiny_codec import trained
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "codec.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 SIZES = [(1, 1), (7, 500), (511, 513)]
 
 
@@ -262,7 +261,6 @@ def test_the_commands_say_what_they_lack(model, compressed, tmp_path, monkeypatc
 
 
 def test_refinement_states_the_cost_before_and_after(model, tmp_path, capsys):
-    pytest.importorskip("relatent.systems.codec.refinement.refine", reason="no refinement yet")
     image = save(tmp_path / "a.png", 40, 70)
     codec = load_model(model)
     plain = vars(measure(image, codec.encode(image), codec.lmbda))
@@ -288,7 +286,6 @@ def test_refinement_states_the_cost_before_and_after(model, tmp_path, capsys):
 
 
 def test_evaluate_writes_a_table(model, tmp_path, capsys):
-    pytest.importorskip("relatent.systems.codec.evaluation.run", reason="no evaluation yet")
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed in range(2):
@@ -301,7 +298,6 @@ def test_evaluate_writes_a_table(model, tmp_path, capsys):
 
 
 def test_train_makes_a_model_that_compresses(tmp_path, capsys):
-    pytest.importorskip("tensorboard")
     for seed in range(2):
         save(tmp_path / f"{seed}.png", 64, 64, seed)
     printed = result(
@@ -312,8 +308,8 @@ def test_train_makes_a_model_that_compresses(tmp_path, capsys):
     assert run("compress", tmp_path / "0.png", tmp_path / "0.rlc", "--model", printed["model"]) == 0
 
 
-def commands_of_the_page():
-    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+def commands_of_the_page(name="codec.md"):
+    blocks = re.findall(r"```sh\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.DOTALL)
     return [line.split()[2:] for line in "".join(blocks).splitlines() if line.startswith("relatent codec ")]
 
 
@@ -326,20 +322,29 @@ def test_the_commands_of_the_help_and_of_the_page_exist():
 
 
 def test_the_commands_of_the_page_run(bundle, tmp_path, monkeypatch):
-    """In their order, with the bundled models; those of refinement and evaluation where they are installed."""
+    """In their order, with the bundled models."""
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
     save("photo.jpg", 40, 70)
     save("photos/a.png", 64, 80)
-    needs = {"refine": "refinement.refine", "evaluate": "evaluation.run"}
     for words in commands_of_the_page():
-        if words[0] in needs:
-            try:
-                importlib.import_module(f"relatent.systems.codec.{needs[words[0]]}")
-            except ModuleNotFoundError:
-                continue
         assert run(*words) == 0
     assert pixels("photo.png").shape == pixels("small.png").shape == (3, 40, 70)
+
+
+def test_the_commands_of_the_page_on_training_run(tmp_path, monkeypatch):
+    """In their order, for one or two steps each."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("photos/a.png", "kodak/b.png"):
+        Path(path).parent.mkdir()
+        save(path, 64, 64)
+    save("photo.jpg", 40, 70)
+    for words in commands_of_the_page("codec_training.md"):
+        epochs = 2 if "--checkpoint" in words else 1
+        short = ["--epochs", epochs, "--batch-size", 1, "--patch-size", 64] if words[0] in ("train", "ablation") else []
+        assert run(*words, *short) == 0
+    assert Path("photo.rlc").exists()
+    assert Path("ablation/ablation.json").exists()
 
 
 def test_the_help_shows_how_to_compress_a_photograph():
