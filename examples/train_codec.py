@@ -1,4 +1,4 @@
-"""Train the codec's bundled models: one network for the middle rate, from which those of the other rates go on.
+"""Train the codec's bundled models: one network for the middle rate, from which those of all rates go on.
 
     python examples/train_codec.py WORK                 # hours on two cores; started again it goes on where it was
     python examples/train_codec.py WORK --bundle        # then put the models into the package
@@ -24,7 +24,7 @@ from train_tiny_vae import Crops
 PICTURES, SIDE, TEST_PICTURES, TEST_SIDE = 2000, 320, 12, 448
 MIDDLE = 0.0067
 OTHERS = (0.0018, 0.025)
-EPOCHS, OTHER_EPOCHS = 60, 45
+EPOCHS, MORE_EPOCHS = 60, 45
 COMMON = [
     "--batch-size",
     "8",
@@ -55,12 +55,12 @@ def write_pictures(folder: Path, count: int, side: int, seed: int) -> None:
     partial.rename(folder)
 
 
-def command(work: Path, lmbda: float, epochs: int, rate: float) -> list[str]:
-    """The training of one rate."""
+def command(work: Path, lmbda: float, epochs: int, rate: float, start: Path | None = None) -> list[str]:
+    """The training of one rate. start: the checkpoint whose weights it begins with."""
     folders = ["--train_dataset", work / "train", "--test_dataset", work / "test", "--save_path", work / "runs"]
-    start = [] if lmbda == MIDDLE else ["--checkpoint", run_folder(work, MIDDLE) / "checkpoint.pth"]
     values = ["--lambda", lmbda, "--epochs", epochs, "--learning-rate", rate]
-    return [sys.executable, "-m", "relatent", "codec", "train", *map(str, [*folders, *values, *start]), *COMMON]
+    values += [] if start is None else ["--checkpoint", start]
+    return [sys.executable, "-m", "relatent", "codec", "train", *map(str, [*folders, *values]), *COMMON]
 
 
 def run_folder(work: Path, lmbda: float) -> Path:
@@ -95,9 +95,13 @@ def main() -> None:
         return
     write_pictures(options.work / "train", PICTURES, SIDE, seed=0)
     write_pictures(options.work / "test", TEST_PICTURES, TEST_SIDE, seed=1)
-    subprocess.run(command(options.work, MIDDLE, EPOCHS, 1e-3), check=True)
-    others = [subprocess.Popen(command(options.work, lmbda, OTHER_EPOCHS, 5e-4)) for lmbda in OTHERS]
-    if any(process.wait() for process in others):
+    start = options.work / "start.pth"
+    if not start.exists():
+        subprocess.run(command(options.work, MIDDLE, EPOCHS, 1e-3), check=True)
+        shutil.copy(run_folder(options.work, MIDDLE) / "checkpoint.pth", start)
+    rates = [command(options.work, lmbda, MORE_EPOCHS, 5e-4, start) for lmbda in OTHERS]
+    rates.append(command(options.work, MIDDLE, EPOCHS + MORE_EPOCHS, 1e-3))  # it goes on where it was
+    if any(process.wait() for process in [subprocess.Popen(each) for each in rates]):
         sys.exit("a training failed; its messages are above")
 
 
