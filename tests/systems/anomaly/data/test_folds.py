@@ -114,5 +114,5 @@ def test_leakage_in_a_split_made_by_hand_is_refused():
 
 def test_training_without_folds_is_checked_too():
     check_normal([volume("a")])
-    with pytest.raises(FoldsError, match="vol_b_L3.* is abnormal"):
+    with pytest.raises(FoldsError, match=r"vol_b_L3.* is abnormal"):
         check_normal([volume("a"), volume("b", 1)])

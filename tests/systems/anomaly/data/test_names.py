@@ -24,7 +24,7 @@ def test_names_are_parsed_as_they_are_formatted(patient):
      "vol_p 1_L3.npy", "vol_p01_L3.npy\n", "vol_p01_T4x.npy"],
 )  # fmt: skip
 def test_other_names_are_refused_in_one_line(name):
-    with pytest.raises(VolumeError, match="vol_p01_L3.*, a level from T4 to L5") as found:
+    with pytest.raises(VolumeError, match=r"vol_p01_L3.*, a level from T4 to L5") as found:
         parse_name(name)
     assert "\n" not in str(found.value).removeprefix(name)
 
