@@ -115,7 +115,7 @@ def test_slope_and_intercept_of_the_header_are_applied(tmp_path):
     nibabel.save(image, scan)
     stored = nibabel.load(scan).dataobj
     assert (stored.slope, stored.inter) == (2, -1000)
-    np.testing.assert_array_equal(read_nifti(scan, np.float32).values, np.full(SHAPE, 700))
+    np.testing.assert_array_equal(read_nifti(scan, np.float32).values, np.full(SHAPE, 2 * 700 - 1000))
 
 
 def test_what_is_known_is_listed_beside_the_volumes(tmp_path):
