@@ -19,9 +19,9 @@ from .volume_folder import MASKS, add_to_index
 KINDS = ("normal", "wedge", "crack")
 PER_PATIENT = 5  # neighbouring levels
 DESCRIPTION = "synthetic: procedural vertebrae, no scan of a person"
-_SOFT, _DISC, _SPONGIOSA, _CORTICAL = 0.03, 0.05, 0.12, 0.5  # of the window of 0 to 1900 HU
+_SOFT, _DISC, _SPONGIOSA, _CORTICAL = 0.03, 0.05, 0.12, 0.4  # of the window of 0 to 1900 HU
 _SHELL_MM = 1.6
-_DIFFERENT = 0.04  # a voxel is abnormal where the fracture changed it by more; the noise of a scan is 0.008
+_DIFFERENT = 0.025  # a voxel is abnormal where the fracture changed it by more, the texture of the bone left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,38 +42,45 @@ def make_vertebra(
 
     kind: `normal`; `wedge`, the body's front collapsed by 25 to 60 % of its height, what is left denser; `crack`, an uneven gap
     through the body with a step of its surface. The same seed and level give the same vertebra but for the fracture; the mask
-    has the voxels that the fracture changed by more than 0.04. Raises UsageError for another kind, level or a side below 8.
+    has the voxels that the fracture changed by more than 0.025, judged without noise and texture. Raises UsageError for another kind, level or a side below 8.
     """
     if kind not in KINDS or level not in LEVELS or side < 8:
         raise UsageError(
             f"expected a kind of {', '.join(KINDS)}, a level from T4 to L5 and a side from 8 on, found {kind}, {level}, {side}"
         )
     rng = np.random.default_rng(seed)
-    shape = VertebraShape.draw(rng, level)
-    density, texture, noise = (
+    shape, density, sigma = (
+        VertebraShape.draw(rng, level),
         rng.uniform(0.75, 1.25),
-        pink_noise(rng, side),
-        rng.standard_normal((side,) * 3, np.float32),
+        np.float32(rng.uniform(0.006, 0.014)),
     )
-    normal = volume = _render(shape, side, density, texture, "normal", rng)
-    if kind != "normal":
-        volume = _render(shape, side, density, texture, kind, rng)
+    fracture = int(rng.integers(1 << 32))  # all this is the same at every side
+    texture, tissue = pink_noise(rng, side), pink_noise(rng, side, exponent=2.5)
+    noise = rng.standard_normal((side,) * 3, np.float32)
+
+    def render(kind: str, texture: np.ndarray) -> np.ndarray:
+        return _render(shape, side, density, texture, tissue, kind, np.random.default_rng(fracture))
+
+    volume = render(kind, texture)
+    # muscle between fat, whose units are below the window
+    volume = np.maximum(volume, _SOFT * np.clip(0.7 + 0.7 * tissue, 0, 1.2))
+    smooth = [render(one, np.zeros_like(texture)) for one in (kind, "normal")]
     return ProceduralVertebra(
-        np.clip(volume + np.float32(0.008) * noise, 0, 1),
-        np.abs(volume - normal) > _DIFFERENT,
+        np.clip(volume + sigma * noise, 0, 1),
+        np.abs(smooth[0] - smooth[1]) > _DIFFERENT,
         NORMAL if kind == "normal" else ABNORMAL,
         kind,
         level,
     )
 
 
-def pink_noise(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Noise whose amplitude falls with the frequency, as 1/f: (side, side, side) float32, mean 0, standard deviation 1."""
+def pink_noise(rng: np.random.Generator, side: int, exponent: float = 1.0) -> np.ndarray:
+    """Noise whose amplitude falls with the frequency f, as f^-exponent: (side, side, side) float32, mean 0, deviation 1."""
     spectrum = np.fft.rfftn(rng.standard_normal((side,) * 3))
     full, half = np.fft.fftfreq(side), np.fft.rfftfreq(side)
     frequency = np.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2)
     frequency[0, 0, 0] = np.inf  # no mean
-    values = np.fft.irfftn(spectrum / frequency, (side,) * 3, axes=(0, 1, 2))
+    values = np.fft.irfftn(spectrum / frequency**exponent, (side,) * 3, axes=(0, 1, 2))
     return (values / values.std()).astype(np.float32)
 
 
@@ -118,40 +125,43 @@ def write_procedural(
 
 
 def _render(
-    shape: VertebraShape, side: int, density: float, texture: np.ndarray, kind: str, rng: np.random.Generator
+    shape: VertebraShape,
+    side: int,
+    density: float,
+    texture: np.ndarray,
+    uneven: np.ndarray,
+    kind: str,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """The vertebra and its neighbours without the scan's noise, (side, side, side) float32."""
+    """The bones and discs without the scan's noise, (side, side, side) float32. texture: of the
+    spongiosa, uneven: of a crack's surface, in mm; both like `pink_noise`. rng: draws the fracture.
+    """
     voxel = np.float32(FIELD_MM / side)
     x, y, z = shape.places(side)
     period = shape.height + shape.disc
     wrapped = (z + period / 2) % period - period / 2  # above and below are vertebrae of the same shape
     middle = np.abs(z) < period / 2
     spongiosa = density * (_SPONGIOSA + np.float32(0.03) * texture)
-    gap = np.zeros_like(x)
-    body = shape.body(x, y, wrapped)
+    body, gap = shape.body(x, y, wrapped), np.zeros_like(x)
     if kind == "wedge":
-        front = np.clip(y / shape.depth + 0.5, 0, 1)
-        left = 1 - rng.uniform(0.25, 0.6) * front  # which part of the height is left
-        bottom = -shape.height / 2
-        body = np.where(middle, shape.body(x, y, np.where(z > bottom, bottom + (z - bottom) / left, z)), body)
-        spongiosa = np.where(
-            middle & (z > bottom), spongiosa * np.minimum(1 / left, 2), spongiosa
-        )  # the same bone in less space
+        lost = rng.uniform(0.25, 0.6) * np.clip(
+            y / shape.depth + 0.5, 0, 1
+        )  # which part of the height, none at the back
+        body = np.where(middle, shape.body(x, y, z, lost * shape.height), body)
+        spongiosa = np.where(middle, spongiosa / (1 - lost), spongiosa)  # the same bone in less space
     elif kind == "crack":
         normal = rng.normal(size=3) * (0.6, 0.6, 1)
         normal /= np.linalg.norm(normal)
-        depth = normal[0] * x + normal[1] * y + normal[2] * (z - rng.uniform(-0.2, 0.2) * shape.height) + texture
-        step = np.float32(rng.uniform(1, 2.5)) * (depth > 0)
-        body = np.where(middle, shape.body(x, y + step, z), body)
-        half = np.maximum(rng.uniform(2, 3.5), voxel) / 2
-        gap = np.where(middle & (body < voxel / 2), _part((np.abs(depth) - half) / voxel), 0)
-    distance = np.minimum(body, shape.arch(x, y, wrapped))
-    bone, core = _part(distance / voxel), _part((distance + _SHELL_MM) / voxel)
-    bone = bone * (1 - gap)
-    core = core * (1 - gap)
-    between = _DISC * _part((shape.column(x, y) - 1) * (shape.depth / 2) / voxel)
-    soft = np.maximum(_SOFT + np.float32(0.004) * texture, between)
-    return (soft * (1 - bone) + _CORTICAL * (bone - core) + spongiosa * core).astype(np.float32)
+        off = normal[0] * x + normal[1] * y + normal[2] * (z - rng.uniform(-0.2, 0.2) * shape.height) + 1.5 * uneven
+        body = np.where(middle, shape.body(x, y + rng.uniform(1, 2.5) * (off > 0), z), body)
+        half = max(rng.uniform(2, 3.5), float(voxel)) / 2
+        gap = np.where(middle & (body < voxel / 2), _part((np.abs(off) - half) / voxel), 0)
+    arch = shape.arch(x, y, wrapped)
+    distance = np.minimum(body, arch)
+    whole = np.where(arch < body, 1, 1 - gap)  # a crack goes through the body alone
+    bone, core = _part(distance / voxel) * whole, _part((distance + _SHELL_MM) / voxel) * whole
+    disc = _DISC * _part((shape.column(x, y) - 1) * (shape.depth / 2) / voxel)
+    return (disc * (1 - bone) + density * _CORTICAL * (bone - core) + spongiosa * core).astype(np.float32)
 
 
 def _part(distance: np.ndarray) -> np.ndarray:

@@ -54,12 +54,15 @@ class VertebraShape:
         """Where a place lies between the body's axis, 0, and its edge, 1, seen from above."""
         return np.hypot(x / (self.width / 2), y / (self.depth / 2))
 
-    def body(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """mm from the body's surface, below 0 inside: a waisted cylinder, hollowed by the canal and at its endplates."""
+    def body(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, lowered: np.ndarray | float = 0.0) -> np.ndarray:
+        """mm from the body's surface, below 0 inside: a waisted cylinder, hollowed by the canal and at its endplates.
+
+        lowered: by how many mm the upper endplate is lower than it was.
+        """
         half, radius = self.height / 2, self.column(x, y)
         waist = 1 - self.waist * np.clip(1 - (z / half) ** 2, 0, 1)
         side = (radius / waist - 1) * (self.depth / 2)
-        end = np.abs(z) - half * (1 - 0.1 * np.clip(1 - radius**2, 0, 1))
+        end = np.maximum(z + lowered, -z) - half * (1 - 0.1 * np.clip(1 - radius**2, 0, 1))
         canal = 0.2 * self.width - np.hypot(x, y - self._canal)
         return np.maximum(np.maximum(side, end), canal)
 
