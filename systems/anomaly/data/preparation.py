@@ -13,7 +13,7 @@ from .errors import VolumeError
 from .label_tables import VERSE
 from .names import format_name
 from .nifti import Nifti, read_nifti
-from .volume_folder import add_to_index
+from .volume_folder import add_to_index, make_folder
 
 _ZYX = np.eye(3)[::-1]  # from a volume's axes (D, H, W) to x, y, z, and back
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def prepare_scan(
         raise VolumeError(
             f"{mask} has none of the labels {sorted(labels)}, only {present}: name the table of its numbers"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, synthetic=False)
     paths, entries = [], {}
     for level, (centroid, cut_off) in centroids.items():
         if not _inside(image, centroid):

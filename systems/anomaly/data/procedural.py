@@ -14,7 +14,7 @@ from ....exporters.files.atomic import atomic_path
 from .names import LEVELS, format_name
 from .vertebra_shape import FIELD_MM, VertebraShape
 from .volume import ABNORMAL, NORMAL
-from .volume_folder import MASKS, add_to_index
+from .volume_folder import MASKS, add_to_index, make_folder
 
 KINDS = ("normal", "wedge", "crack")
 PER_PATIENT = 5  # neighbouring levels
@@ -103,7 +103,7 @@ def write_procedural(
     for n, i in enumerate(rng.permutation(count)[: round(count * abnormal_fraction)]):
         kinds[i] = KINDS[1 + n % 2]
     first = rng.integers(0, len(LEVELS) - PER_PATIENT + 1, -(-count // PER_PATIENT))  # each patient's highest level
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, synthetic=True)
     paths, entries = [], {}
     for i, kind in enumerate(kinds):
         patient, place = divmod(i, PER_PATIENT)

