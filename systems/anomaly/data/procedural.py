@@ -64,10 +64,13 @@ def make_vertebra(
     volume = render(kind, texture)
     # muscle between fat, whose units are below the window
     volume = np.maximum(volume, _SOFT * np.clip(0.7 + 0.7 * tissue, 0, 1.2))
-    smooth = [render(one, np.zeros_like(texture)) for one in (kind, "normal")]
+    mask = np.zeros(volume.shape, bool)
+    if kind != "normal":
+        smooth = [render(one, np.zeros_like(texture)) for one in (kind, "normal")]
+        mask = np.abs(smooth[0] - smooth[1]) > _DIFFERENT
     return ProceduralVertebra(
         np.clip(volume + sigma * noise, 0, 1),
-        np.abs(smooth[0] - smooth[1]) > _DIFFERENT,
+        mask,
         NORMAL if kind == "normal" else ABNORMAL,
         kind,
         level,

@@ -54,7 +54,7 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
         if dtype.hasobject or not 0 < size <= MAX_BYTES:
             raise ValueError(f"{name} states {dtype} of the shape {shape}, expected numbers of up to {MAX_BYTES} bytes")
-        data = file.read(size)  # grows with what is decompressed
+        data = file.read(size + 1)  # grows with what is decompressed
     if len(data) != size:
-        raise ValueError(f"{name} states {size} bytes and has {len(data)}")
+        raise ValueError(f"{name} states {size} bytes and has {'more' if len(data) > size else len(data)}")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

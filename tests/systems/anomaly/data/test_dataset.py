@@ -126,6 +126,7 @@ def test_archives_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     for name, shape in {
         "many": (1, 1 << 12, 1 << 12, 1 << 8),
         "more": (1, 2, 2, 3),
+        "fewer": (1, 2, 2, 1),
         "wild": (1 << 70, 2, 2, 2),
     }.items():
         with zipfile.ZipFile(tmp_path / f"{name}.npz", "w") as file:
@@ -139,6 +140,7 @@ def test_archives_that_cannot_be_used_are_refused_in_one_line(tmp_path):
             with pytest.raises(VolumeError) as found:
                 read_archive(path, "val")
             assert str(path) in str(found.value)
+            assert ("states" in str(found.value)) == (path.stem in ("many", "more", "fewer", "wild", "objects"))
             assert len(str(found.value).splitlines()) == 1
 
 
