@@ -1,0 +1,1 @@
+"""Volumes: reading, preparation from CT, folds, augmentation, procedural vertebrae."""
