@@ -24,7 +24,7 @@ from train_tiny_vae import Crops
 PICTURES, SIDE, TEST_PICTURES, TEST_SIDE = 2000, 320, 12, 448
 MIDDLE = 0.0067
 OTHERS = (0.0018, 0.025)
-EPOCHS, MORE_EPOCHS = 60, 45
+EPOCHS, MORE_EPOCHS = 60, 33
 COMMON = [
     "--batch-size",
     "8",
