@@ -1,0 +1,54 @@
+"""Batches of a training and a validation data set."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ....engine.errors import UsageError
+
+
+class EpochSampler(Sampler[int]):
+    """A new order for each epoch that depends on seed and epoch alone, so that a training which goes on sees the same."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return iter(torch.randperm(self.count, generator=generator).tolist())
+
+
+class VolumeDataModule(LightningDataModule):
+    """Two data sets whose items are (1, D, H, W) fp32 volumes in [0, 1], or tuples that begin with one."""
+
+    def __init__(
+        self, train: Dataset[Any], val: Dataset[Any], batch_size: int = 4, num_workers: int = 0, seed: int = 42
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if not isinstance(value, int) or value < least:
+                raise UsageError(f"dataset.{name} is {value!r}; give a whole number from {least} on")
+        self.train, self.val, self.seed = train, val, seed
+        self.common: dict[str, Any] = {
+            "batch_size": batch_size,
+            "num_workers": num_workers,
+            "persistent_workers": num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        sampler = EpochSampler(len(self.train), self.seed)  # type: ignore[arg-type]
+        return DataLoader(self.train, sampler=sampler, **self.common)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.val, **self.common)
