@@ -16,7 +16,7 @@ from .slice_images import log_slices
 
 
 class VQVAEModule(LightningModule):
-    """Trains a VQ-VAE on batches (B, 1, D, H, W) in [0, 1]; a batch that is a tuple or list begins with them.
+    """Trains a VQ-VAE on batches (B, 1, D, H, W) in [0, 1]: the `volume` of a mapping, or the first of a tuple or list.
 
     Logged at the end of each epoch: `{train,val}/{recon_loss,vq_loss,total_loss,perplexity}`, `train/codebook_usage`
     (the share of the codes used in the epoch), `train/learning_rate`, and every `log_image_freq` epochs three slices.
@@ -31,7 +31,9 @@ class VQVAEModule(LightningModule):
         self.settings = training if isinstance(training, TrainingSettings) else TrainingSettings.of(training)
         self.seed = seed
         self.save_hyperparameters({"model": _plain(asdict(config)), "training": _plain(asdict(self.settings)), "seed": seed})
-        self.model = build_vqvae_3d(config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = build_vqvae_3d(config)
         self.used_codes: Tensor
         self.register_buffer("used_codes", torch.zeros(config.num_embeddings, dtype=torch.bool), persistent=False)
 
@@ -60,9 +62,11 @@ class VQVAEModule(LightningModule):
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(x))
         return total, out
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seeded by the step: a training that was interrupted goes on with the same random numbers."""
+        torch.manual_seed(self.seed + self.global_step)
+
     def on_train_epoch_start(self) -> None:
-        """Seeded by the epoch: a training that was interrupted goes on with the same random numbers."""
-        torch.manual_seed(self.seed + self.current_epoch)
         self.used_codes.zero_()
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
 
@@ -85,7 +89,7 @@ class VQVAEModule(LightningModule):
 
 
 def _volumes(batch: Any) -> Tensor:
-    return batch[0] if isinstance(batch, tuple | list) else batch
+    return batch["volume"] if isinstance(batch, Mapping) else batch[0] if isinstance(batch, tuple | list) else batch
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

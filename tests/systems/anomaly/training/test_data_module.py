@@ -5,9 +5,16 @@ from relatent.engine.errors import UsageError
 from relatent.systems.anomaly.training.data_module import EpochSampler, VolumeDataModule
 
 
+class Epochs(list):
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
 def order(seed: int, epoch: int) -> list[int]:
-    sampler = EpochSampler(20, seed)
+    dataset = Epochs(range(20))
+    sampler = EpochSampler(dataset, seed)
     sampler.set_epoch(epoch)
+    assert dataset.epoch == epoch
     return list(sampler)
 
 
