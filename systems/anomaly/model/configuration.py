@@ -1,10 +1,11 @@
 """The configuration of the 3-D VQ-VAE."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ....engine.errors import UsageError
+from ..sections import read_section
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,4 @@ class VQVAEConfig:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "VQVAEConfig":
         """The configuration with `values` in place of the defaults. Raises `UsageError` for unknown keys."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise UsageError(f"unknown key model.{unknown[0]}; known are {', '.join(sorted(known))}")
-        given = dict(values)
-        if "hidden_channels" in given:
-            given["hidden_channels"] = tuple(given["hidden_channels"])
-        try:
-            return cls(**given)
-        except TypeError as error:  # a text where a number should be
-            raise UsageError(f"model: {error}") from None
+        return read_section(cls, "model", values)

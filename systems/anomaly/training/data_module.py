@@ -7,8 +7,6 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ....engine.errors import UsageError
-
 
 class EpochSampler(Sampler[int]):
     """A new order for each epoch that depends on seed and epoch alone, so that a training which goes on sees the same."""
@@ -37,9 +35,6 @@ class VolumeDataModule(LightningDataModule):
         self, train: Dataset[Any], val: Dataset[Any], batch_size: int = 4, num_workers: int = 0, seed: int = 42
     ) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-            if not isinstance(value, int) or value < least:
-                raise UsageError(f"dataset.{name} is {value!r}; give a whole number from {least} on")
         self.train, self.val, self.seed = train, val, seed
         self.common: dict[str, Any] = {
             "batch_size": batch_size,

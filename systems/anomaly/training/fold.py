@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from .settings import TrainingSettings
 
 LAST = "last.ckpt"
 MONITOR = "val/total_loss"
+EXPECTED_WARNINGS = (
+    "Checkpoint directory .* exists and is not empty",  # a training that goes on
+    ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,10 @@ def train_fold(fold: Fold, module: VQVAEModule, data: VolumeDataModule, progress
         enable_progress_bar=progress,
         enable_model_summary=False,
     )
-    trainer.fit(module, data, ckpt_path=last, weights_only=True)
+    with warnings.catch_warnings():
+        for expected in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", expected)
+        trainer.fit(module, data, ckpt_path=last, weights_only=True)
     return trainer
 
 

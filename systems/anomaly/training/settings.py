@@ -1,10 +1,11 @@
 """The settings of a training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ....engine.errors import UsageError
+from ..sections import read_section
 
 CHOICES = {
     "recon_loss": ("l1", "l2"),
@@ -51,10 +52,22 @@ class TrainingSettings:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "TrainingSettings":
         """The settings with `values` in place of the defaults. Raises `UsageError` for unknown keys."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise UsageError(f"unknown key training.{unknown[0]}; known are {', '.join(sorted(known))}")
-        given = dict(values)
-        if "wandb_tags" in given:
-            given["wandb_tags"] = tuple(given["wandb_tags"])
-        return cls(**given)
+        return read_section(cls, "training", values)
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """The keys of `config/dataset/vae_data.yaml`. Raises `UsageError` for values that make no data set."""
+
+    data_dir: str  # a folder of volumes, or an archive .npz, which has its own splits
+    folds_file: str | None = None  # not used with an archive
+    volume_size: int = 128
+    augment: bool = True
+    batch_size: int = 4
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("volume_size", 1), ("batch_size", 1), ("num_workers", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise UsageError(f"dataset.{name} is {value!r}; give a whole number from {least} on")

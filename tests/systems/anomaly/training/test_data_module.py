@@ -2,7 +2,8 @@
 
 import pytest
 from relatent.engine.errors import UsageError
-from relatent.systems.anomaly.training.data_module import EpochSampler, VolumeDataModule
+from relatent.systems.anomaly.training.data_module import EpochSampler
+from relatent.systems.anomaly.training.settings import DatasetSettings
 
 
 class Epochs(list):
@@ -27,4 +28,4 @@ def test_orders():
 @pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("num_workers", -1), ("batch_size", 1.5)])
 def test_numbers_that_do_not_fit(name, value):
     with pytest.raises(UsageError, match=rf"dataset\.{name}"):
-        VolumeDataModule([], [], **{name: value})
+        DatasetSettings("volumes", **{name: value})
