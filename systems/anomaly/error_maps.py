@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...engine.errors import UsageError
 from ...engine.version import VERSION
 from ...exporters.files.atomic import atomic_path, file_sha256, write_json
+from .model.checkpoint import read_checkpoint
 from .model.vqvae import VQVAE3D
 
 SCHEMA = 1
@@ -31,8 +31,8 @@ def write_error_maps(
     """Write the map of each named volume as `error_{name}.npy`, float32, (D, H, W), and yield it.
 
     volumes: file names such as `vol_p01_L1.npy`, and (1, D, H, W) fp32 in [0, 1]. provenance: what the JSON file beside
-    each map says besides its own entries, such as `checkpoint_provenance` gives it. The JSON file is written last: a map
-    that has one is complete, and is not made again where the provenance is the same.
+    each map says besides its own entries, such as `checkpoint_provenance` gives it. The JSON file is written last, so
+    that a map which has one is complete. Raises `UsageError` for names and shapes that do not fit.
     """
     device = next(model.parameters()).device
     for name, volume in volumes:
@@ -55,13 +55,9 @@ def checkpoint_provenance(checkpoint: Path) -> dict[str, Any]:
 
     Raises `UsageError` where the checkpoint cannot be read.
     """
-    try:
-        configuration = torch.load(checkpoint, map_location="cpu", weights_only=True)["hyper_parameters"]
-    except Exception as error:
-        raise UsageError(f"{checkpoint} is no checkpoint of a VQ-VAE: {error}") from None
     return {
         "checkpoint": checkpoint.name,
         "checkpoint_sha256": file_sha256(checkpoint),
-        "configuration": configuration,
+        "configuration": read_checkpoint(checkpoint)["hyper_parameters"],
         "relatent": VERSION,
     }

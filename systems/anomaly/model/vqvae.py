@@ -1,6 +1,7 @@
 """The 3-D VQ-VAE: an encoder that halves the volume four times, a vector quantiser, a decoder."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ class VQVAE3D(nn.Module):
         down = (config.in_channels, *config.hidden_channels)
         up = (config.embedding_dim, *reversed(config.hidden_channels))
         self.encoder = nn.Sequential(
-            *(_block(nn.Conv3d, *pair, config.dropout) for pair in zip(down, down[1:], strict=False)),
+            *(_block(nn.Conv3d, *pair, config.dropout) for pair in pairwise(down)),
             nn.Conv3d(down[-1], config.embedding_dim, 3, padding=1, bias=False),
             nn.BatchNorm3d(config.embedding_dim, affine=False),
         )
@@ -46,7 +47,7 @@ class VQVAE3D(nn.Module):
             config.dead_code_share,
         )
         self.decoder = nn.Sequential(
-            *(_block(nn.ConvTranspose3d, *pair, config.dropout) for pair in zip(up, up[1:], strict=False)),
+            *(_block(nn.ConvTranspose3d, *pair, config.dropout) for pair in pairwise(up)),
             nn.Conv3d(up[-1], config.in_channels, 3, padding=1, bias=False),
             nn.Sigmoid(),
         )

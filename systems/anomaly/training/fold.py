@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from ....engine.errors import UsageError
+from ..model.checkpoint import read_checkpoint
 from .data_module import VolumeDataModule
 from .lightning_module import VQVAEModule
 from .settings import TrainingSettings
@@ -90,11 +90,7 @@ def train_fold(fold: Fold, module: VQVAEModule, data: VolumeDataModule, progress
 def _last_checkpoint(fold: Fold, module: VQVAEModule) -> Path | None:
     if not fold.last.is_file():
         return None
-    try:
-        model = torch.load(fold.last, map_location="cpu", weights_only=True)["hyper_parameters"]["model"]
-    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise UsageError(f"{fold.last} cannot be read; remove it or name another experiment: {error}") from None
-    if model != module.hparams["model"]:
+    if read_checkpoint(fold.last)["hyper_parameters"]["model"] != module.hparams["model"]:
         raise UsageError(f"{fold.folder} has a training of another model; give its settings or name another experiment")
     return fold.last
 

@@ -30,7 +30,9 @@ class VQVAEModule(LightningModule):
         config = model if isinstance(model, VQVAEConfig) else VQVAEConfig.of(model)
         self.settings = training if isinstance(training, TrainingSettings) else TrainingSettings.of(training)
         self.seed = seed
-        self.save_hyperparameters({"model": _plain(asdict(config)), "training": _plain(asdict(self.settings)), "seed": seed})
+        self.save_hyperparameters(
+            {"model": _plain(asdict(config)), "training": _plain(asdict(self.settings)), "seed": seed}
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = build_vqvae_3d(config)
@@ -48,8 +50,7 @@ class VQVAEModule(LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         _, out = self._step(batch, "val")
         if batch_idx == 0 and self.current_epoch % self.settings.log_image_freq == 0:
-            if not self.trainer.sanity_checking:
-                log_slices(self.loggers, _volumes(batch)[0, 0], out.reconstruction[0, 0], self.current_epoch)
+            log_slices(self.loggers, _volumes(batch)[0, 0], out.reconstruction[0, 0], self.current_epoch)
 
     def _step(self, batch: Any, part: str) -> tuple[Tensor, Reconstruction]:
         x = _volumes(batch)

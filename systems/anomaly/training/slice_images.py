@@ -1,8 +1,9 @@
 """Middle slices of a volume, its reconstruction and the error between them, as pictures in the log."""
 
 from collections.abc import Iterable
+from typing import Any
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 
@@ -13,7 +14,7 @@ def slice_images(volume: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
     return {"original": x.clamp(0, 1), "recon": y.clamp(0, 1), "error": (x - y).abs().clamp(0, 1)}
 
 
-def log_slices(loggers: Iterable[Logger], volume: Tensor, reconstruction: Tensor, epoch: int) -> None:
+def log_slices(loggers: Iterable[Any], volume: Tensor, reconstruction: Tensor, epoch: int) -> None:
     """Write `val/{original,recon,error}_slice_epochN` to each logger that takes pictures."""
     for part, image in slice_images(volume, reconstruction).items():
         name, pixels = f"val/{part}_slice_epoch{epoch}", image.cpu().numpy()

@@ -56,7 +56,7 @@ def test_another_model_or_a_damaged_checkpoint_is_refused(train, tmp_path):
     last = tmp_path / "out" / "exp" / "fold_1" / "checkpoints" / "last.ckpt"
     for damaged in (b"", last.read_bytes()[:1000], b"x" * 100):
         last.write_bytes(damaged)
-        with pytest.raises(UsageError, match="cannot be read; remove it"):
+        with pytest.raises(UsageError, match="cannot be read as a checkpoint"):
             train(epochs=1)
 
 

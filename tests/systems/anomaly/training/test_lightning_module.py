@@ -1,15 +1,20 @@
 """What a training logs, what its optimiser holds, how its learning rate falls."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from relatent.engine.errors import UsageError
+from relatent.systems.anomaly.model.checkpoint import load_model
 from relatent.systems.anomaly.model.configuration import VQVAEConfig
 from relatent.systems.anomaly.training.lightning_module import VQVAEModule
 from relatent.systems.anomaly.training.settings import TrainingSettings
 from relatent.systems.anomaly.training.slice_images import slice_images
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-NAMES = {f"{part}/{name}" for part in ("train", "val") for name in ("recon_loss", "vq_loss", "total_loss", "perplexity")}
+NAMES = {
+    f"{part}/{name}" for part in ("train", "val") for name in ("recon_loss", "vq_loss", "total_loss", "perplexity")
+}
 
 
 def test_logged_names_and_pictures(train):
@@ -83,6 +88,7 @@ def test_a_checkpoint_needs_nothing_else(train):
     assert again.model.config == module.model.config
     assert again.settings == module.settings
     x = torch.rand(1, 1, 32, 32, 32)
+    assert torch.equal(load_model(Path(trainer.checkpoint_callback.last_model_path))(x)[0], module.eval()(x)[0])
     assert torch.equal(again.eval()(x).reconstruction, module.eval()(x).reconstruction)
 
 
