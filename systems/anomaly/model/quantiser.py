@@ -49,8 +49,11 @@ class VectorQuantiser(nn.Module):
         self.mean_sum: Tensor
         self.register_buffer("initialised", torch.tensor(False))
         if use_ema:
-            self.register_buffer("share", torch.full((num_embeddings,), 1 / num_embeddings))  # of all vectors, running
-            self.register_buffer("mean_sum", self.codebook.detach() / num_embeddings)  # share × mean vector, running
+            # of all vectors, running; it begins low, so that new codes move soon, and are replaced soon if none needs them:
+            # after 69 steps with a decay of 0.99
+            self.new_share = min(1.0, 2 * dead_code_share or 1.0) / num_embeddings
+            self.register_buffer("share", torch.full((num_embeddings,), self.new_share))
+            self.register_buffer("mean_sum", self.codebook.detach() * self.new_share)  # share × mean vector, running
 
     def forward(self, z_e: Tensor) -> Quantised:
         """Quantise (B, dim, D, H, W). Without autocast: in half precision the nearest of two codes may be the other."""
@@ -99,6 +102,6 @@ class VectorQuantiser(nn.Module):
         count = len(self.codebook)
         dead = (self.share < self.dead_code_share / count).nonzero()[:, 0]
         if len(dead):
-            self.share[dead] = 1 / count
-            self.mean_sum[dead] = self._draw(vectors, len(dead)) / count
+            self.share[dead] = self.new_share
+            self.mean_sum[dead] = self._draw(vectors, len(dead)) * self.new_share
         self.codebook.copy_(self.mean_sum / self.share.clamp_min(EPSILON / count)[:, None])
