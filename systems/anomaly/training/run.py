@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ....engine.errors import UsageError
 from ....exporters.files.atomic import atomic_path
@@ -26,9 +28,15 @@ KEYS = {"model", "dataset", "training", "experiment", "fold_id", "seed", "output
 
 
 def read_config(overrides: Sequence[str] = (), config_name: str = "config") -> dict[str, Any]:
-    """The configuration tree with overrides such as `model.num_embeddings=1024`, as the command line takes them."""
-    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        config = OmegaConf.to_container(compose(config_name, list(overrides)), resolve=True)
+    """The configuration tree with overrides such as `model.num_embeddings=1024`, as the command line takes them.
+
+    Raises `UsageError` for an unknown configuration or key.
+    """
+    try:
+        with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+            config = OmegaConf.to_container(compose(config_name, list(overrides)), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(" ".join(str(error).split())) from None
     return config  # type: ignore[return-value]
 
 

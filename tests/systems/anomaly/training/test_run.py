@@ -57,6 +57,14 @@ def test_the_debug_configuration_and_overrides():
     assert config["training"]["learning_rate"] == 1e-4
 
 
+@pytest.mark.parametrize(
+    ("overrides", "name"), [(["model.nope=1"], "config"), (["="], "config"), ([], "none"), (["seed=${nope}"], "config")]
+)
+def test_configurations_that_are_not_there(overrides, name):
+    with pytest.raises(UsageError, match=r"^[^\n]+$"):
+        read_config(overrides, name)
+
+
 def test_a_debug_run(data, tmp_path):
     config = read_config([*data, f"output_dir={tmp_path}/outputs", "fold_id=2"], "config_debug")
     result = train(config)
