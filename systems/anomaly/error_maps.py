@@ -30,15 +30,15 @@ def write_error_maps(
 ) -> Iterator[ErrorMap]:
     """Write the map of each named volume as `error_{name}.npy`, float32, (D, H, W), and yield it.
 
-    volumes: file names such as `vol_p01_L1.npy`, and (1, D, H, W) fp32 in [0, 1]. provenance: what the JSON file beside
+    volumes: names such as `vol_p01_L1`, with or without `.npy`, and (1, D, H, W) fp32 in [0, 1]. provenance: what the JSON file beside
     each map says besides its own entries, such as `checkpoint_provenance` gives it. The JSON file is written last, so
     that a map which has one is complete. Raises `UsageError` for names and shapes that do not fit.
     """
     device = next(model.parameters()).device
     for name, volume in volumes:
-        if Path(name).name != name or not name.endswith(".npy"):
+        if Path(name).name != name:
             raise UsageError(f"{name!r} is no name of a volume; give one such as vol_p01_L1.npy")
-        path = folder / f"{PREFIX}{name}"
+        path = folder / f"{PREFIX}{name.removesuffix('.npy')}.npy"
         error = model.get_reconstruction_error(volume[None].to(device))[0, 0].cpu().numpy()
         about = path.with_suffix(".json")
         about.unlink(missing_ok=True)  # an older map's would vouch for one that is being replaced

@@ -32,6 +32,8 @@ def _parts(settings: DatasetSettings, fold_id: int) -> tuple[list[Volume], list[
             [volume for volume in read_archive(settings.data_dir, split) if volume.label == NORMAL]
             for split in ("train", "val")
         )
+        if not train or not val:
+            raise UsageError(f"{settings.data_dir} has no volume with label 0 (normal) in its splits train or val")
         return train, val
     if settings.folds_file is None:
         raise UsageError("dataset.folds_file is missing; a folder of volumes needs its folds of patients")

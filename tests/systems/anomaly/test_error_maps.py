@@ -26,7 +26,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_maps_and_provenance(checkpoint, tmp_path):
     model, volumes = load_model(checkpoint), torch.rand(2, 1, 32, 32, 32)
     provenance = checkpoint_provenance(checkpoint)
-    named = zip(("vol_a_L1.npy", "vol_b_T4.npy"), volumes, strict=True)
+    named = zip(("vol_a_L1.npy", "vol_b_T4"), volumes, strict=True)
     written = list(write_error_maps(model, named, tmp_path / "maps", provenance))
     assert [one.path.name for one in written] == ["error_vol_a_L1.npy", "error_vol_b_T4.npy"]
     for one, volume in zip(written, volumes, strict=True):
@@ -42,7 +42,7 @@ def test_maps_and_provenance(checkpoint, tmp_path):
 
 
 def test_names_that_leave_the_folder_are_refused(checkpoint, tmp_path):
-    for name in ("../x.npy", "/x.npy", "x.png"):
+    for name in ("../x.npy", "/x.npy", ""):
         with pytest.raises(UsageError, match="no name of a volume"):
             list(write_error_maps(load_model(checkpoint), [(name, torch.rand(1, 32, 32, 32))], tmp_path / "m", {}))
 

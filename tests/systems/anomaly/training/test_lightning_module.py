@@ -1,6 +1,7 @@
 """What a training logs, what its optimiser holds, how its learning rate falls."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from relatent.systems.anomaly.model.checkpoint import load_model
 from relatent.systems.anomaly.model.configuration import VQVAEConfig
 from relatent.systems.anomaly.training.lightning_module import VQVAEModule
 from relatent.systems.anomaly.training.settings import TrainingSettings
-from relatent.systems.anomaly.training.slice_images import slice_images
+from relatent.systems.anomaly.training.slice_images import log_slices, slice_images
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 NAMES = {
@@ -80,6 +81,17 @@ def test_slices_are_the_middle_ones():
     assert torch.equal(images["original"], torch.full((2, 3), 0.5))
     assert torch.equal(images["error"], images["original"])
     assert not images["recon"].any()
+
+
+def test_pictures_go_to_any_logger_that_takes_them():
+    class Pictures:
+        seen: ClassVar[dict] = {}
+
+        def log_image(self, key, images):
+            self.seen[key] = images[0].shape
+
+    log_slices([Pictures(), object()], torch.rand(4, 2, 3), torch.rand(4, 2, 3), 5)
+    assert Pictures.seen == {f"val/{part}_slice_epoch5": (2, 3) for part in ("original", "recon", "error")}
 
 
 def test_a_checkpoint_needs_nothing_else(train):

@@ -13,8 +13,9 @@ from relatent.engine.errors import UsageError
 from relatent.systems.anomaly.model.configuration import VQVAEConfig
 from relatent.systems.anomaly.model.vqvae import build_vqvae_3d
 from relatent.systems.anomaly.train import main
+from relatent.systems.anomaly.training.datasets import build_datasets
 from relatent.systems.anomaly.training.run import read_config, train
-from relatent.systems.anomaly.training.settings import TrainingSettings
+from relatent.systems.anomaly.training.settings import DatasetSettings, TrainingSettings
 
 SMALL = [
     "model.hidden_channels=[4,4,8,8]",
@@ -75,6 +76,18 @@ def test_a_debug_run(data, tmp_path):
     assert yaml.safe_load((folder / "config.yaml").read_text()) == config
     assert (folder / "checkpoints" / "last.ckpt").is_file()
     assert train(config) == result  # it is finished
+
+
+def test_an_archive_has_its_own_splits_and_only_normal_volumes_train(tmp_path):
+    images = np.zeros((3, 32, 32, 32), np.uint8)
+    parts = {"train": [0, 1, 0], "val": [1, 1, 0]}
+    arrays = {f"{part}_images": images for part in parts} | {
+        f"{part}_labels": np.array(labels, np.uint8)[:, None] for part, labels in parts.items()
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    train_set, val_set = build_datasets(DatasetSettings(str(tmp_path / "a.npz"), volume_size=32), 1, 42)
+    assert (len(train_set), len(val_set)) == (2, 1)
+    assert (train_set.augmentation is None, val_set.augmentation is None) == (False, True)
 
 
 @pytest.mark.parametrize(
