@@ -36,7 +36,7 @@ def write_error_maps(
     """
     device = next(model.parameters()).device
     for name, volume in volumes:
-        if Path(name).name != name:
+        if not name or Path(name).name != name:
             raise UsageError(f"{name!r} is no name of a volume; give one such as vol_p01_L1.npy")
         path = folder / f"{PREFIX}{name.removesuffix('.npy')}.npy"
         error = model.get_reconstruction_error(volume[None].to(device))[0, 0].cpu().numpy()
