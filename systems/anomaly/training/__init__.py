@@ -1,0 +1,1 @@
+"""Training of the 3-D VQ-VAE: Lightning module and data, trainer, configuration."""
