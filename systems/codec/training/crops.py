@@ -76,4 +76,5 @@ def batches(dataset: CropDataset, epoch: int, size: int, first: int, workers: in
     dataset.set_epoch(epoch)
     order = np.random.default_rng((dataset.seed, epoch)).permutation(len(dataset)).tolist()
     rows = [order[i : i + size] for i in range(0, len(order) - size + 1, size)][first:]
-    yield from DataLoader(dataset, batch_sampler=rows, num_workers=workers)
+    own = torch.Generator()  # else making the loader draws from torch's, and an epoch taken up again has other noise
+    yield from DataLoader(dataset, batch_sampler=rows, num_workers=workers, generator=own)

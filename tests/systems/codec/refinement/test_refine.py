@@ -89,8 +89,8 @@ def test_pictures_in_refilled_batches_are_as_alone(codec, refined):
 
 def test_a_picture_stops_by_its_rounded_latents_and_the_next_takes_its_slot(codec):
     """The pictures stop at different steps, so that those in the loop are at different ones."""
-    config = dataclasses.replace(CONFIG, steps=60, batch_size=2, convergence_threshold=2e-3, convergence_window=10)
-    pictures = [picture_of(64, 128, seed) for seed in (1, 3, 5, 6)]
+    config = dataclasses.replace(CONFIG, steps=60, batch_size=2, convergence_threshold=5e-3, convergence_window=10)
+    pictures = [picture_of(64, 128, seed) for seed in (1, 2, 3, 4)]
     batch = refine(codec, pictures, config)
     assert len({len(one.costs) for one in batch}) > 1
     assert min(len(one.costs) for one in batch) < 12
