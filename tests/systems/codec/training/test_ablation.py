@@ -18,7 +18,7 @@ def parsed(*arguments: object) -> argparse.Namespace:
 def test_every_variant_is_trained_once(pictures, tmp_path, capsys):
     common = ["--train_dataset", pictures, "--save_path", tmp_path / "out", "--batch-size", 6, "--patch-size", 64]
     options = parsed(
-        *common, "--test_dataset", pictures / "0.png", "--epochs", 4, "--phase2-start", 1, "--learning-rate", 1e-2
+        *common, "--test_dataset", pictures / "0.png", "--epochs", 4, "--phase2-start", 1, "--learning-rate", 5e-4
     )
     results = run(options)
     assert list(results) == ["no_penalty", "delta0.05", "delta0.1", "delta0.15", "l1", "cosine"]
