@@ -110,6 +110,8 @@ def plot(curves: dict[str, list[list[tuple[int, float]]]], truncated_until: int,
             )
     axes.axvline(truncated_until, color="grey", linestyle=":", label="end of the truncation")
     axes.set(xlabel="steps", ylabel="test loss, whole spectra", yscale="log", title="Phase 1 on and off")
+    for axis_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis_formatter("{x:g}")
     axes.grid(True, which="both", alpha=0.3)
     axes.legend()
     figure.savefig(path)
