@@ -308,9 +308,10 @@ def test_train_makes_a_model_that_compresses(tmp_path, capsys):
     assert run("compress", tmp_path / "0.png", tmp_path / "0.rlc", "--model", printed["model"]) == 0
 
 
-def commands_of_the_page(name="codec.md"):
-    blocks = re.findall(r"```sh\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.DOTALL)
-    return [line.split()[2:] for line in "".join(blocks).splitlines() if line.startswith("relatent codec ")]
+def commands_of_the_page(path=DOCS / "codec.md"):
+    blocks = re.findall(r"```sh\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line.split("#")[0] for line in "".join(blocks).splitlines()]
+    return [line.split()[2:] for line in lines if line.startswith("relatent codec ")]
 
 
 def test_the_commands_of_the_help_and_of_the_page_exist():
@@ -321,15 +322,16 @@ def test_the_commands_of_the_help_and_of_the_page_exist():
         assert build_parser().parse_args(["codec", *words]).run
 
 
-def test_the_commands_of_the_page_run(bundle, tmp_path, monkeypatch):
-    """In their order, with the bundled models."""
+@pytest.mark.parametrize("page", [DOCS / "codec.md", DOCS.parent / "README.md"], ids=lambda page: page.name)
+def test_the_commands_of_the_pages_run(bundle, page, tmp_path, monkeypatch):
+    """In their order."""
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
     save("photo.jpg", 40, 70)
     save("photos/a.png", 64, 80)
-    for words in commands_of_the_page():
+    for words in commands_of_the_page(page):
         assert run(*words) == 0
-    assert pixels("photo.png").shape == pixels("small.png").shape == (3, 40, 70)
+    assert pixels("photo.png").shape == (3, 40, 70)
 
 
 def test_the_commands_of_the_page_on_training_run(tmp_path, monkeypatch):
@@ -339,7 +341,7 @@ def test_the_commands_of_the_page_on_training_run(tmp_path, monkeypatch):
         Path(path).parent.mkdir()
         save(path, 64, 64)
     save("photo.jpg", 40, 70)
-    for words in commands_of_the_page("codec_training.md"):
+    for words in commands_of_the_page(DOCS / "codec_training.md"):
         epochs = 2 if "--checkpoint" in words else 1
         short = ["--epochs", epochs, "--batch-size", 1, "--patch-size", 64] if words[0] in ("train", "ablation") else []
         assert run(*words, *short) == 0
