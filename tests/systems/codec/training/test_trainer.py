@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,3 +155,11 @@ def test_an_unfinished_line_of_a_log_is_left_out(tmp_path):
     path = tmp_path / LINES
     path.write_text(json.dumps({"step": 0}) + '\n{"step": 1', encoding="utf-8")
     assert read_log(path) == [{"step": 0}]
+
+
+def test_weights_and_biases_is_asked_for_by_name_where_it_is_missing(pictures, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    trainer = Trainer(settings(pictures, tmp_path / "out"), wandb=True, progress=lambda line: None)
+    with pytest.raises(UsageError, match="pip install wandb"):
+        trainer.run()
+    assert trainer.step == 0
