@@ -18,6 +18,8 @@ import torch
 
 from ..systems.codec.bitstream.image_codec import ImageCodec
 from ..systems.codec.bundled import load_codec, qualities
+from ..systems.codec.evaluation.bd_rate import rate_at
+from ..systems.codec.evaluation.evaluate import OURS, points_of
 from ..systems.codec.evaluation.pictures import find_pictures, read_picture
 from ..systems.codec.evaluation.run import run_evaluation
 from ..systems.codec.refinement.config import RefinementConfig
@@ -82,6 +84,22 @@ def refinement_table(refined: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def summary_table(evaluation: Mapping[str, Any], refined: Mapping[str, Mapping[str, Any]]) -> str:
+    """README's: a row for each bundled rate."""
+    curves = {name: points_of(curve) for name, curve in evaluation["curves"].items()}
+    lines = [
+        "| quality | bits per pixel | PSNR | JPEG needs | refinement: cost, s / picture |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for rate in evaluation["curves"][OURS]["rates"]:
+        bpp, psnr, r = rate["mean"]["bpp"], rate["mean"]["psnr"], refined[rate["quality"]]
+        change = f"{r['change_percent']:+.1f} % in {r['steps']} steps, {r['seconds']:.0f} s"
+        lines.append(
+            f"| {rate['quality']} | {bpp:.3f} | {psnr:.2f} dB | {rate_at(curves['JPEG'], psnr):.3f} | {change} |"
+        )
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark as the module's docstring says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             refined[str(quality)] = measure_refinement(load_codec(quality), pictures, options.steps)
         replace_table("codec_refinement", refinement_table(refined), page)
         print(write_result("codec_refinement", device, command, {"refined": refined}))
+        if not options.no_evaluation and not options.qualities:
+            replace_table("codec", summary_table(content, refined))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,10 @@ def test_readme_figures_are_those_of_the_results(path):
         assert markdown_tables(content).strip() in (ROOT / "docs/codec.md").read_text(encoding="utf-8")
     if content["benchmark"] == "codec_refinement":
         assert codec.refinement_table(content["refined"]) in (ROOT / "docs/codec.md").read_text(encoding="utf-8")
+        evaluation = json.loads(
+            path.with_name(path.name.replace("codec_refinement", "codec")).read_text(encoding="utf-8")
+        )
+        assert codec.summary_table(evaluation, content["refined"]) in README
     if content["benchmark"] == "codec_phase1":
         assert codec_phase1.table(content) in (ROOT / "docs/codec_training.md").read_text(encoding="utf-8")
     page = quality.PAGE.read_text(encoding="utf-8")
