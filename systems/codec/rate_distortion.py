@@ -8,6 +8,7 @@ import torch
 from ...engine.errors import UsageError
 from ...engine.losses.metrics import PSNR_CEILING
 from .inter_scale import InterScaleRegularizer
+from .precision import wide
 
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483)  # λ of the qualities 1 to 6
 
@@ -41,8 +42,8 @@ class RateDistortionLoss(torch.nn.Module):
         Raises `UsageError` where the penalty is due and there are no latents.
         """
         pixels = target.shape[0] * target.shape[-2] * target.shape[-1]
-        rates = {f"{part}_bpp": _wide(cost).sum() / pixels for part, cost in bits.items()}
-        mse = (_wide(reconstruction) - target).square().mean()
+        rates = {f"{part}_bpp": wide(cost).sum() / pixels for part, cost in bits.items()}
+        mse = (wide(reconstruction) - target).square().mean()
         bpp = torch.stack(list(rates.values())).sum()
         penalty = self._penalty(latents_hierarchy, epoch).to(mse.device)
         loss = self.lmbda * 255.0**2 * mse + bpp + penalty
@@ -59,8 +60,3 @@ class RateDistortionLoss(torch.nn.Module):
             )
         penalty: torch.Tensor = self.regularizer(latents_hierarchy)
         return penalty
-
-
-def _wide(x: torch.Tensor) -> torch.Tensor:
-    """In fp32 where it is of 16 bits: sums over a picture need it."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..precision import wide
 from . import layers
 from .configuration import CONFIGURATIONS, CodecConfiguration
 from .hierarchy import SCALES, STEPS, Step, collect_scales, mask, scale_of
@@ -58,10 +59,10 @@ class HierarchicalCodec(nn.Module):
 
     def analyse(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures to y (B, latent_channels, H/16, W/16) and z (B, hyper_channels, H/64, W/64), not quantised."""
-        y = _wide(self.analysis(images - 0.5))
+        y = wide(self.analysis(images - 0.5))
         if self.truncation is not None:
             y = self.truncation(y)
-        return y, _wide(self.hyper_analysis(y))
+        return y, wide(self.hyper_analysis(y))
 
     def collect_latents(self, images: Tensor) -> list[Tensor]:
         """[s1, s2, s3] of y, coarse to fine, (B, latent_channels, H/16/stride, W/16/stride) with strides 4, 2, 1."""
@@ -84,7 +85,7 @@ class HierarchicalCodec(nn.Module):
             decoded, bits = self._code_step(step, y, decoded, features, quantise)
             y_bits[step.scale] = y_bits[step.scale] + bits
         return CodecOutput(
-            reconstruction=_wide(self.synthesis(decoded)) + 0.5,
+            reconstruction=wide(self.synthesis(decoded)) + 0.5,
             z_bits=bits_of(self.prior.probability(decoded_z)),
             y_bits=torch.stack(y_bits, 1),
             latents_hierarchy=collect_scales(y),
@@ -100,7 +101,7 @@ class HierarchicalCodec(nn.Module):
             known = mask(step.known, own.shape[2], own.shape[3], like=y)
             context = scale_of(decoded, step.scale)
             inputs = torch.cat([inputs, context, known.expand(len(y), -1, -1, -1)], 1)
-        mean, raw = _wide(self.scale_parameters[step.scale](inputs)).chunk(2, 1)
+        mean, raw = wide(self.scale_parameters[step.scale](inputs)).chunk(2, 1)
         residual = quantise(own - mean)
         probability = gaussian_probability(residual, sigma_of(levels_of(raw)))
         bits = bits_of(torch.where(coded > 0, probability, torch.ones_like(probability)))
@@ -108,11 +109,6 @@ class HierarchicalCodec(nn.Module):
         result = decoded.clone()
         scale_of(result, step.scale).add_((residual + mean) * coded)
         return result, bits
-
-
-def _wide(x: Tensor) -> Tensor:
-    """In float32 where autocast made it 16 bits: integers and their probabilities need it."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def parameter_counts(configuration: CodecConfiguration | str) -> dict[str, int]:
