@@ -23,14 +23,20 @@ CARRIED = 4  # bytes of the next stream
 Integers = npt.NDArray[np.int32]
 
 
+def entropy_coder() -> Any:
+    """The module constriction. Raises UsageError where it is not installed."""
+    try:
+        import constriction
+    except ImportError as error:
+        raise UsageError("the codec needs constriction: pip install 'relatent[codec]'") from error
+    return constriction
+
+
 class TableModels:
     """A list of tables as constriction's models."""
 
     def __init__(self, tables: list[Table]) -> None:
-        try:
-            import constriction
-        except ImportError as error:
-            raise UsageError("the codec needs constriction: pip install 'relatent[codec]'") from error
+        constriction = entropy_coder()
         self.new_coder = constriction.stream.stack.AnsCoder
         self.uniform = constriction.stream.model.Uniform(1 << ESCAPE_BITS)
         # constriction gives each symbol 1 and shares out the remaining 2²⁴ - n in proportion to what it is passed. Passed the

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ....engine.errors import UsageError
 from ....engine.runtime.device import resolve_device
-from ..bitstream.image_codec import ImageCodec
 from ..bitstream.model_folder import save_model
+from ..bitstream.streams import entropy_coder
 from ..inter_scale import InterScaleRegularizer
 from ..logged_values import train_values
 from ..model.configuration import CONFIGURATIONS
@@ -56,7 +56,7 @@ class Trainer:
                 f"train_dataset: {len(self.dataset)} pictures make no batch of {settings.batch_size}; "
                 "give more pictures or a smaller --batch-size"
             )
-        ImageCodec(HierarchicalCodec(settings.model_name))  # what a model is saved by is there, or it is said at once
+        entropy_coder()  # a model cannot be saved without: said now, not at the end
         self.test_pictures = load_test_pictures(settings.test_dataset) if settings.test_dataset else []
         torch.manual_seed(settings.seed)
         self.model = HierarchicalCodec(settings.model_name).to(memory_format=torch.channels_last).to(self.device)
