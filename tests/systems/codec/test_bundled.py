@@ -1,6 +1,5 @@
 """The trained models that the package has."""
 
-import io
 import json
 import subprocess
 import sys
@@ -9,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from relatent.engine.errors import UsageError
 from relatent.engine.inputs.images import load_image
 from relatent.systems.codec.bitstream.image_codec import ImageCodec
 from relatent.systems.codec.bundled import FOLDER, find_codec, load_codec, qualities
 from relatent.systems.codec.errors import BitstreamError
+from relatent.systems.codec.evaluation.classic import CLASSICS
 from relatent.systems.codec.measures import measure
 
 DECODE = """
@@ -36,14 +35,6 @@ def photograph(folder: Path) -> torch.Tensor:
     """One of BSDS500's test photographs, which no model was trained on."""
     path = sorted((folder / "test").glob("*.jpg"))[0]
     return torch.from_numpy(load_image(path, None).pixels).permute(2, 0, 1)
-
-
-def jpeg(image: torch.Tensor, quality: int) -> tuple[float, float]:
-    """bpp and PSNR."""
-    pixels, file = image.permute(1, 2, 0).numpy(), io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality, optimize=True)
-    error = (np.asarray(Image.open(file), np.float64) - pixels) ** 2
-    return 8 * len(file.getvalue()) / pixels[..., 0].size, 10 * np.log10(255**2 / error.mean())
 
 
 def test_three_rates_at_least_within_eight_megabytes(bundled):
@@ -68,12 +59,12 @@ def test_models_are_found_by_their_files(bundled):
 
 def test_a_photograph_takes_fewer_bits_than_as_jpeg(bundled, bsds500):
     image = photograph(bsds500)
-    curve = sorted((jpeg(image, quality) for quality in range(2, 90, 3)), key=lambda point: point[1])
-    rates, distortions = zip(*curve, strict=True)
+    (jpeg,) = [codec for codec in CLASSICS if codec.name == "JPEG"]
+    curve = sorted((jpeg.measure(image, quality) for quality in range(2, 90, 3)), key=lambda file: file.psnr)
     found = [measure(image, codec.encode(image), codec.lmbda) for codec in bundled]
     assert sorted(one.psnr for one in found) == [one.psnr for one in found]
     for one in found:
-        assert one.bpp < np.interp(one.psnr, distortions, rates)
+        assert one.bpp < np.interp(one.psnr, [file.psnr for file in curve], [file.bpp for file in curve])
 
 
 def test_another_process_returns_the_encoders_picture(bundled, bsds500, tmp_path):

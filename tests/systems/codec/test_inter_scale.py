@@ -120,18 +120,25 @@ def test_6_scale_independence():
         assert regularizer([torch.ones_like(each) for each in latents]).item() < 0
 
 
-def test_7_training_moves_the_alignments_and_a_checkpoint_keeps_them():
-    regularizer = small()
-    before = {name: value.clone() for name, value in regularizer.state_dict().items()}
-    assert sorted(before) == ["channel_align.0.weight", "channel_align.1.weight"]
-    optimizer = torch.optim.Adam(regularizer.parameters(), lr=1e-2)
-    latents, losses = hierarchy(), []
-    for _ in range(5):
+def descend(regularizer, latents, optimizer, steps: int) -> list[float]:
+    """Minimise the penalty. Returns it before each step."""
+    losses = []
+    for _ in range(steps):
         optimizer.zero_grad()
         loss = regularizer(latents)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
+    return losses
+
+
+def test_7_training_moves_the_alignments_and_a_checkpoint_keeps_them():
+    regularizer = small()
+    before = {name: value.clone() for name, value in regularizer.state_dict().items()}
+    assert sorted(before) == ["channel_align.0.weight", "channel_align.1.weight"]
+    optimizer = torch.optim.Adam(regularizer.parameters(), lr=1e-2)
+    latents = hierarchy()
+    losses = descend(regularizer, latents, optimizer, 5)
     assert losses == sorted(losses, reverse=True)
     assert len(set(losses)) == 5
     assert all(not torch.equal(value, before[name]) for name, value in regularizer.state_dict().items())
@@ -198,13 +205,7 @@ def test_training_by_the_penalty_alone_stays_above_the_bound(distance, bound):
     def train(normalise: bool) -> tuple[float, float]:
         regularizer, latents = small(distance=distance, normalise=normalise), hierarchy(requires_grad=True)
         optimizer = torch.optim.Adam([*latents, *regularizer.parameters()], lr=0.1)
-        values = []
-        for _ in range(60):
-            optimizer.zero_grad()
-            loss = regularizer(latents)
-            loss.backward()
-            optimizer.step()
-            values.append(loss.item())
+        values = descend(regularizer, latents, optimizer, 60)
         return values[29], values[59]
 
     half, end = train(normalise=True)
