@@ -11,6 +11,7 @@ import shutil
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import torch
 
 from ..systems.codec.bitstream.image_codec import ImageCodec
 from ..systems.codec.bundled import load_codec, qualities
-from ..systems.codec.evaluation.bd_rate import rate_at
 from ..systems.codec.evaluation.evaluate import OURS, points_of
+from ..systems.codec.evaluation.markdown_tables import bpp_at, markdown_table
 from ..systems.codec.evaluation.pictures import find_pictures, read_picture
 from ..systems.codec.evaluation.run import run_evaluation
 from ..systems.codec.refinement.config import RefinementConfig
@@ -27,7 +28,6 @@ from ..systems.codec.refinement.refine import Refined, refine
 from .results import command_line, replace_table, write_result
 
 DOCS = Path(__file__).parents[1] / "docs"
-FIGURES = ("bytes", "bpp", "psnr", "rd_cost")
 
 
 def measure_refinement(codec: ImageCodec, pictures: Mapping[str, Path], steps: int) -> dict[str, Any]:
@@ -58,8 +58,8 @@ def measure_refinement(codec: ImageCodec, pictures: Mapping[str, Path], steps: i
 def _row(result: Refined) -> dict[str, Any]:
     before, after = result.before, result.after
     return {
-        "before": {name: getattr(before, name) for name in FIGURES},
-        "after": {name: getattr(after, name) for name in FIGURES},
+        "before": asdict(before),
+        "after": asdict(after),
         "change_percent": 100 * (after.rd_cost / before.rd_cost - 1),
         "bytes_percent": 100 * (after.bytes / before.bytes - 1),
         "gain_db": after.psnr - before.psnr,
@@ -70,34 +70,25 @@ def _row(result: Refined) -> dict[str, Any]:
 
 def refinement_table(refined: Mapping[str, Mapping[str, Any]]) -> str:
     """A row for each quality; costs are λ · 255² · MSE + bpp of real files."""
-    lines = [
-        "| quality | pictures | steps | cost, mean | least | most | bytes | PSNR | s / picture |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    percents = ("change_percent", "least_percent", "most_percent", "bytes_percent")
+    rows = []
     for quality, r in refined.items():
-        percents = " | ".join(
-            f"{r[k]:+.1f} %" for k in ("change_percent", "least_percent", "most_percent", "bytes_percent")
+        changes = (f"{r[name]:+.1f} %" for name in percents)
+        rows.append(
+            [quality, len(r["pictures"]), r["steps"], *changes, f"{r['gain_db']:+.2f} dB", f"{r['seconds']:.0f}"]
         )
-        lines.append(
-            f"| {quality} | {len(r['pictures'])} | {r['steps']} | {percents} | {r['gain_db']:+.2f} dB | {r['seconds']:.0f} |"
-        )
-    return "\n".join(lines)
+    heading = ["quality", "pictures", "steps", "cost, mean", "least", "most", "bytes", "PSNR", "s / picture"]
+    return markdown_table(heading, rows)
 
 
 def summary_table(evaluation: Mapping[str, Any], refined: Mapping[str, Mapping[str, Any]]) -> str:
     """README's: a row for each bundled rate."""
-    curves = {name: points_of(curve) for name, curve in evaluation["curves"].items()}
-    lines = [
-        "| quality | bits per pixel | PSNR | JPEG needs | refinement: cost, s / picture |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    jpeg, rows = points_of(evaluation["curves"]["JPEG"]), []
     for rate in evaluation["curves"][OURS]["rates"]:
         bpp, psnr, r = rate["mean"]["bpp"], rate["mean"]["psnr"], refined[rate["quality"]]
         change = f"{r['change_percent']:+.1f} % in {r['steps']} steps, {r['seconds']:.0f} s"
-        lines.append(
-            f"| {rate['quality']} | {bpp:.3f} | {psnr:.2f} dB | {rate_at(curves['JPEG'], psnr):.3f} | {change} |"
-        )
-    return "\n".join(lines)
+        rows.append([rate["quality"], f"{bpp:.4f}", f"{psnr:.2f} dB", bpp_at(jpeg, psnr), change])
+    return markdown_table(["quality", "bits per pixel", "PSNR", "JPEG needs", "refinement: cost, s / picture"], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -37,10 +37,10 @@ def _rates(ours: Mapping[str, Any], classics: Mapping[str, Any], models: Mapping
             row = [name, quality, f"{models[quality]['lambda']:g}", f"{mean['bpp']:.4f}", f"{mean['psnr']:.2f}"]
             row += [
                 f"{mean['rd_cost']:.4f}",
-                *(_bpp_at(points_of(classic), mean["psnr"]) for classic in classics.values()),
+                *(bpp_at(points_of(classic), mean["psnr"]) for classic in classics.values()),
             ]
             rows.append([*row, *_seconds(mean)])
-    return _table([*heading, "encode, s", "decode, s"], rows)
+    return markdown_table([*heading, "encode, s", "decode, s"], rows)
 
 
 def _streams(ours: Mapping[str, Any]) -> str:
@@ -63,7 +63,7 @@ def _streams(ours: Mapping[str, Any]) -> str:
                 *(f"{found[stream]:.0f} ({_share(found[stream], total)})" for stream in STREAMS),
             ]
             rows.append([*row, f"{total:.0f}", f"{ideal:.0f}", f"{total - ideal:+.1f}"])
-    return _table(heading, rows)
+    return markdown_table(heading, rows)
 
 
 def _bd_rates(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -73,7 +73,7 @@ def _bd_rates(entries: Sequence[Mapping[str, Any]]) -> str:
         figure = "none" if low is None else f"{entry['percent']:+.1f} %"
         span = "" if low is None else f"{low:.1f} to {high:.1f} dB"
         rows.append([entry["curve"], entry["against"], entry["source"], figure, span])
-    return _table(["curve", "against", "which is", "BD-rate", "over"], rows)
+    return markdown_table(["curve", "against", "which is", "BD-rate", "over"], rows)
 
 
 def _classics(classics: Mapping[str, Any]) -> str:
@@ -82,14 +82,15 @@ def _classics(classics: Mapping[str, Any]) -> str:
         for rate in curve["rates"]:
             mean = rate["mean"]
             rows.append([name, rate["quality"], f"{mean['bpp']:.4f}", f"{mean['psnr']:.2f}", *_seconds(mean)])
-    return _table(["format", "quality", "bpp", "PSNR, dB", "encode, s", "decode, s"], rows)
+    return markdown_table(["format", "quality", "bpp", "PSNR, dB", "encode, s", "decode, s"], rows)
 
 
 def _seconds(mean: Mapping[str, Any]) -> list[str]:
     return [f"{mean[key]:.3f}" for key in ("encode_seconds", "decode_seconds")]
 
 
-def _bpp_at(points: list[tuple[float, float]], psnr: float) -> str:
+def bpp_at(points: list[tuple[float, float]], psnr: float) -> str:
+    """The bpp that a curve needs for a PSNR, as a table says it; "outside" where it has no such PSNR."""
     try:
         rate = rate_at(points, psnr)
     except UsageError:
@@ -101,7 +102,7 @@ def _share(part: float, total: float) -> str:
     return f"{100 * part / max(total, 1):.0f} %"
 
 
-def _table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A Markdown table; "" without rows."""
     lines = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
     if not lines:
