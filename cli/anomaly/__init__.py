@@ -1,0 +1,30 @@
+"""The subcommands of anomaly maps of volumes. A new subcommand is one file here and one entry in COMMANDS."""
+
+import argparse
+from typing import Any
+
+from . import train
+
+COMMANDS = (train,)  # in the order shown by `relatent anomaly --help`
+
+EXAMPLES = """examples:
+  relatent anomaly train fold_id=1                           a model of normal volumes; goes on where it was stopped
+
+Volumes are files vol_PATIENT_LEVEL.npy in a folder, or an archive .npz of MedMNIST. docs/anomaly.md has the formats and the
+figures, docs/anomaly_training.md the training. `relatent anomaly COMMAND --help` lists a command's options.
+What it needs comes with: pip install "relatent[anomaly]"
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Declare anomaly and its subcommands."""
+    anomaly = commands.add_parser(
+        "anomaly",
+        help="anomaly maps of 3-D volumes: what a model of normal ones cannot explain",
+        description="Anomaly maps of 3-D volumes: what a model of normal ones cannot explain.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    own = anomaly.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_commands(own)
