@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
 from ...kernels.frozen_conv import frozen_conv
@@ -134,13 +135,33 @@ def fold_input(decoder: nn.Module) -> int:
     return 1
 
 
+def fold_batch_norms(decoder: nn.Module) -> int:
+    """A convolution, transposed or not, and the BatchNorm after it become one convolution: running statistics are constants."""
+    changed = 0
+    for module in decoder.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                before, after = module[i], module[i + 1]
+                if isinstance(after, nn.modules.batchnorm._BatchNorm) and after.running_var is not None:
+                    if isinstance(before, nn.Conv2d | nn.Conv3d):
+                        module[i] = fuse_conv_bn_eval(before, after)
+                    elif isinstance(before, nn.ConvTranspose2d | nn.ConvTranspose3d):
+                        module[i] = fuse_conv_bn_eval(before, after, transpose=True)
+                    else:
+                        continue
+                    module[i + 1] = nn.Identity()
+                    changed += 1
+    return changed
+
+
 def freeze_convolutions(decoder: nn.Module) -> int:
     """Replace plain convolutions by ones that do not keep their inputs for the backward pass."""
     changed = 0
     for parent, name, module in _children(decoder):
-        if _is_plain(module):
+        transposed = type(module) is nn.ConvTranspose3d and set(module.output_padding) == {0}
+        if _is_plain(module) or (transposed and _is_regular(module)):
             weight, bias = module.weight, module.bias
-            setattr(parent, name, FrozenConv(weight, bias, module.stride[0], int(module.padding[0]), False))
+            setattr(parent, name, FrozenConv(weight, bias, module.stride[0], int(module.padding[0]), transposed))
             changed += 1
     return changed
 
@@ -200,6 +221,7 @@ RECOMPUTED = (  # residual blocks of diffusers' families, TAEF2 and TAEHV
 REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "fold_input": fold_input,
     "fold_upsampling": fold_upsampling,
+    "fold_batch_norms": fold_batch_norms,
     "freeze_convolutions": freeze_convolutions,
     "freeze_norms": freeze_norms,
     "join_norm_and_silu": join_norm_and_silu,  # needs Triton
@@ -247,13 +269,20 @@ def _is_plain(module: object, kernel: int | None = None, padding: int | None = N
     or a padding's side is asked for, an nn.Conv2d."""
     return (
         (type(module) is nn.Conv2d or (type(module) is nn.Conv3d and kernel is None and padding is None))
-        and module.groups == 1
+        and _is_regular(module)
+        and (kernel is None or (module.kernel_size == (kernel, kernel) and module.stride == (1, 1)))
+        and (padding is None or module.padding == (padding, padding))
+    )
+
+
+def _is_regular(module: Any) -> bool:
+    """Whether a convolution has one group, no dilation, zero padding and equal sides."""
+    return (
+        module.groups == 1
         and set(module.dilation) == {1}
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
         and len(set(module.stride)) == len(set(module.padding)) == 1
-        and (kernel is None or (module.kernel_size == (kernel, kernel) and module.stride == (1, 1)))
-        and (padding is None or module.padding == (padding, padding))
     )
 
 

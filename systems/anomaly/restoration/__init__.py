@@ -1,0 +1,1 @@
+"""Restoration: the engine's loop finds the normal volume nearest to a given one, and what differs is the anomaly."""

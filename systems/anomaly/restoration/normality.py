@@ -1,0 +1,65 @@
+"""What is fitted to the latents of normal volumes: a Gaussian mixture and a prior over codes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....engine.errors import UsageError
+from ..model.vqvae import VQVAE3D
+from .priors.code_prior import CodePrior
+from .priors.gaussian_mixture import GaussianMixturePrior
+
+COMPONENTS = 32
+VECTORS = 40_000  # of the mixture's fit, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Normality:
+    """The priors that have to be fitted, for one model and one size of volumes."""
+
+    mixture: GaussianMixturePrior
+    codes: CodePrior
+
+    @classmethod
+    def fit(cls, model: VQVAE3D, volumes: Iterable[Tensor], seed: int = 0) -> "Normality":
+        """Fit to (1, D, H, W) fp32 volumes in [0, 1] of one size, all normal, on the processor.
+
+        The same volumes and seed give the same priors. Raises `UsageError` where there are too few volumes.
+        """
+        latents, indices = [], []
+        with torch.inference_mode():
+            for volume in volumes:
+                z_e = model.encode(volume[None])
+                latents.append(z_e)
+                indices.append(model.quantise(z_e).indices)
+        if not latents or sum(each[0, 0].numel() for each in latents) < COMPONENTS:
+            raise UsageError(f"{len(latents)} normal volumes are too few to fit a prior to; give more of them")
+        z_e, index = torch.cat(latents).clone(), torch.cat(indices).clone()
+        vectors = z_e.movedim(1, -1).flatten(0, -2)
+        codebook = model.quantiser.codebook.detach().float()
+        spread = (vectors - codebook[index.flatten()]).square().mean().sqrt().clamp_min(1e-3).item()
+        generator = torch.Generator().manual_seed(seed)
+        drawn = vectors[torch.randperm(len(vectors), generator=generator)[:VECTORS]]
+        return cls(
+            GaussianMixturePrior.fit(drawn, min(COMPONENTS, len(drawn)), seed),
+            CodePrior.fit(codebook, index, spread, seed=seed),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers, for `torch.save`; `of_state` reads them."""
+        return {"mixture": self.mixture.state(), "codes": self.codes.state()}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any], model: VQVAE3D) -> "Normality":
+        """What `state` gave, for the same model. Raises `UsageError` where it is of another."""
+        try:
+            return cls(
+                GaussianMixturePrior.of_state(state["mixture"]),
+                CodePrior.of_state(state["codes"], model.quantiser.codebook.detach().float()),
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UsageError(f"the priors of normal volumes are of another model: {reason}; fit them again") from None

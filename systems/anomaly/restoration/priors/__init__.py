@@ -1,0 +1,1 @@
+"""Priors of normality: how far latents are from those of normal volumes."""

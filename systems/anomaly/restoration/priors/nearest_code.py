@@ -1,0 +1,25 @@
+"""The distance of latents to the codebook."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class NearestCode:
+    """Mean squared distance of each latent vector to its nearest code: the codes stand for what normal volumes have."""
+
+    def __init__(self, codebook: Tensor) -> None:
+        """codebook: (K, dim) fp32."""
+        self.codebook = codebook.detach()
+
+    def __call__(self, latents: Tensor, initial: Tensor, step: Tensor | None = None) -> Tensor:
+        """(B, dim, d, h, w) -> (B,), in squared units of the latents."""
+        vectors = latents.movedim(1, -1)
+        codes = F.embedding(nearest(self.codebook, vectors.detach()), self.codebook)
+        return (vectors - codes).square().flatten(1).mean(1)
+
+
+@torch.no_grad()
+def nearest(codebook: Tensor, vectors: Tensor) -> Tensor:
+    """The index of the code nearest to each of (..., dim) vectors, (...) int64."""
+    return (codebook.square().sum(1) - 2 * vectors @ codebook.T).argmin(-1)
