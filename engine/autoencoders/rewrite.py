@@ -157,9 +157,10 @@ def fold_batch_norms(decoder: nn.Module) -> int:
 def freeze_convolutions(decoder: nn.Module) -> int:
     """Replace plain convolutions by ones that do not keep their inputs for the backward pass."""
     changed = 0
+    module: Any
     for parent, name, module in _children(decoder):
-        transposed = type(module) is nn.ConvTranspose3d and set(module.output_padding) == {0}
-        if _is_plain(module) or (transposed and _is_regular(module)):
+        transposed = type(module) is nn.ConvTranspose3d and set(module.output_padding) == {0} and _is_regular(module)
+        if transposed or _is_plain(module):
             weight, bias = module.weight, module.bias
             setattr(parent, name, FrozenConv(weight, bias, module.stride[0], int(module.padding[0]), transposed))
             changed += 1
