@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ....engine.autoencoders.weights_hash import weights_sha256
 from ....engine.errors import UsageError
 from ....engine.runtime.device import DTYPES, resolve_device
-from ....exporters.files.atomic import file_sha256
-from ..model.checkpoint import load_model, read_checkpoint
-from .mapper import MappedVolume
-from .side import trained_side
+from .mapper import MappedVolume, error_map
+from .trained_model import TrainedModel
 
 
 class ErrorMapper:
@@ -37,21 +34,10 @@ class ErrorMapper:
         if precision not in ("fp32", "bf16"):
             raise UsageError(f"the precision is {precision!r}; give fp32 or bf16")
         self.device, self.batch_size, self.precision = resolve_device(device), batch_size, precision
-        model = load_model(checkpoint)
-        found = side or trained_side(checkpoint)
-        if found is None:
-            raise UsageError(f"{checkpoint} does not state the side of its training's volumes; give one")
-        if found < 1 or found % model.config.factor:
-            raise UsageError(f"the side is {found} voxels; this model needs a multiple of {model.config.factor}")
-        self.side = found
-        self._identity = {
-            "checkpoint": checkpoint.name,
-            "checkpoint_sha256": file_sha256(checkpoint),
-            "model_sha256": weights_sha256([model]),
-            "configuration": read_checkpoint(checkpoint)["hyper_parameters"],
-            "precision": precision,
-        }
-        self.model = model.to(self.device).to(memory_format=torch.channels_last_3d)
+        trained = TrainedModel.load(checkpoint, side)
+        self.side = trained.side
+        self._identity = trained.identity | {"precision": precision}
+        self.model = trained.model.to(self.device).to(memory_format=torch.channels_last_3d)
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint's name and SHA-256, the SHA-256 of the model's weights, its configuration, and the precision."""
@@ -67,15 +53,5 @@ class ErrorMapper:
             with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
                 reconstructions = self.model(x).reconstruction
             decoded = reconstructions[:, 0].float().cpu().numpy()
-            found += [_mapped(*pair) for pair in zip(batch, decoded, strict=True)]
+            found += [error_map(*pair) for pair in zip(batch, decoded, strict=True)]
         return found
-
-
-def _mapped(volume: np.ndarray, reconstruction: np.ndarray) -> MappedVolume:
-    error = np.abs(volume - reconstruction)
-    scores = {
-        "mean_error": float(error.mean(dtype=np.float64)),
-        "max_error": float(error.max()),
-        "p99_error": float(np.percentile(error, 99)),
-    }
-    return MappedVolume(error, np.ascontiguousarray(reconstruction), scores)

@@ -34,3 +34,14 @@ class Mapper(Protocol):
 
     def map(self, volumes: Sequence[np.ndarray]) -> list[MappedVolume]:
         """The maps of (side, side, side) float32 volumes in [0, 1], in their order; each depends on its own volume alone."""
+
+
+def error_map(volume: np.ndarray, reconstruction: np.ndarray, **scores: float) -> MappedVolume:
+    """|x − x̂| of (D, H, W) float32, with `scores` beside its `mean_error`, `max_error` and `p99_error`, the 99th percentile."""
+    error = np.abs(volume - reconstruction)
+    own = {
+        "mean_error": float(error.mean(dtype=np.float64)),
+        "max_error": float(error.max()),
+        "p99_error": float(np.percentile(error, 99)),
+    }
+    return MappedVolume(error, np.ascontiguousarray(reconstruction), own | scores)

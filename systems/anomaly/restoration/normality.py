@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ....engine.errors import UsageError
 from ..model.vqvae import VQVAE3D
-from .priors.code_prior import CodePrior
+from .priors.code_prior import CodeContext, CodePrior
 from .priors.gaussian_mixture import GaussianMixturePrior
 
 COMPONENTS = 32
@@ -48,18 +48,29 @@ class Normality:
             CodePrior.fit(codebook, index, spread, seed=seed),
         )
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """(d, h, w) of the latents that the priors were fitted to."""
+        return tuple(self.codes.context.position.shape[2:])
+
     def state(self) -> dict[str, Any]:
-        """Tensors and numbers, for `torch.save`; `of_state` reads them."""
-        return {"mixture": self.mixture.state(), "codes": self.codes.state()}
+        """Tensors, for `torch.save`; `of_state` reads them."""
+        return {"mixture": self.mixture.state_dict(), "codes": self.codes.state_dict()}
 
     @classmethod
     def of_state(cls, state: dict[str, Any], model: VQVAE3D) -> "Normality":
         """What `state` gave, for the same model. Raises `UsageError` where it is of another."""
         try:
-            return cls(
-                GaussianMixturePrior.of_state(state["mixture"]),
-                CodePrior.of_state(state["codes"], model.quantiser.codebook.detach().float()),
+            mixture, codes = (
+                {name: value.float() for name, value in state[part].items()} for part in ("mixture", "codes")
             )
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            codebook = model.quantiser.codebook.detach().float()
+            if not torch.allclose(codes["codebook"], codebook, atol=1e-3):
+                raise ValueError("its codes differ")
+            context = CodeContext(*codebook.shape, *codes["context.position"].shape[2:])
+            prior = CodePrior(codebook, context, 1.0)
+            prior.load_state_dict(codes | {"codebook": codebook})
+            return cls(GaussianMixturePrior(**mixture), prior)
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UsageError(f"the priors of normal volumes are of another model: {reason}; fit them again") from None

@@ -1,7 +1,5 @@
 """A prior over codes: which code a place of the latent has, given the codes around it."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +28,7 @@ class CodeContext(nn.Module):
         return self.head(seen + self.position)
 
 
-class CodePrior:
+class CodePrior(nn.Module):
     """Negative log probability, under the codes around it, of the codes that a latent vector may stand for; nats per place.
 
     A vector z stands for code k by N(z; e_k, s²): the penalty is −log Σ_k p(k | codes around) exp(−‖z − e_k‖² / 2s²), averaged
@@ -39,7 +37,12 @@ class CodePrior:
 
     def __init__(self, codebook: Tensor, context: CodeContext, spread: float) -> None:
         """codebook: (K, dim) fp32. spread: s, the distance per dimension of latents to their codes, in units of the latents."""
-        self.codebook, self.context, self.spread = codebook.detach(), context.eval().requires_grad_(False), spread
+        super().__init__()
+        self.codebook: Tensor
+        self.spread: Tensor
+        self.register_buffer("codebook", codebook.detach().float().clone())
+        self.register_buffer("spread", torch.tensor(spread))
+        self.context = context.eval().requires_grad_(False)
 
     @classmethod
     def fit(
@@ -61,19 +64,7 @@ class CodePrior:
                     schedule.step()
         return cls(codebook, context, spread)
 
-    def state(self) -> dict[str, Any]:
-        """The tensors and numbers that `of_state` takes."""
-        return {"spread": self.spread, "context": self.context.state_dict()}
-
-    @classmethod
-    def of_state(cls, state: dict[str, Any], codebook: Tensor) -> "CodePrior":
-        """What `state` gave, for codes (K, dim) fp32. Raises `RuntimeError` where they are of other sizes."""
-        weights = {name: value.float() for name, value in state["context"].items()}
-        context = CodeContext(*codebook.shape, *weights["position"].shape[2:])
-        context.load_state_dict(weights)
-        return cls(codebook, context, float(state["spread"]))
-
-    def __call__(self, latents: Tensor, initial: Tensor, step: Tensor | None = None) -> Tensor:
+    def forward(self, latents: Tensor, initial: Tensor, step: Tensor | None = None) -> Tensor:
         """(B, dim, d, h, w) -> (B,)."""
         vectors = latents.movedim(1, -1)
         codes = F.embedding(nearest(self.codebook, vectors.detach()), self.codebook).movedim(-1, 1)

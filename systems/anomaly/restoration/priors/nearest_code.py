@@ -2,17 +2,19 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
-class NearestCode:
+class NearestCode(nn.Module):
     """Mean squared distance of each latent vector to its nearest code: the codes stand for what normal volumes have."""
 
     def __init__(self, codebook: Tensor) -> None:
         """codebook: (K, dim) fp32."""
-        self.codebook = codebook.detach()
+        super().__init__()
+        self.codebook: Tensor
+        self.register_buffer("codebook", codebook.detach().float().clone())
 
-    def __call__(self, latents: Tensor, initial: Tensor, step: Tensor | None = None) -> Tensor:
+    def forward(self, latents: Tensor, initial: Tensor, step: Tensor | None = None) -> Tensor:
         """(B, dim, d, h, w) -> (B,), in squared units of the latents."""
         vectors = latents.movedim(1, -1)
         codes = F.embedding(nearest(self.codebook, vectors.detach()), self.codebook)
