@@ -62,5 +62,5 @@ def test_stored_thresholds():
     found = stored_thresholds({"mean_error": 0.5}, "x.ckpt")
     assert (found.scores["mean_error"].value, found.scores["mean_error"].rule) == (0.5, "stored with the model")
     for wrong in ([0.5], {"mean_error": "0.5"}, {"mean_error": float("nan")}):
-        with pytest.raises(UsageError, match="x.ckpt: expected finite numbers"):
+        with pytest.raises(UsageError, match="expected finite numbers"):
             stored_thresholds(wrong, "x.ckpt")
