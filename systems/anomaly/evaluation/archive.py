@@ -13,7 +13,8 @@ from ..bundled import ADRENAL, find_checkpoint
 from ..data.volume import Volume
 from ..data.volume_archive import read_archive
 from ..maps.error_mapper import ErrorMapper
-from ..maps.run import write_maps
+from ..maps.run import OnProgress, write_maps
+from ..maps.side import choose_side
 from ..model.checkpoint import read_checkpoint
 from .calibration import Calibration, stored_thresholds
 from .run import evaluate_maps
@@ -31,13 +32,14 @@ def evaluate_archive(
     limit: int | None = None,
     score: str | None = None,
     sigma: float = 0.0,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Make the maps of a split of a MedMNIST archive, and return what `evaluate_maps` says of them.
 
     model: a checkpoint, or the name of a bundled model. calibrate_on: the split for the thresholds; `val`, if not given and there. Without one
     the thresholds stored in the checkpoint serve for `test`; for other splits none do, for they may have been calibrated on these.
     out: the folder of the maps, `{out}/{split}`, where finished ones are not made again; a temporary one, if not given. limit: at
-    most so many volumes of each split, evenly spread. Raises `UsageError`, and `VolumeError` for the archive.
+    most so many volumes of each split, evenly spread. on_progress: as `write_maps` takes it, for each split. Raises `UsageError`, and `VolumeError` for the archive.
     """
     if split == calibrate_on:
         raise UsageError(
@@ -52,15 +54,18 @@ def evaluate_archive(
         volumes[validation] = _spread(read_archive(data, validation), limit)
     with ExitStack() as stack:
         folder = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
-        mapper = ErrorMapper(checkpoint)
+        mapper = ErrorMapper(checkpoint, choose_side(checkpoint, volumes[split]))
+        failed = 0
         for name, some in volumes.items():
-            write_maps(folder / name, some, mapper)
+            failed += write_maps(folder / name, some, mapper, on_progress=on_progress)["counts"]["failed"]
         without = None if validation else _stored(checkpoint, split)
         result = evaluate_maps(folder / split, folder / validation if validation else None, score, sigma, without)
     where = (
         f"the {len(volumes[validation])} volumes of the split {validation!r}" if validation else result["calibration"]
     )
     about = {"data": Path(data).name, "split": split, "model": str(model), "calibration": where}
+    if failed:
+        result["notes"].append(f"{failed} volumes have no map and are in no figure; run.json says why")
     return result | about
 
 

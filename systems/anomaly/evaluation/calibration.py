@@ -53,7 +53,7 @@ def calibrate(validation: MapReader, source: str, sigma: float = 0.0, with_voxel
         return Calibration(source, found)
     calibration = Calibration(source, found, voxel_threshold(read_voxels(validation, sigma)))
     normal = [int(i) for i in np.flatnonzero(np.asarray(validation.labels) == NORMAL)]
-    if not normal:
+    if not normal or not validation.header.keep_volumes:
         return calibration
     mean = (sum(validation.volume(i).astype(np.float64) for i in normal) / len(normal)).astype(np.float32)
     distance = read_voxels(validation, sigma, lambda i: np.abs(validation.volume(i) - mean))

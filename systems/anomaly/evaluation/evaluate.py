@@ -35,7 +35,7 @@ def evaluate(maps: MapReader, calibration: Calibration, score: str | None = None
         "schema": SCHEMA,
         "method": maps.method,
         "identity": maps.identity,
-        "synthetic": bool(maps.synthetic),
+        "synthetic": maps.synthetic,
         "side": maps.side,
         "smooth": sigma,
         "volumes": {
@@ -82,12 +82,15 @@ def _scores(
         name: volume_measures(np.asarray(maps.scores[name])[known], abnormal, calibration.scores.get(name))
         for name in names
     }
+    chance = {"chance": {"auroc": 0.5, "auprc": float(abnormal.mean())}}
+    if not maps.header.keep_volumes:
+        notes.append("no baseline of a volume's size: the maps were made without the volumes")
+        return found, chance
     size = foreground_counts(maps)[known].astype(np.float64)
     return found, {
         f"more voxels above {FOREGROUND:g}": volume_measures(size, abnormal),
         f"fewer voxels above {FOREGROUND:g}": volume_measures(-size, abnormal),
-        "chance": {"auroc": 0.5, "auprc": float(abnormal.mean())},
-    }
+    } | chance
 
 
 def _voxels(
@@ -101,9 +104,9 @@ def _voxels(
         return None, None
     baselines: dict[str, Any] = {"chance, Dice of all voxels": chance(voxels)}
     mean = calibration.mean_normal
-    if mean is not None:
+    if mean is not None and maps.header.keep_volumes:
         distance = read_voxels(maps, sigma, lambda i: np.abs(maps.volume(i) - mean))
         baselines["|x − mean normal|"] = voxel_measures(distance, calibration.intensity) or {}
     else:
-        notes.append("no baseline |x − mean normal|: it takes normal volumes for validation")
+        notes.append("no baseline |x − mean normal|: it takes normal volumes for validation, kept with the maps")
     return measures, baselines

@@ -34,7 +34,11 @@ def evaluate_maps(
             check_validation(reader, other)
             masks = any(reader.mask(i) is not None for i in range(len(reader)))
             calibration = calibrate(other, f"the {len(other)} volumes of {validation}", sigma, masks)
-        return evaluate(reader, calibration, score, sigma)
+            alike = len(set(reader.source_sha256) & set(other.source_sha256) - {""})
+        result = evaluate(reader, calibration, score, sigma)
+        if alike:
+            result["notes"].append(f"{alike} volumes have the same content as others of the validation set")
+        return result
 
 
 def check_validation(maps: MapReader, validation: MapReader) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..maps.reader import MapReader
 from .calibration import Threshold
 
 REPLICATES = 2000
@@ -55,6 +56,6 @@ def bootstrap_interval(values: np.ndarray, abnormal: np.ndarray, seed: int = 0) 
     return [float(edge) for edge in np.percentile(np.concatenate(areas), (2.5, 97.5))]
 
 
-def foreground_counts(maps: Any) -> np.ndarray:
-    """The number of voxels above `FOREGROUND` of each volume of a `MapReader`: (N,) int64."""
+def foreground_counts(maps: MapReader) -> np.ndarray:
+    """The number of voxels above `FOREGROUND` of each volume: (N,) int64."""
     return np.array([int((maps.volume(i) > FOREGROUND).sum()) for i in range(len(maps))], np.int64)
