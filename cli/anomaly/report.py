@@ -16,7 +16,9 @@ def add_commands(commands: Any) -> None:
         commands, "report", _report, "a page to look at, MAPS/report.html: slices, projections, scores"
     )
     report.add_argument("maps", metavar="MAPS", type=Path, help="the folder of `relatent anomaly map`, or its file")
-    report.add_argument("--score", metavar="NAME", help="the score that orders the volumes (default: the first)")
+    report.add_argument(
+        "--score", metavar="NAME", help="the score that orders the volumes (default: mean_error, or the first)"
+    )
 
 
 def _report(options: argparse.Namespace) -> int:

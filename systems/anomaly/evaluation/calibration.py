@@ -55,18 +55,20 @@ def calibrate(validation: MapReader, source: str, sigma: float = 0.0, with_voxel
     normal = [int(i) for i in np.flatnonzero(np.asarray(validation.labels) == NORMAL)]
     if not normal or not validation.header.keep_volumes:
         return calibration
-    mean = (sum(validation.volume(i).astype(np.float64) for i in normal) / len(normal)).astype(np.float32)
+    total = np.zeros((validation.side,) * 3)
+    for i in normal:
+        total += validation.volume(i)
+    mean = (total / len(normal)).astype(np.float32)
     distance = read_voxels(validation, sigma, lambda i: np.abs(validation.volume(i) - mean))
     return replace(calibration, mean_normal=mean, intensity=voxel_threshold(distance))
 
 
 def stored_thresholds(values: object, source: str) -> Calibration:
     """Those that a checkpoint states under the key `calibration`: {score: threshold}. Raises `UsageError` for anything else."""
-    numbers = isinstance(values, dict) and all(isinstance(one, (int, float)) for one in values.values())
-    if not numbers or not all(np.isfinite(one) for one in values.values()):  # type: ignore[union-attr]
-        raise UsageError(f"{source}: expected finite numbers by the scores' names, found {values!r}")
-    scores = {str(name): Threshold(float(value), "stored with the model") for name, value in values.items()}  # type: ignore[union-attr]
-    return Calibration(source, scores)
+    if isinstance(values, dict) and all(isinstance(one, (int, float)) and np.isfinite(one) for one in values.values()):
+        scores = {str(name): Threshold(float(value), "stored with the model") for name, value in values.items()}
+        return Calibration(source, scores)
+    raise UsageError(f"{source}: expected finite numbers by the scores' names, found {values!r}")
 
 
 def score_threshold(values: np.ndarray, labels: np.ndarray) -> Threshold | None:

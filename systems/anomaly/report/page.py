@@ -16,7 +16,7 @@ from .histogram import histogram
 from .projection import MILLISECONDS, projections
 from .slices import PLANES, maximum_place, sheet
 
-REPORT = "report.html"
+REPORT, DEFAULT_SCORE = "report.html", "mean_error"
 SHOWN, LISTED = 60, 500  # volumes with pictures, volumes in the table
 QUALITY = 75  # of the pictures
 SCALE_PERCENTILE = 99.9  # of volumes' and maps' values: the ends of the scales
@@ -26,14 +26,14 @@ LABELS = {NORMAL: "normal", ABNORMAL: "abnormal"}
 def write_report(maps: str | Path, score: str | None = None) -> Path:
     """Write `report.html` beside the maps, and return its path.
 
-    maps: a run's folder, or its file. score: the one that orders the volumes, the first one if not given. Raises `UsageError` where
+    maps: a run's folder, or its file. score: the one that orders the volumes; if not given, `mean_error`, or the first one. Raises `UsageError` where
     there are no maps, or no such score.
     """
     maps = Path(maps)
     with MapReader(maps) as reader:
         if not len(reader):
             raise UsageError(f"{maps} has no finished map yet: there is nothing to show")
-        score = next(iter(reader.scores)) if score is None else score
+        score = score or next((name for name in reader.scores if name == DEFAULT_SCORE), next(iter(reader.scores)))
         if score not in reader.scores:
             raise UsageError(f"--score {score!r} is none of the maps' scores: {', '.join(reader.scores)}")
         text = _render(reader, score)

@@ -27,6 +27,7 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.open, self.pictures, self.words, self.outside, self.rows, self.tags = [], {}, [], [], [], []
+        self.bars = []
         self.feed(path.read_text(encoding="utf-8"))
         assert self.open == []
         self.text = re.sub(r"\s+", " ", " ".join(self.words))
@@ -39,6 +40,8 @@ class Page(HTMLParser):
                 self.outside.append(attributes[name])
         if tag == "img":
             self.pictures[attributes["alt"]] = Image.open(io.BytesIO(base64.b64decode(attributes["src"].split(",")[1])))
+        if tag == "rect":
+            self.bars.append((attributes["class"], float(attributes["x"]), float(attributes["height"])))
         if tag == "tr":
             self.rows.append([])
         if tag == "td":
@@ -70,11 +73,11 @@ def test_the_page_shows_every_volume(maps):
     assert "Anomaly maps of 6 synthetic volumes, method: error" in found.text
     assert "All volumes are synthetic" in found.text
     with MapReader(maps) as reader:
-        order = np.argsort(-reader.scores["max_error"])
-        scores = {name: reader.scores["max_error"][i] for i, name in enumerate(reader.names)}
+        order = np.argsort(-reader.scores["mean_error"])
+        scores = dict(zip(reader.names, reader.scores["max_error"], strict=True))
         names, labels = [reader.names[i] for i in order], [reader.labels[i] for i in order]
     rows = [row for row in found.rows if row and row[0] in names]
-    assert [row[0] for row in rows] == names  # the first score, by name, orders them
+    assert [row[0] for row in rows] == names
     assert [row[2] for row in rows] == [("normal", "abnormal")[label] for label in labels]
     assert [float(row[3]) for row in rows] == pytest.approx([scores[name] for name in names], rel=1e-3)
     for name in names:
@@ -87,12 +90,19 @@ def test_the_page_shows_every_volume(maps):
 
 
 def test_another_score_orders_the_volumes(maps):
-    found = Page(write_report(maps / "maps.h5", "mean_error"))
+    found = Page(write_report(maps / "maps.h5", "max_error"))
     with MapReader(maps) as reader:
-        first = reader.names[int(reader.scores["mean_error"].argmax())]
+        first = reader.names[int(reader.scores["max_error"].argmax())]
     assert next(row for row in found.rows if row)[0] == first
     with pytest.raises(UsageError, match="'nothing' is none of the maps' scores"):
         write_report(maps, "nothing")
+
+
+def test_bars_stand_where_their_scores_are(tmp_path):
+    values = [0.1, 0.1, 0.1, 0.9]  # the lowest and the highest score: the first and the last of eight bins
+    volumes = [Volume(f"{i}", "p", int(i == 3), np.full((16,) * 3, v, np.float32)) for i, v in enumerate(values)]
+    write_maps(tmp_path / "maps", volumes, LevelMapper(0.0))
+    assert Page(write_report(tmp_path / "maps")).bars == 2 * [("normal", 0, 88), ("abnormal", 262.5, 29.33)]
 
 
 def test_names_are_escaped(tmp_path, monkeypatch):
@@ -138,7 +148,7 @@ def test_of_many_volumes_the_highest_the_median_and_the_lowest_have_pictures(map
     monkeypatch.setattr(page, "LISTED", 4)
     found = Page(write_report(maps))
     assert len(found.pictures) == 1 + 3 * 3  # the legend, and three volumes
-    assert "The 4 with the highest max_error of 6." in found.text
+    assert "The 4 with the highest mean_error of 6." in found.text
     assert len([row for row in found.rows if len(row) > 2]) == 4
 
 
