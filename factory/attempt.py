@@ -42,7 +42,7 @@ def new_record(
         precision=resolve_precision(config.precision, autoencoder.device),
         batch_size=batch_size or "auto",
         hardware=describe_device(autoencoder.device),
-        versions=_installed_versions(),
+        versions=installed_versions(),
         counts={"total": total, "done": 0, "failed": 0},
         skipped=skipped,
     )
@@ -90,7 +90,7 @@ def _added(total: dict[str, float], seconds: dict[str, float]) -> dict[str, floa
     return total | {phase: round(total.get(phase, 0.0) + value, 3) for phase, value in seconds.items()}
 
 
-def _installed_versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """Return the versions of relatent, Python and the packages that results depend on."""
     found = {"relatent": VERSION, "python": platform.python_version()}
     for package in PACKAGES:

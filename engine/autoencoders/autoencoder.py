@@ -1,7 +1,6 @@
 """A frozen autoencoder as the engine sees it: a decoder, perhaps an encoder, and what is known of both."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from .rewrite import DEFAULT_REWRITES, LowRank, prepare
 from .scaling import FactorScaling, Scaling
 from .shared_norm import share_norms
 from .tiling import decode_in_tiles
+from .weights_hash import weights_sha256
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -183,13 +183,7 @@ class Autoencoder:
     def weights_sha256(self) -> str | None:
         """SHA-256 over names, shapes, types and bytes of all parameters and buffers, decoder first; None where there are none."""
         if self._sha256 is None and self._modules():
-            digest = hashlib.sha256()
-            for module in self._modules():
-                for key, tensor in sorted(module.state_dict().items()):
-                    digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-                    flat = tensor.detach().cpu().contiguous().view(-1)
-                    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
-            self._sha256 = digest.hexdigest()
+            self._sha256 = weights_sha256(self._modules())
         return self._sha256
 
     def identity(self) -> dict[str, Any]:

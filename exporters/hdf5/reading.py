@@ -18,16 +18,16 @@ LOCK_ERROR = re.compile(r"unable to lock file, errno = (\d+)")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
-def open_file(path: Path) -> h5py.File:
+def open_file(path: Path, schema: str = SCHEMA) -> h5py.File:
     """Open a dataset of this schema for reading. Raises `DatasetError` for any other file."""
     try:
         file = _open(path)
     except OSError as error:
         raise DatasetError(f"{path} cannot be opened as HDF5: {error}") from error
-    if file.attrs.get("schema") != SCHEMA:
-        found = file.attrs.get("schema")
+    found = file.attrs.get("schema")
+    if not isinstance(found, str) or found != schema:
         file.close()
-        raise DatasetError(f"{path} is no dataset of schema {SCHEMA}: found {found!r}")
+        raise DatasetError(f"{path} is no dataset of schema {schema}: found {found!r}")
     return file
 
 
