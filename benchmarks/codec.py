@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
+from ..exporters.summaries.markdown import markdown_table
 from ..systems.codec.bitstream.image_codec import ImageCodec
 from ..systems.codec.bundled import load_codec, qualities
 from ..systems.codec.evaluation.evaluate import OURS, points_of
-from ..systems.codec.evaluation.markdown_tables import bpp_at, markdown_table
+from ..systems.codec.evaluation.markdown_tables import bpp_at
 from ..systems.codec.evaluation.pictures import find_pictures, read_picture
 from ..systems.codec.evaluation.run import run_evaluation
 from ..systems.codec.refinement.config import RefinementConfig

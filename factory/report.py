@@ -1,14 +1,11 @@
 """The HTML report of a run: its metrics, loss curves and selected pictures, in one self-contained file."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..engine.errors import UsageError
 from ..engine.inputs.views import PLAIN, VIEWS
@@ -17,6 +14,7 @@ from ..exporters.files.atomic import atomic_path
 from ..exporters.hdf5.reading import open_file, read_rows
 from ..exporters.summaries.figures import AMPLIFY, fall_figure, psnr_figure
 from ..exporters.summaries.latents import latent_distance, latent_figure, latent_rows
+from ..exporters.summaries.pages import figure_uri, render_page, webp_uri
 from ..exporters.summaries.statistics import statistic_rows
 from .state.counters import summarise
 from .state.run_folder import RunFolder
@@ -33,8 +31,6 @@ def write_report(out: str | Path) -> Path:
 
     Raises `UsageError` if no picture is finished yet, and `DatasetError` if `out` holds no run.
     """
-    import jinja2
-
     folder = RunFolder.open(Path(out))
     files = folder.files()
     columns = _columns(files)
@@ -42,18 +38,19 @@ def write_report(out: str | Path) -> Path:
         raise UsageError(f"{out} has no finished picture yet: there is nothing to show")
     order = np.argsort(columns["gain"], kind="stable")
     rows = _Rows(files, columns["shard"])
-    environment = jinja2.Environment(loader=jinja2.PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
-    page = environment.get_template("report.html.j2").render(
+    page = render_page(
+        __package__,
+        "report.html.j2",
         run=replace(folder.record, **summarise(folder)).to_json(),
         statistics=statistic_rows,
         views=[view for view in VIEWS.values() if view.name != PLAIN],
         gallery=[(title, [_card(rows.record(i)) for i in picks]) for title, picks in _groups(order)],
         amplify=AMPLIFY,
-        psnr=_embed(psnr_figure, columns["initial"], columns["final"]),
-        fall=_embed(fall_figure, rows.losses(_spread(len(order), CURVES)), folder.record.config["loss_function"]),
+        psnr=figure_uri(psnr_figure, columns["initial"], columns["final"]),
+        fall=figure_uri(fall_figure, rows.losses(_spread(len(order), CURVES)), folder.record.config["loss_function"]),
         latent_rows=latent_rows,
         latent_distance=latent_distance,
-        latent_figure=lambda report: _embed(latent_figure, report),
+        latent_figure=lambda report: figure_uri(latent_figure, report),
         listed=[rows.facts(i) for i in order[:LISTED]],
         most=LISTED,
     )
@@ -141,7 +138,7 @@ def _card(record: Record) -> dict[str, Any]:
         "iterations": len(record.losses),
         "stop_reason": record.stop_reason,
         "cut": bool(images) and max(record.images["original"].shape) > DETAIL,
-        "images": {name: _data_uri(_webp(pixels), "image/webp") for name, pixels in images.items()},
+        "images": {name: webp_uri(pixels) for name, pixels in images.items()},
     }
 
 
@@ -155,22 +152,3 @@ def _place(record: Record) -> tuple[int, int]:
     sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = np.unravel_index(int(sums.argmax()), sums.shape)
     return int(top), int(left)
-
-
-def _webp(pixels: np.ndarray) -> bytes:
-    """Encode pixels as lossless WebP, since the differences to be inspected are small."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
-    return buffer.getvalue()
-
-
-def _embed(draw: Any, *arguments: Any) -> str:
-    """Return what `draw(*arguments, file)` writes as a PNG, as a data URI."""
-    buffer = io.BytesIO()
-    draw(*arguments, buffer)
-    return _data_uri(buffer.getvalue(), "image/png")
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    """Return the content as a data URI of the MIME type `kind`."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

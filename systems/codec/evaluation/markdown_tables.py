@@ -1,9 +1,10 @@
 """The evaluation's tables as Markdown, for pages."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....engine.errors import UsageError
+from ....exporters.summaries.markdown import markdown_table
 from ..bitstream.container import STREAMS
 from .bd_rate import rate_at
 from .evaluate import points_of
@@ -100,11 +101,3 @@ def bpp_at(points: list[tuple[float, float]], psnr: float) -> str:
 
 def _share(part: float, total: float) -> str:
     return f"{100 * part / max(total, 1):.0f} %"
-
-
-def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; "" without rows."""
-    lines = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-    if not lines:
-        return ""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [list(heading), ["---"] * len(heading), *lines])

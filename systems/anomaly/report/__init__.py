@@ -1,0 +1,1 @@
+"""A page of a set of anomaly maps, to look at."""
