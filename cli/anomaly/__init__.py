@@ -3,11 +3,12 @@
 import argparse
 from typing import Any
 
-from . import train
+from . import prepare, train
 
-COMMANDS = (train,)  # in the order shown by `relatent anomaly --help`
+COMMANDS = (prepare, train)  # in the order shown by `relatent anomaly --help`
 
 EXAMPLES = """examples:
+  relatent anomaly prepare scans.csv volumes --folds 5       CT scans with masks to volumes, and folds of their patients
   relatent anomaly train fold_id=1                           a model of normal volumes; goes on where it was stopped
 
 Volumes are files vol_PATIENT_LEVEL.npy in a folder, or an archive .npz of MedMNIST. docs/anomaly.md has the formats and the
