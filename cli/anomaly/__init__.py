@@ -3,13 +3,14 @@
 import argparse
 from typing import Any
 
-from . import prepare, train
+from . import check, prepare, train
 
-COMMANDS = (prepare, train)  # in the order shown by `relatent anomaly --help`
+COMMANDS = (prepare, train, check)  # in the order shown by `relatent anomaly --help`
 
 EXAMPLES = """examples:
   relatent anomaly prepare scans.csv volumes --folds 5       CT scans with masks to volumes, and folds of their patients
   relatent anomaly train fold_id=1                           a model of normal volumes; goes on where it was stopped
+  relatent anomaly check                                     does everything work here?
 
 Volumes are files vol_PATIENT_LEVEL.npy in a folder, or an archive .npz of MedMNIST. docs/anomaly.md has the formats and the
 figures, docs/anomaly_training.md the training. `relatent anomaly COMMAND --help` lists a command's options.

@@ -82,4 +82,4 @@ def _scan(path: Path, number: int, row: dict[str, Any], labels: str) -> Scan:
     own = row.get("labels") or labels
     if not isinstance(own, str | dict):
         raise UsageError(f"{path}, row {number}: labels is {own!r}; give a table's name, a file or an object")
-    return Scan(*values, own, row.get("label"), path.parent)  # type: ignore[arg-type]
+    return Scan(row["scan"], row["mask"], row["patient"], own, row.get("label"), path.parent)
