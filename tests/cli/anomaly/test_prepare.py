@@ -1,5 +1,6 @@
 """anomaly prepare, from a scan or a table to volumes, their index and folds."""
 
+import gzip
 import json
 
 import numpy as np
@@ -84,6 +85,17 @@ def test_usage_errors_are_one_line(tmp_path, monkeypatch, capsys, words, message
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_scan_without_an_affine_is_one_line(tmp_path, capsys):
+    scan, mask = write_scan(tmp_path, affine_of("canonical"))
+    plain = bytearray(gzip.decompress(scan.read_bytes()))
+    plain[252:256] = bytes(4)  # qform_code and sform_code
+    (tmp_path / "bare.nii").write_bytes(plain)
+    assert run(tmp_path / "bare.nii", tmp_path / "out", "--mask", mask, "--patient", "a", "--labels", "verse") == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("failed: a: ")
+    assert "states no affine" in line
 
 
 def test_too_few_patients_for_folds_leave_the_volumes(tmp_path, capsys):
