@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from relatent.engine.errors import UsageError
+from relatent.systems.anomaly.data.augmentation import Augmentation
 from relatent.systems.anomaly.model.configuration import VQVAEConfig
 from relatent.systems.anomaly.model.vqvae import build_vqvae_3d
 from relatent.systems.anomaly.train import main
@@ -64,7 +65,7 @@ def test_an_archive_has_its_own_splits_and_only_normal_volumes_train(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     train_set, val_set = build_datasets(DatasetSettings(str(tmp_path / "a.npz"), volume_size=32), 1, 42)
     assert (len(train_set), len(val_set)) == (2, 1)
-    assert (train_set.augmentation is None, val_set.augmentation is None) == (False, True)
+    assert (train_set.augmentation, val_set.augmentation) == (Augmentation(), None)
 
 
 @pytest.mark.parametrize(
