@@ -7,6 +7,7 @@ import pytest
 from relatent.benchmarks.anomaly_step import main, measure_apart, measure_step, table
 
 
+@pytest.mark.slow
 def test_a_step_at_32(tmp_path, capsys):
     main(["--sides", "32", "--batches", "1", "--precisions", "fp32", "--steps", "1", "--out", str(tmp_path)])
     (path,) = tmp_path.glob("anomaly_step-*.json")
