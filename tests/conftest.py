@@ -41,6 +41,14 @@ def taef2_weights() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_volumes() -> Path:
+    folder = SHARED / "data" / "volumes"
+    if not folder.is_dir():
+        pytest.skip("../shared/data/volumes is not here: the scans are not part of the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small model in diffusers' folder layout."""
     folder = tmp_path_factory.mktemp("model") / "small"

@@ -3,14 +3,16 @@
 import argparse
 from typing import Any
 
-from . import evaluate, report, train
+from . import check, evaluate, prepare, report, train
 
-COMMANDS = (train, evaluate, report)  # in the order shown by `relatent anomaly --help`
+COMMANDS = (prepare, train, evaluate, report, check)  # in the order shown by `relatent anomaly --help`
 
 EXAMPLES = """examples:
+  relatent anomaly prepare scans.csv volumes --folds 5       CT scans with masks to volumes, and folds of their patients
   relatent anomaly train fold_id=1                           a model of normal volumes; goes on where it was stopped
   relatent anomaly evaluate maps/ --validation val_maps/     figures, at thresholds from other volumes
   relatent anomaly report maps/                              a page to look at
+  relatent anomaly check                                     does everything work here?
 
 Volumes are files vol_PATIENT_LEVEL.npy in a folder, or an archive .npz of MedMNIST. docs/anomaly.md has the formats and the
 figures, docs/anomaly_training.md the training. `relatent anomaly COMMAND --help` lists a command's options.

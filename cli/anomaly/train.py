@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from ...systems.anomaly.train import is_override  # does not import torch
 from ..exit_status import DONE
 from ..options import add_command
 from ..start_up import start_torch
@@ -25,6 +26,9 @@ def add_commands(commands: Any) -> None:
         metavar="NAME",
         help="config, or config_debug for a short run (default: config)",
     )
+    # argparse takes the words of one positional argument in one run only; those of Hydra stand before and behind options
+    parse = train.parse_known_args
+    train.parse_known_args = lambda words, namespace=None: parse(sorted(words, key=is_override), namespace)  # type: ignore
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -5,7 +5,8 @@ import sys
 from ...engine.errors import RelatentError, UsageError
 
 
-def _is_override(argument: str) -> bool:
+def is_override(argument: str) -> bool:
+    """Whether an argument changes a key of the configuration; others are options and their values."""
     return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
@@ -29,7 +30,7 @@ def main() -> None:
         print(*(f"{name}: {value}" for name, value in result.items()), sep="\n")
 
     # Hydra's parser takes overrides in one run only, before or behind the options
-    sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)
+    sys.argv[1:] = sorted(sys.argv[1:], key=is_override)
     run()
 
 

@@ -1,14 +1,17 @@
 """CT scans with masks of vertebrae to volumes, one for each vertebra."""
 
+import hashlib
+import json
 import logging
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path
+from ....exporters.files.atomic import atomic_path, file_sha256
 from .errors import VolumeError
 from .label_tables import VERSE
 from .names import format_name
@@ -16,6 +19,7 @@ from .nifti import Nifti, read_nifti
 from .volume_folder import add_to_index, make_folder
 
 _ZYX = np.eye(3)[::-1]  # from a volume's axes (D, H, W) to x, y, z, and back
+_FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
 _log = logging.getLogger(__name__)
 
 
@@ -42,13 +46,16 @@ def prepare_scan(
     folder: str | Path,
     labels: Mapping[int, str] = VERSE,
     field: Field | None = None,
+    known: int | Mapping[str, int] | None = None,
 ) -> list[Path]:
     """Write a volume `vol_{patient}_{level}.npy` into `folder` for each vertebra that the mask has, and list them in `volumes.json`.
 
     scan: NIfTI in Hounsfield units. mask: NIfTI of integers, in the same world; its grid may differ. labels: the mask's number of
     each level, such as `TABLES["totalsegmentator"]`; numbers that are not in it are left out. field: None is 128 voxels of 1 mm.
-    A volume's label in `volumes.json` is null, and `cut_off` says whether the vertebra reaches the edge of the mask's grid.
-    Returns the files written. Raises VolumeError for a scan or mask that cannot be used, and one that has no vertebra in common.
+    known: the label, 0 (normal) or 1 (abnormal), of all its volumes or by level; in `volumes.json` that of others is null.
+    `cut_off` there says whether the vertebra reaches the edge of the mask's grid, and `made_from` is the `source_digest`.
+    Returns the files written. Raises VolumeError for a scan or mask that cannot be used, one that has no vertebra in common, and a
+    mask without a level that is `known`.
     """
     field, folder = field or Field(), Path(folder)
     for number, level in labels.items():
@@ -62,6 +69,11 @@ def prepare_scan(
         raise VolumeError(
             f"{mask} has none of the labels {sorted(labels)}, only {present}: name the table of its numbers"
         )
+    if isinstance(known, Mapping) and (absent := sorted(known.keys() - centroids.keys())):
+        raise VolumeError(
+            f"{mask} has no {absent[0]}, whose label is given: take the label out, or name the other mask"
+        )
+    digest = source_digest(scan, mask, labels, field)
     make_folder(folder, synthetic=False)
     paths, entries = [], {}
     for level, (centroid, cut_off) in centroids.items():
@@ -73,15 +85,29 @@ def prepare_scan(
             np.save(temporary, cut_volume(image, centroid, field))
         paths.append(path)
         entries[path.name] = {
-            "label": None,
+            "label": known.get(level) if isinstance(known, Mapping) else known,
             "scan": Path(scan).name,
             "centroid_mm": centroid.tolist(),
             "cut_off": cut_off,
+            "made_from": digest,
         }
     if not paths:
         raise VolumeError(f"{mask} and {scan} have no place in common: give the mask of this scan")
     add_to_index(folder, entries, synthetic=False)
     return paths
+
+
+def source_digest(scan: str | Path, mask: str | Path, labels: Mapping[int, str], field: Field) -> str:
+    """SHA-256, in hexadecimal, of all that the volumes of a scan depend on: both files' content, the labels, the field.
+
+    Raises VolumeError for a file that cannot be read.
+    """
+    try:
+        files = [file_sha256(Path(path)) for path in (scan, mask)]
+    except OSError as error:
+        raise VolumeError(f"{error.filename} cannot be read: {error.strerror}") from error
+    content = json.dumps([files, sorted(labels.items()), asdict(field)])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def find_centroids(mask: Nifti, labels: Mapping[int, str]) -> dict[str, tuple[np.ndarray, bool]]:
@@ -117,8 +143,8 @@ def cut_volume(scan: Nifti, centre: np.ndarray, field: Field) -> np.ndarray:
 def resample(image: Nifti, centre: np.ndarray, field: Field, order: int = 1) -> np.ndarray:
     """An image on a cubic grid whose axes D, H, W run to the head, to the front and to the patient's right; zero outside.
 
-    Whatever the order, direction and obliqueness of the image's own axes. order: 1 trilinear, 0 nearest. Returns
-    (side, side, side) float32. There is no low-pass filter: voxels finer than the spacing are sampled, not averaged.
+    Whatever the order, direction and obliqueness of the image's own axes. order: 1 trilinear, after a low-pass along the axes whose
+    voxels are finer than the grid's; 0 nearest. Returns (side, side, side) float32.
     """
     from scipy import ndimage
 
@@ -126,10 +152,35 @@ def resample(image: Nifti, centre: np.ndarray, field: Field, order: int = 1) -> 
     matrix = inverse @ _ZYX * field.spacing
     corner = centre - (field.side - 1) / 2 * field.spacing  # the world's place of index (0, 0, 0)
     offset = inverse @ (corner - image.affine[:3, 3])
-    shape = (field.side,) * 3
-    return ndimage.affine_transform(
-        image.values, matrix, offset, shape, np.float32, order, mode="constant", prefilter=False
-    )
+    values, shape = image.values, (field.side,) * 3
+    sigmas = low_pass_sigmas(image.affine, field.spacing)
+    if order and sigmas.any():
+        values, start = _around(values, matrix, offset, field.side, np.ceil(4 * sigmas) + 1)
+        values = ndimage.gaussian_filter(values, sigmas, mode="nearest", output=np.float32)
+        offset = offset - start
+    return ndimage.affine_transform(values, matrix, offset, shape, np.float32, order, mode="constant", prefilter=False)
+
+
+def low_pass_sigmas(affine: np.ndarray, spacing: float) -> np.ndarray:
+    """Standard deviations of the Gaussian, (3,) voxels of the image, that is due before sampling at `spacing` mm; 0: none.
+
+    A voxel is taken to show a Gaussian neighbourhood whose full width at half maximum is the voxel's size. What turns that of the
+    image into that of the grid is a Gaussian too, of the variance by which they differ (Cardoso et al., "Scale factor point spread
+    function matching", MICCAI 2015). The grid's is the same in all directions, so the axes may stand at any angle.
+    """
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return np.sqrt(np.maximum(spacing**2 - sizes**2, 0)) / _FWHM / sizes
+
+
+def _around(
+    values: np.ndarray, matrix: np.ndarray, offset: np.ndarray, side: int, margin: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The part of an image that a grid of `side` samples, with a margin, and the index where it begins: not all of a scan is filtered."""
+    corners = np.stack(np.meshgrid(*[(0, side - 1)] * 3), -1).reshape(-1, 3) @ matrix.T + offset
+    sizes = np.array(values.shape)
+    start = np.clip(np.floor(corners.min(axis=0) - margin), 0, sizes - 1).astype(int)
+    stop = np.clip(np.ceil(corners.max(axis=0) + margin) + 1, start + 1, sizes).astype(int)
+    return values[tuple(slice(*each) for each in zip(start, stop, strict=True))], start
 
 
 def _inside(image: Nifti, point: np.ndarray) -> bool:

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from ....engine.errors import UsageError
 from ..model.checkpoint import read_checkpoint
+from .checkpoint_files import AtomicCheckpointIO, every_epoch, remove_partial
 from .data_module import VolumeDataModule
+from .early_stopping import ResumableEarlyStopping
 from .lightning_module import VQVAEModule
 from .settings import TrainingSettings
 
@@ -54,6 +56,7 @@ def train_fold(fold: Fold, module: VQVAEModule, data: VolumeDataModule, progress
     Raises `UsageError` where that checkpoint is damaged or of another model.
     """
     last = _last_checkpoint(fold, module)
+    remove_partial(fold.checkpoints)
     seed_everything(module.seed, workers=True, verbose=False)
     settings = module.settings
     checkpoint = ModelCheckpoint(
@@ -62,7 +65,6 @@ def train_fold(fold: Fold, module: VQVAEModule, data: VolumeDataModule, progress
         auto_insert_metric_name=False,  # with it the slash of the name would make a folder of each file
         monitor=MONITOR,
         save_top_k=settings.save_top_k,
-        save_last=True,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
@@ -73,7 +75,12 @@ def train_fold(fold: Fold, module: VQVAEModule, data: VolumeDataModule, progress
         max_epochs=settings.epochs,
         precision=_precision(settings),
         gradient_clip_val=settings.gradient_clip,
-        callbacks=[checkpoint, EarlyStopping(MONITOR, patience=settings.early_stopping_patience)],
+        callbacks=[
+            checkpoint,  # first: it is the trainer's `checkpoint_callback`
+            every_epoch(fold.checkpoints, LAST),
+            ResumableEarlyStopping(MONITOR, patience=settings.early_stopping_patience),
+        ],
+        plugins=[AtomicCheckpointIO()],
         logger=_logger(fold, settings),
         num_sanity_val_steps=0,
         log_every_n_steps=1,

@@ -103,6 +103,15 @@ def test_half_of_the_samples_are_flipped():
     assert 0.35 < np.mean(flipped) < 0.65
 
 
+def test_the_specified_changes_are_the_defaults():
+    """In the original the translation was commented out."""
+    specified = dict(degrees=15.0, shift=0.05, scale=(0.9, 1.1), noise=0.01, brightness=0.05, contrast=(0.95, 1.05))
+    assert Augmentation() == Augmentation(**specified, probability=0.5)
+    volume = blob((0.0, 0.0, 0.0))[None]  # round: a turn, a size or a mirror image leaves its centre where it is
+    found = np.array([centre_of(one[0]) for one in draws(Augmentation(noise=0.0, brightness=0.0), volume)])
+    assert 0.35 < (np.abs(found[:, 1:]).max(axis=1) > 0.01).mean() < 0.65
+
+
 def test_without_probability_nothing_changes():
     volume = torch.rand(1, 5, 6, 7)
     assert torch.equal(Augmentation(probability=0.0)(volume, sample_generator(0, 0, 0)), volume)

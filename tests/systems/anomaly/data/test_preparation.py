@@ -10,50 +10,13 @@ from relatent.systems.anomaly.data.errors import VolumeError
 from relatent.systems.anomaly.data.label_tables import TABLES, TOTALSEGMENTATOR, VERSE
 from relatent.systems.anomaly.data.names import LEVELS
 from relatent.systems.anomaly.data.nifti import Nifti, read_nifti
-from relatent.systems.anomaly.data.preparation import Field, find_centroids, prepare_scan, resample
+from relatent.systems.anomaly.data.preparation import Field, find_centroids, low_pass_sigmas, prepare_scan, resample
 from relatent.systems.anomaly.data.volume_folder import read_folder, read_index
 from relatent.systems.anomaly.data.volume_reader import read_volume
+from scipy import ndimage
+from small_scans import REAL, SHAPE, affine_of, ramp, rotation, write_scan
 
-SHAPE = (40, 36, 30)
 SMALL = Field(side=16)
-
-
-def rotation(axis, degrees):
-    i, j = [k for k in range(3) if k != axis]
-    turn = np.eye(3)
-    angle = np.deg2rad(degrees)
-    turn[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-    return turn
-
-
-def affine_of(case):
-    """Voxel indices to millimetres with index (20, 18, 15) at (100, -50, 300)."""
-    linear = {
-        "canonical": np.eye(3),
-        "flipped": np.diag([-1.0, -1.0, 1.0]),
-        "anisotropic, axes exchanged": np.array([[0, 0, 1.5], [-0.8, 0, 0], [0, -3.0, 0]]),
-        "anisotropic, oblique, flipped": rotation(0, 20) @ rotation(2, -35) @ np.diag([-0.9, 1.3, 2.5]),
-    }[case]
-    affine = np.eye(4)
-    affine[:3, :3] = linear
-    affine[:3, 3] = np.array([100, -50, 300]) - linear @ [20, 18, 15]
-    return affine
-
-
-def ramp(world):
-    """Hounsfield units that are linear in the place (..., 3), so that trilinear interpolation is exact."""
-    return 900 + (world - [100, -50, 300]) @ [20.0, -11.0, 6.0]
-
-
-def write_scan(folder, affine, number=22, shape=SHAPE):
-    """A scan of the ramp, and a mask whose one vertebra is a box of 5 × 3 × 3 voxels round index (20, 18, 15)."""
-    indices = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
-    world = indices @ affine[:3, :3].T + affine[:3, 3]
-    mask = np.zeros(shape, np.uint8)
-    mask[18:23, 17:20, 14:17] = number
-    nibabel.save(nibabel.Nifti1Image(ramp(world).astype(np.float32), affine), folder / "ct.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(mask, affine), folder / "mask.nii.gz")
-    return folder / "ct.nii.gz", folder / "mask.nii.gz"
 
 
 def grid(centre, side, spacing=1.0):
@@ -127,6 +90,7 @@ def test_what_is_known_is_listed_beside_the_volumes(tmp_path):
     assert list(index["volumes"]) == ["vol_p01_L3.npy", "vol_p02_L3.npy"]
     entry = index["volumes"]["vol_p02_L3.npy"]
     np.testing.assert_allclose(entry.pop("centroid_mm"), [100, -50, 300], atol=1e-4)
+    assert len(entry.pop("made_from")) == 64
     assert entry == {"label": None, "scan": "ct.nii.gz", "cut_off": False}
     volumes, failures = read_folder(tmp_path / "out")
     assert [(v.patient, v.label, v.mask) for v in volumes] == [("p01", None, None), ("p02", None, None)]
@@ -142,6 +106,67 @@ def test_a_vertebra_at_the_edge_is_said_to_be_cut_off():
         "L5": ([1, 4, 4], True),
         "L4": ([6, 6, 6], False),
     }
+
+
+def stripes(size, axis, number=96):
+    """A scan of voxels of `size` mm, whose neighbouring slices along an axis are 0 and 1000 by turns: nothing of it fits a coarser grid."""
+    values = np.zeros((number,) * 3, np.float32)
+    np.moveaxis(values, axis, 0)[::2] = 1000
+    return Nifti(values, np.diag([size, size, size, 1.0]))
+
+
+@pytest.mark.parametrize(("size", "axis", "most"), [(0.5, 0, 0.08), (0.5, 2, 0.08), (0.4, 1, 0.01)])
+def test_stripes_too_fine_for_the_grid_become_their_mean(size, axis, most):
+    scan = stripes(size, axis)
+    field, centre = Field(16, 1.03), np.full(3, 47.5 * size)  # the steps go out of phase with the stripes
+    volume = resample(scan, centre, field)
+    assert abs(volume.mean() - 500) < 5
+    assert volume.std() < most * 500
+    matrix = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]]) * 1.03 / size
+    sampled = ndimage.affine_transform(
+        scan.values, matrix, (centre - 7.5 * 1.03) / size, (16,) * 3, np.float32, 1, prefilter=False
+    )
+    assert sampled.std() > 0.3 * 500  # without the low-pass, a pattern that is not in the scan
+
+
+def test_the_low_pass_widens_a_point_to_the_voxel_of_the_grid():
+    """Variances add: a voxel's Gaussian of 0.5 mm and the filter's make one of 1 mm, full widths at half maximum."""
+    sigmas = low_pass_sigmas(np.diag([0.5, 0.25, 2.0, 1]), 1.0) * [0.5, 0.25, 2.0] * np.sqrt(8 * np.log(2))
+    np.testing.assert_allclose(np.hypot(sigmas, [0.5, 0.25, 1.0]), 1)
+    turned = np.eye(4)
+    turned[:3, :3] = rotation(0, 30) @ np.diag([0.5, 0.25, 2.0])
+    np.testing.assert_allclose(low_pass_sigmas(turned, 1.0), low_pass_sigmas(np.diag([0.5, 0.25, 2.0, 1]), 1.0))
+
+
+def test_voxels_as_coarse_as_the_grid_are_not_filtered(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("filtered")
+
+    monkeypatch.setattr(ndimage, "gaussian_filter", refuse)
+    scan = stripes(1.0, 0, number=16)
+    np.testing.assert_array_equal(resample(scan, np.full(3, 7.5), Field(16)), scan.values.transpose(2, 1, 0))
+    resample(scan, np.full(3, 7.5), Field(16, 0.5))
+    resample(stripes(0.5, 0), np.full(3, 20.0), SMALL, order=0)  # masks are never averaged
+    with pytest.raises(AssertionError, match="filtered"):
+        resample(stripes(0.5, 0), np.full(3, 20.0), SMALL)
+
+
+def test_only_the_part_that_is_sampled_is_filtered_and_with_the_same_result():
+    affine = affine_of("anisotropic, oblique, flipped")
+    affine[:3, :3] *= 0.3
+    rng = np.random.default_rng(0)
+    scan = Nifti(rng.random((90, 80, 70), dtype=np.float32), affine)
+    centre = affine[:3, :3] @ [45, 30, 20] + affine[:3, 3]
+    whole = ndimage.gaussian_filter(scan.values, low_pass_sigmas(affine, 1.0), mode="nearest")
+    expected = ndimage.affine_transform(
+        whole,
+        np.linalg.inv(affine[:3, :3]) @ np.eye(3)[::-1],
+        np.linalg.inv(affine[:3, :3]) @ (centre - 7.5 - affine[:3, 3]),
+        (16,) * 3,
+        order=1,
+        prefilter=False,
+    )
+    np.testing.assert_allclose(resample(scan, centre, SMALL), expected, atol=1e-5)
 
 
 def test_both_tables_name_the_fourteen_levels():
@@ -199,18 +224,6 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
 def test_a_field_without_extent_is_refused(wrong):
     with pytest.raises(UsageError):
         Field(**wrong)
-
-
-REAL = {  # scan, mask, table, the levels in it
-    "abdomen": (
-        "totalsegmentator/abdomen_ct_3mm",
-        "totalsegmentator/abdomen_vertebrae_3mm",
-        TOTALSEGMENTATOR,
-        ["T11", "T12", "L1", "L2", "L3", "L4", "L5"],
-    ),
-    "thorax": ("totalsegmentator/thorax_ct_1.5mm", "totalsegmentator/thorax_vertebra_T12_1.5mm", {1: "T12"}, ["T12"]),
-    "lumbar": ("tptbox/sub-ct_label-22_ct", "tptbox/sub-ct_seg-vert_label-22_msk", VERSE, ["L2", "L3", "L4"]),
-}
 
 
 @pytest.mark.parametrize("case", REAL)

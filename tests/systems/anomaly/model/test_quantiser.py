@@ -82,6 +82,18 @@ def test_the_first_batch_gives_the_codes(use_ema):
     assert len(few.codebook.detach().unique(dim=0)) == 100
 
 
+@pytest.mark.parametrize("use_ema", [False, True])
+def test_no_code_dies_in_the_first_step(use_ema):
+    """In the original 200 of 512 did: as many codes as specified, and the vectors of a batch of four at 128³."""
+    torch.manual_seed(0)
+    quantiser = VectorQuantiser(512, 256, use_ema=use_ema)
+    z = torch.randn(4, 256, 8, 8, 8)
+    quantiser(z.clone().requires_grad_()).vq_loss.backward()
+    if not use_ema:
+        torch.optim.AdamW(quantiser.parameters()).step()
+    assert len(quantiser.eval()(z).indices.unique()) > 0.95 * 512
+
+
 def share_in_use(drift: float, ema_decay: float, dead_code_share: float) -> float:
     """The codes in use after 400 steps, the first 100 of which move the vectors, as an encoder that learns does."""
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ from relatent.systems.anomaly.training.data_module import VolumeDataModule
 from relatent.systems.anomaly.training.fold import Fold, train_fold
 from relatent.systems.anomaly.training.lightning_module import VQVAEModule
 from relatent.systems.anomaly.training.settings import TrainingSettings
+from small_volumes import write_volumes
 from torch.utils.data import TensorDataset
 
 SMALL = VQVAEConfig(hidden_channels=(4, 4, 8, 8), embedding_dim=8, num_embeddings=16, use_ema=True)
@@ -35,3 +36,9 @@ def train(tmp_path: Path):
         return train_fold(Fold(tmp_path / folder, "exp", 1), module, data), module
 
     return train
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> list[str]:
+    """Overrides for a folder of eight volumes of four patients in three folds, and a small model."""
+    return write_volumes(tmp_path / "volumes")

@@ -1,12 +1,18 @@
 """A fold's folder, its checkpoints, stopping early, going on after a stop."""
 
 import importlib.util
+import os
 import re
+import signal
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from relatent.engine.errors import UsageError
+from relatent.exporters.files import atomic
+from relatent.systems.anomaly.training import checkpoint_files
 from relatent.systems.anomaly.training.lightning_module import VQVAEModule
 
 
@@ -47,6 +53,47 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(train, tmp_path, mo
 def test_it_stops_early_where_the_validation_gets_no_better(train):
     trainer, _ = train(epochs=50, learning_rate=0.0, weight_decay=0.0, early_stopping_patience=1)
     assert trainer.current_epoch < 50
+
+
+def test_the_last_checkpoint_is_of_the_last_epoch_though_it_is_none_of_the_best(train, tmp_path):
+    trainer, _ = train(epochs=5, learning_rate=0.0, weight_decay=0.0, early_stopping_patience=50, save_top_k=1)
+    checkpoint = torch.load(tmp_path / "out" / "exp" / "fold_1" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["epoch"] == 4
+    assert Path(trainer.checkpoint_callback.best_model_path).name != "last.ckpt"
+
+
+def test_what_stopped_early_is_finished_unless_it_is_given_more_patience(train):
+    still = dict(epochs=50, learning_rate=0.0, weight_decay=0.0)
+    first, _ = train(early_stopping_patience=2, **still)
+    again, _ = train(early_stopping_patience=2, **still)
+    assert again.global_step == first.global_step > 0
+    assert again.current_epoch == first.current_epoch
+    assert again.checkpoint_callback.best_model_path == first.checkpoint_callback.best_model_path
+    more, _ = train(early_stopping_patience=4, **still)
+    assert more.global_step > again.global_step
+
+
+@pytest.mark.parametrize("moment", ["while it is written", "before it is renamed"])
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(train, tmp_path, moment):
+    folder = tmp_path / "cut" / "exp" / "fold_1" / "checkpoints"
+    train(epochs=1, folder="cut")
+    before = (folder / "last.ckpt").read_bytes()
+
+    def strike(*_, **__):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if (child := os.fork()) == 0:
+        if moment == "while it is written":
+            checkpoint_files.torch = SimpleNamespace(save=lambda _, path: (path.write_bytes(before[:1000]), strike()))
+        else:
+            atomic.os = SimpleNamespace(**{**vars(os), "replace": strike})
+        checkpoint_files.AtomicCheckpointIO().save_checkpoint({"epoch": 1}, folder / "last.ckpt")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert (folder / "last.ckpt").read_bytes() == before
+    assert len(list(folder.glob(".*.partial-*"))) == 1
+    train(epochs=3, folder="cut")
+    assert list(folder.glob(".*")) == []
 
 
 def test_another_model_or_a_damaged_checkpoint_is_refused(train, tmp_path):

@@ -96,11 +96,11 @@ def test_pictures_go_to_any_logger_that_takes_them():
 
 def test_a_checkpoint_needs_nothing_else(train):
     trainer, module = train(epochs=1)
-    again = VQVAEModule.load_from_checkpoint(trainer.checkpoint_callback.last_model_path, weights_only=True)
+    again = VQVAEModule.load_from_checkpoint(trainer.checkpoint_callback.best_model_path, weights_only=True)
     assert again.model.config == module.model.config
     assert again.settings == module.settings
     x = torch.rand(1, 1, 32, 32, 32)
-    assert torch.equal(load_model(Path(trainer.checkpoint_callback.last_model_path))(x)[0], module.eval()(x)[0])
+    assert torch.equal(load_model(Path(trainer.checkpoint_callback.best_model_path))(x)[0], module.eval()(x)[0])
     assert torch.equal(again.eval()(x).reconstruction, module.eval()(x).reconstruction)
 
 

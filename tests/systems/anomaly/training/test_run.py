@@ -1,6 +1,5 @@
 """The configuration tree, a whole debug run, and the command line of Hydra."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,34 +9,13 @@ import numpy as np
 import pytest
 import yaml
 from relatent.engine.errors import UsageError
+from relatent.systems.anomaly.data.augmentation import Augmentation
 from relatent.systems.anomaly.model.configuration import VQVAEConfig
 from relatent.systems.anomaly.model.vqvae import build_vqvae_3d
 from relatent.systems.anomaly.train import main
 from relatent.systems.anomaly.training.datasets import build_datasets
 from relatent.systems.anomaly.training.run import read_config, train
 from relatent.systems.anomaly.training.settings import DatasetSettings, TrainingSettings
-
-SMALL = [
-    "model.hidden_channels=[4,4,8,8]",
-    "model.embedding_dim=8",
-    "dataset.volume_size=32",
-    "training.accelerator=cpu",
-]
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> list[str]:
-    """Overrides for a folder of eight volumes of four patients, in three folds."""
-    folder, rng, entries = tmp_path / "volumes", np.random.default_rng(0), {}
-    folder.mkdir()
-    for patient in range(4):
-        for level in ("T12", "L1"):
-            name = f"vol_p{patient}_{level}.npy"
-            np.save(folder / name, rng.random((32, 32, 32), dtype=np.float32))
-            entries[name] = {"label": 0}
-    (folder / "volumes.json").write_text(json.dumps({"schema": 1, "synthetic": True, "volumes": entries}))
-    (folder / "folds.json").write_text(json.dumps({"folds": [["p0"], ["p1"], ["p2", "p3"]], "held_out": []}))
-    return [f"dataset.data_dir={folder}", f"dataset.folds_file={folder}/folds.json", *SMALL]
 
 
 def test_the_defaults_are_the_specified_ones():
@@ -87,7 +65,7 @@ def test_an_archive_has_its_own_splits_and_only_normal_volumes_train(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     train_set, val_set = build_datasets(DatasetSettings(str(tmp_path / "a.npz"), volume_size=32), 1, 42)
     assert (len(train_set), len(val_set)) == (2, 1)
-    assert (train_set.augmentation is None, val_set.augmentation is None) == (False, True)
+    assert (train_set.augmentation, val_set.augmentation) == (Augmentation(), None)
 
 
 @pytest.mark.parametrize(
