@@ -137,12 +137,10 @@ def _data(folder: Path) -> str:
 
 
 def _training(folder: Path) -> str:
-    import numpy as np
-    import torch
-
     from .data.volume_folder import read_folder
-    from .error_maps import checkpoint_provenance, write_error_maps
-    from .model.checkpoint import load_model
+    from .maps.error_mapper import ErrorMapper
+    from .maps.reader import MapReader
+    from .maps.run import write_maps
     from .training.run import read_config, train
 
     files = (
@@ -152,13 +150,12 @@ def _training(folder: Path) -> str:
     )
     overrides = [*files, *SMALL, f"dataset.volume_size={SIDE}", "training.epochs=1"]
     checkpoint = Path(train(read_config(overrides, "config_debug"))["checkpoint"])
-    one = read_folder(folder / "volumes")[0][0]
-    volume = torch.from_numpy(one.read(SIDE))[None]
-    (made,) = write_error_maps(load_model(checkpoint), [(one.name, volume)], folder, checkpoint_provenance(checkpoint))
-    error = np.load(made.path)
-    if error.shape != (SIDE,) * 3 or not np.isfinite(error).all() or not error.any():
+    write_maps(folder / "maps", read_folder(folder / "volumes")[0][:1], ErrorMapper(checkpoint), synthetic=True)
+    with MapReader(folder / "maps") as maps:
+        error = maps.error(0)
+    if error.shape != (SIDE,) * 3 or not error.any():
         raise CheckError(f"the error map has the shape {error.shape} and a mean of {error.mean()}")
-    return f"{checkpoint.name}, mean error {made.mean:.4f}"
+    return f"{checkpoint.name}, mean error {error.mean():.4f}"
 
 
 STEPS: dict[str, Callable[[Path], str]] = {
