@@ -3,12 +3,13 @@
 import argparse
 from typing import Any
 
-from . import train
+from . import maps, train
 
-COMMANDS = (train,)  # in the order shown by `relatent anomaly --help`
+COMMANDS = (train, maps)  # in the order shown by `relatent anomaly --help`
 
 EXAMPLES = """examples:
   relatent anomaly train fold_id=1                           a model of normal volumes; goes on where it was stopped
+  relatent anomaly map volumes/ maps/ --model last.ckpt      error maps of all volumes, in files; goes on, too
 
 Volumes are files vol_PATIENT_LEVEL.npy in a folder, or an archive .npz of MedMNIST. docs/anomaly.md has the formats and the
 figures, docs/anomaly_training.md the training. `relatent anomaly COMMAND --help` lists a command's options.
