@@ -31,7 +31,7 @@ from ...systems.anomaly.maps.run import write_maps
 from ...systems.anomaly.model.checkpoint import read_checkpoint
 from ...systems.anomaly.restoration.normality import Normality
 from ...systems.anomaly.training.run import read_config, train
-from ..anomaly import TRAINING, train_model
+from ..anomaly.methods import TRAINING, train_model
 from ..results import COMMIT, command_line
 
 SIDE, SEED = 64, 42

@@ -18,7 +18,9 @@ def add_commands(commands: Any) -> None:
     demo = add_command(
         commands, "demo", _demo, "everything on synthetic vertebrae with the bundled model, in under three minutes"
     )
-    demo.add_argument("folder", metavar="OUT", type=Path, help="for volumes, maps and pages; an unfinished demo goes on")
+    demo.add_argument(
+        "folder", metavar="OUT", type=Path, help="for volumes, maps and pages; an unfinished demo goes on"
+    )
 
 
 def _demo(options: argparse.Namespace) -> int:

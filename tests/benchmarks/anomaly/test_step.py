@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from relatent.benchmarks.anomaly_step import main, measure_apart, measure_step, table
+from relatent.benchmarks.anomaly.step import main, measure_apart, measure_step, table
 
 
 @pytest.mark.slow

@@ -1,10 +1,10 @@
 """Anomaly maps on procedural vertebrae, which are synthetic: the plain error, restoration with each prior, the detector.
 
-    python -m relatent.benchmarks.anomaly WORK [--seeds 1 2 3 4 5] [--side 32]
+    python -m relatent.benchmarks.anomaly.methods WORK [--seeds 1 2 3 4 5] [--side 32]
 
 For each seed: a VQ-VAE is trained on 1000 normal volumes; priors are fitted to them; thresholds come from 40 volumes for validation; the
 figures are of 60 held-out ones, half of them abnormal; the detector learns from 80 more with weak labels. All these have seeds of
-their own. What is finished in WORK is not made again. Writes benchmarks/results/anomaly-*.json and the table of docs/anomaly_evaluation.md.
+their own. What is finished in WORK is not made again. Writes benchmarks/results/anomaly_methods-*.json and the table of docs/anomaly_evaluation.md.
 """
 
 import argparse
@@ -15,27 +15,27 @@ from typing import Any
 
 import torch
 
-from ..exporters.summaries.markdown import markdown_table
-from ..systems.anomaly.data.folds import make_folds, write_folds
-from ..systems.anomaly.data.procedural import write_procedural
-from ..systems.anomaly.data.volume import Volume
-from ..systems.anomaly.data.volume_folder import read_folder
-from ..systems.anomaly.detector.mapper import DetectorMapper
-from ..systems.anomaly.detector.settings import DetectorSettings
-from ..systems.anomaly.detector.training import train_detector
-from ..systems.anomaly.evaluation.run import evaluate_maps
-from ..systems.anomaly.maps.error_mapper import ErrorMapper
-from ..systems.anomaly.maps.mapper import Mapper
-from ..systems.anomaly.maps.run import write_maps
-from ..systems.anomaly.model.checkpoint import load_model
-from ..systems.anomaly.restoration.mapper import RestorationMapper
-from ..systems.anomaly.restoration.normality import Normality
-from ..systems.anomaly.restoration.priors.registry import NONE, PRIORS
-from ..systems.anomaly.restoration.settings import WEIGHTS, RestorationSettings
-from ..systems.anomaly.training.run import read_config, train
-from .results import command_line, replace_table, write_result
+from ...exporters.summaries.markdown import markdown_table
+from ...systems.anomaly.data.folds import make_folds, write_folds
+from ...systems.anomaly.data.procedural import write_procedural
+from ...systems.anomaly.data.volume import Volume
+from ...systems.anomaly.data.volume_folder import read_folder
+from ...systems.anomaly.detector.mapper import DetectorMapper
+from ...systems.anomaly.detector.settings import DetectorSettings
+from ...systems.anomaly.detector.training import train_detector
+from ...systems.anomaly.evaluation.run import evaluate_maps
+from ...systems.anomaly.maps.error_mapper import ErrorMapper
+from ...systems.anomaly.maps.mapper import Mapper
+from ...systems.anomaly.maps.run import write_maps
+from ...systems.anomaly.model.checkpoint import load_model
+from ...systems.anomaly.restoration.mapper import RestorationMapper
+from ...systems.anomaly.restoration.normality import Normality
+from ...systems.anomaly.restoration.priors.registry import NONE, PRIORS
+from ...systems.anomaly.restoration.settings import WEIGHTS, RestorationSettings
+from ...systems.anomaly.training.run import read_config, train
+from ..results import command_line, replace_table, write_result
 
-PAGE = Path(__file__).parents[1] / "docs" / "anomaly_evaluation.md"
+PAGE = Path(__file__).parents[2] / "docs" / "anomaly_evaluation.md"
 NORMAL, VALIDATION, HELD_OUT, WEAK = "normal", "validation", "held_out", "weak"
 # name: how many volumes, what is added to the seed, which part is abnormal
 SETS = {NORMAL: (1000, 1000, 0.0), VALIDATION: (40, 2000, 0.5), HELD_OUT: (60, 3000, 0.5), WEAK: (80, 4000, 0.5)}
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     content = {"synthetic": True, "side": options.side, "sets": SETS, "smooth": SMOOTH, "training": TRAINING}
     content |= {"weights": WEIGHTS, "summary": summary, "seeds": seeds}
     replace_table("anomaly_methods", table(summary, len(seeds)), PAGE)
-    print(write_result("anomaly", torch.device("cpu"), command_line("anomaly", arguments), content))
+    print(write_result("anomaly_methods", torch.device("cpu"), command_line("anomaly.methods", arguments), content))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Seconds and memory of one training step of the 3-D VQ-VAE of full size: forward, backward, clipping, optimiser.
 
-    python -m relatent.benchmarks.anomaly_step [--sides 32 64 128] [--batches 1 4] [--precisions fp32 bf16] [--steps 3]
+    python -m relatent.benchmarks.anomaly.step [--sides 32 64 128] [--batches 1 4] [--precisions fp32 bf16] [--steps 3]
 
 Each combination runs in a process of its own, whose peak of resident memory is its own; what that process holds before the model is
 made stands beside it. bf16 is autocast, as `training.precision=bf16-mixed`. Threads are those of torch: OMP_NUM_THREADS sets them.
@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from .results import FOLDER, command_line, write_result
-from .timing import measure
+from ..results import FOLDER, command_line, write_result
+from ..timing import measure
 
 PARAMETERS = 11_602_784
 MEASURE = "--measure"  # the option of the processes that this one starts
@@ -32,10 +32,10 @@ def measure_step(side: int, batch: int, precision: str, steps: int) -> dict[str,
     """
     import torch.nn.functional as F
 
-    from ..engine.runtime.device import computes_in_bf16, limit_threads
-    from ..systems.anomaly.model.configuration import VQVAEConfig
-    from ..systems.anomaly.training.lightning_module import VQVAEModule
-    from ..systems.anomaly.training.settings import TrainingSettings
+    from ...engine.runtime.device import computes_in_bf16, limit_threads
+    from ...systems.anomaly.model.configuration import VQVAEConfig
+    from ...systems.anomaly.training.lightning_module import VQVAEModule
+    from ...systems.anomaly.training.settings import TrainingSettings
 
     limit_threads()
     before = peak_memory()
@@ -89,7 +89,7 @@ def peak_memory() -> int:
 
 def measure_apart(row: Mapping[str, Any], steps: int) -> dict[str, Any]:
     """`measure_step` in a new process; `failed` where it does not end well, such as for want of memory."""
-    command = [sys.executable, "-m", "relatent.benchmarks.anomaly_step", MEASURE, json.dumps({**row, "steps": steps})]
+    command = [sys.executable, "-m", "relatent.benchmarks.anomaly.step", MEASURE, json.dumps({**row, "steps": steps})]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return {**row, "failed": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     content = {"parameters": PARAMETERS, "steps": options.steps, "rows": rows}
     print(
-        write_result("anomaly_step", torch.device("cpu"), command_line("anomaly_step", arguments), content, options.out)
+        write_result("anomaly_step", torch.device("cpu"), command_line("anomaly.step", arguments), content, options.out)
     )
     print(table(rows))
 

@@ -1,0 +1,1 @@
+"""Benchmarks of anomaly maps: figures of every method, cost of a training step."""
