@@ -41,7 +41,7 @@ NORMAL, VALIDATION, HELD_OUT, WEAK = "normal", "validation", "held_out", "weak"
 SETS = {NORMAL: (1000, 1000, 0.0), VALIDATION: (40, 2000, 0.5), HELD_OUT: (60, 3000, 0.5), WEAK: (80, 4000, 0.5)}
 FITTED = 400  # normal volumes that the priors are fitted to
 SMOOTH = 1.0  # voxels, of all maps alike, before the figures of voxels
-SCORES = {"detector": "top_probability"}  # of volumes; others: p99_error
+SCORES = {"detector": "top_probability"}  # of volumes; others: peak_error
 # small networks on a processor: fewer channels, a faster rate, no augmentation, since volumes can be made at will
 TRAINING = (
     "dataset.augment=false", "dataset.num_workers=0", "training.epochs=30", "training.learning_rate=2e-3",
@@ -108,7 +108,7 @@ def run_seed(folder: Path, seed: int, side: int) -> dict[str, Any]:
             record = write_maps(out / part, sets[part], mapper, synthetic=True)
             seconds = record["seconds"]["total"] / len(sets[part])
         result = evaluate_maps(out / HELD_OUT, out / VALIDATION, sigma=SMOOTH)
-        score = result["scores"][SCORES.get(mapper.method, "p99_error")]
+        score = result["scores"][SCORES.get(mapper.method, "peak_error")]
         found[name] = {**_voxel_figures(result["voxels"]), "volume_auroc": score["auroc"], "seconds": seconds}
         found[name] |= {key: score[key] for key in ("sensitivity", "specificity", "f1")}
         for baseline, voxels in result["voxel_baselines"].items():

@@ -14,7 +14,7 @@ from .trained_model import TrainedModel
 
 
 class ErrorMapper:
-    """Maps |x − x̂|, with the scores `mean_error`, `max_error` and `p99_error`, the 99th percentile over the voxels."""
+    """Maps |x − x̂|, with the scores of `error_map`."""
 
     method = "error"
 

@@ -12,8 +12,9 @@ from ..model.vqvae import VQVAE3D
 from .priors.code_prior import CodeContext, CodePrior
 from .priors.gaussian_mixture import GaussianMixturePrior
 
-COMPONENTS = 32
-VECTORS = 40_000  # of the mixture's fit, at most
+COMPONENTS = 256  # of the mixture: with 32 it is too coarse to tell normal latents from others
+VECTORS_EACH = 32  # for one component, at least
+VECTORS = 25_600  # of the mixture's fit, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Normality:
                 z_e = model.encode(volume[None])
                 latents.append(z_e)
                 indices.append(model.quantise(z_e).indices)
-        if not latents or sum(each[0, 0].numel() for each in latents) < COMPONENTS:
+        if sum(each[0, 0].numel() for each in latents) < VECTORS_EACH:
             raise UsageError(f"{len(latents)} normal volumes are too few to fit a prior to; give more of them")
         z_e, index = torch.cat(latents).clone(), torch.cat(indices).clone()
         vectors = z_e.movedim(1, -1).flatten(0, -2)
@@ -44,7 +45,7 @@ class Normality:
         generator = torch.Generator().manual_seed(seed)
         drawn = vectors[torch.randperm(len(vectors), generator=generator)[:VECTORS]]
         return cls(
-            GaussianMixturePrior.fit(drawn, min(COMPONENTS, len(drawn)), seed),
+            GaussianMixturePrior.fit(drawn, min(COMPONENTS, len(drawn) // VECTORS_EACH), seed),
             CodePrior.fit(codebook, index, spread, seed=seed),
         )
 

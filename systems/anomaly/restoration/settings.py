@@ -24,7 +24,7 @@ def restoration_config(preset: str = "balanced", **overrides: Any) -> Optimizati
 
 
 # λ by prior, best on procedural vertebrae that no figure is reported of
-WEIGHTS = {"nearest-code": 0.05, "mixture": 0.1, "code-prior": 0.006}
+WEIGHTS = {"nearest-code": 0.03, "mixture": 0.01, "code-prior": 0.006}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class GaussianMixturePrior(nn.Module):
             self.register_buffer(name, value.float())
 
     @classmethod
-    def fit(cls, vectors: Tensor, components: int = 32, seed: int = 0) -> "GaussianMixturePrior":
+    def fit(cls, vectors: Tensor, components: int = 256, seed: int = 0) -> "GaussianMixturePrior":
         """Fit to (N, dim) vectors, N ≥ components, by expectation maximisation (scikit-learn's)."""
         from sklearn.mixture import GaussianMixture
 

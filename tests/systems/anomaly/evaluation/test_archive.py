@@ -54,7 +54,7 @@ def test_thresholds_stored_with_the_model_serve_for_test_alone(files, tmp_path):
     assert found["calibration"] == "stored in stored.ckpt"
     assert found["scores"]["mean_error"]["threshold"] == 0.3
     assert "threshold" not in found["scores"]["max_error"]
-    assert "no threshold is known for max_error, p99_error" in found["notes"]
+    assert "no threshold is known for max_error, p99_error, peak_error" in found["notes"]
     other = evaluate_archive(both, "val", checkpoint)
     assert other["calibration"] is None
     assert "thresholds stored with a model serve for 'test' alone" in other["notes"][0]

@@ -65,7 +65,7 @@ def test_the_schema_of_a_file(mapper, volumes, tmp_path):
             "label": ((3,), "|i1"), "has_mask": ((3,), "|b1"), "error": (cube, "<f4"),
             "volume": (cube, "<f2"), "reconstruction": (cube, "<f2"),
         }  # fmt: skip
-        assert sorted(file["scores"]) == ["max_error", "mean_error", "p99_error"]
+        assert sorted(file["scores"]) == ["max_error", "mean_error", "p99_error", "peak_error"]
         assert all(file["scores"][name].dtype == np.float64 for name in file["scores"])
         for name in ("error", "volume", "reconstruction", "mask"):
             column = file[name]
