@@ -183,6 +183,18 @@ def test_volumes_that_cannot_be_read_are_one_line_each_and_the_rest_is_done(mapp
         assert maps.names == [*good, "vol_q0_L2.npy"]
 
 
+def test_a_volume_that_changes_during_the_run_is_a_failure(mapper, volumes, tmp_path):
+    some = volumes(4)
+
+    def change(done, total, failed):
+        if done == 2:
+            np.save(some[3].source, np.zeros((16, 16, 16), np.float32))
+
+    record = write_maps(tmp_path / "out", some, mapper, shard_size=2, on_progress=change)
+    assert [one["reason"] for one in record["failures"]] == [f"{some[3].source} has changed since the run began"]
+    assert write_maps(tmp_path / "out", some, mapper, shard_size=2)["counts"]["done"] == 4  # as it is now
+
+
 def test_where_every_volume_fails_there_are_no_files(mapper, tmp_path):
     (tmp_path / "volumes").mkdir()
     (tmp_path / "volumes" / "vol_a_L1.npy").write_bytes(b"")
