@@ -3,12 +3,13 @@
 import argparse
 from typing import Any
 
-from . import evaluate, report, train
+from . import evaluate, maps, report, train
 
-COMMANDS = (train, evaluate, report)  # in the order shown by `relatent anomaly --help`
+COMMANDS = (train, maps, evaluate, report)  # in the order shown by `relatent anomaly --help`
 
 EXAMPLES = """examples:
   relatent anomaly train fold_id=1                           a model of normal volumes; goes on where it was stopped
+  relatent anomaly map volumes/ maps/ --model last.ckpt      error maps of all volumes, in files; goes on, too
   relatent anomaly evaluate maps/ --validation val_maps/     figures, at thresholds from other volumes
   relatent anomaly report maps/                              a page to look at
 
