@@ -1,7 +1,6 @@
 """Reading maps, from the folder of a run or from a file."""
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,11 +46,12 @@ class MapReader:
                 self._files = mapped_shards(self.path, file) if virtual else [self.path]
                 expected = list(file["volume_name"].asstr()[:])
         self._starts: list[int] = []
-        columns: defaultdict[str, list[Any]] = defaultdict(list)
+        columns: dict[str, list[Any]] = {}
+        rows = 0
         for file_path in self._files:
-            self._starts.append(sum(map(len, columns["volume_name"])))
+            self._starts.append(rows)
             with _damage(file_path), open_file(file_path, SCHEMA) as file:
-                self._take(file, columns)
+                rows += self._take(file, columns)
         text: dict[str, list[str]] = {name: [one for part in columns[name] for one in part] for name in TEXT}
         self.names, self.patients, self.sources = text["volume_name"], text["patient"], text["source"]
         self.source_sha256 = text["source_sha256"]
@@ -148,23 +148,22 @@ class MapReader:
             raise DatasetError(f"{self.path} has no maps: every volume failed; run.json says why")
         return files
 
-    def _take(self, file: h5py.File, columns: defaultdict[str, list[Any]]) -> None:
-        """Add the small columns of a file, the first or one that fits those before it."""
+    def _take(self, file: h5py.File, columns: dict[str, list[Any]]) -> int:
+        """Add the small columns of a file, the first or one that fits those before it, and return its number of rows."""
         header, (count, *shape) = MapHeader.read(file), file["error"].shape
-        first = not columns["error"]
-        if first:
-            self.header, self.side = header, shape[0]
-        small = {**{name: file[name].asstr()[:] for name in TEXT}, "label": file["label"][:], "error": file["error"]}
+        small = {**{name: file[name].asstr()[:] for name in TEXT}, "label": file["label"][:]}
         small |= {f"scores/{name}": file["scores"][name][:] for name in file["scores"]}
         small |= {"has_mask": file["has_mask"][:]} if header.masks else {}
-        lengths = {len(values) for values in small.values()}
-        lengths |= {len(file[name]) for name in LARGE if name in file}
-        if lengths != {count} or set(shape) != {self.side} or len(shape) != 3 or self.side > MAX_SIDE:
-            raise ValueError("its columns have other shapes than those of maps")
-        if header != self.header or (not first and small.keys() != {name for name in columns if columns[name]}):
+        if not columns:
+            self.header, self.side = header, shape[0]
+        elif header != self.header or small.keys() != columns.keys():
             raise ValueError("it was made by another run than the shards before it")
+        lengths = {len(values) for values in small.values()} | {len(file[name]) for name in LARGE if name in file}
+        if lengths != {count} or shape != [self.side] * 3 or self.side > MAX_SIDE:
+            raise ValueError("its columns have other shapes than those of maps")
         for name, values in small.items():
-            columns[name].append(values if name != "error" else range(count))
+            columns.setdefault(name, []).append(values)
+        return count
 
     def _read(self, name: str, index: int) -> np.ndarray:
         if not -len(self) <= index < len(self):
