@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ...engine.errors import UsageError
-from ..exit_status import DONE
+from ...systems.anomaly.bundled import ADRENAL  # does not import torch
+from ..exit_status import DONE, SOME_FAILED
 from ..options import add_command
 from ..start_up import start_torch
 from ..text import print_result
 from .packages import needs_packages
+from .progress import volumes_shown
 
 FOR_ARCHIVES = ("split", "model", "calibrate_on", "limit")
 
@@ -32,7 +34,7 @@ def add_commands(commands: Any) -> None:
         "--data", metavar="FILE.npz", type=Path, help="an archive of MedMNIST, whose maps are made first"
     )
     evaluate.add_argument("--split", metavar="SPLIT", help="of the archive: train, val or test")
-    evaluate.add_argument("--model", metavar="MODEL", help="a checkpoint or a bundled model (default: adrenal)")
+    evaluate.add_argument("--model", metavar="MODEL", help=f"a checkpoint or a bundled model (default: {ADRENAL})")
     evaluate.add_argument(
         "--calibrate-on",
         metavar="SPLIT",
@@ -64,17 +66,19 @@ def _evaluate(options: argparse.Namespace) -> int:
         if options.maps is not None:
             result = evaluate_maps(options.maps, options.validation, options.score, options.smooth)
         else:
-            result = evaluate_archive(
-                options.data,
-                options.split,
-                options.model or "adrenal",
-                options.calibrate_on,
-                options.out,
-                options.limit,
-                options.score,
-                options.smooth,
-            )
+            with volumes_shown() as show:
+                result = evaluate_archive(
+                    options.data,
+                    options.split,
+                    options.model or ADRENAL,
+                    options.calibrate_on,
+                    options.out,
+                    options.limit,
+                    options.score,
+                    options.smooth,
+                    show,
+                )
     if options.out is not None:
         write_evaluation(result, options.out)
     print_result(result, (markdown_tables(result) for _ in range(1)), options.json)
-    return DONE
+    return SOME_FAILED if result.get("failed") else DONE

@@ -18,7 +18,7 @@ MAX_BYTES = 1 << 32  # of one array; AdrenalMNIST3D's training split has 311 MB
 def read_archive(path: str | Path, split: str) -> list[Volume]:
     """The volumes of a split, `train`, `val` or `test`: each its own patient, label 0 normal, any other abnormal.
 
-    The archive holds `{split}_images`, (N, D, H, W) uint8, and `{split}_labels`, (N, 1) or (N,) integers. Nothing is allocated by
+    The archive holds `{split}_images`, (N, D, H, W) uint8, and `{split}_labels`, (N, 1) or (N,) integers. Greys from 0 to 255 become 0 to 1. Nothing is allocated by
     what a header states: arrays are as large as the data that is there. Raises VolumeError for an archive without the split and
     for one that is damaged, pickled or of other shapes.
     """
@@ -38,6 +38,9 @@ def read_archive(path: str | Path, split: str) -> list[Volume]:
     if images.ndim != 4 or images.dtype.kind not in "bu" or labels.dtype.kind not in "iu" or len(images) != len(labels):
         found = f"{images.dtype} {images.shape} and {labels.dtype} {labels.shape}"
         raise VolumeError(f"{path}: expected (N, D, H, W) unsigned integers and N integer labels, found {found}")
+    if images.max() > 1:  # MedMNIST's greys run from 0 to 255; its shapes are 0 and 255
+        shapes = ((images == 0) | (images == 255)).all()
+        images = images == 255 if shapes else images / np.float16(255)
     names = [f"{path.stem}-{split}-{i:05d}" for i in range(len(images))]
     classes = [NORMAL if label == 0 else ABNORMAL for label in labels]
     return [Volume(name, name, label, image) for name, label, image in zip(names, classes, images, strict=True)]

@@ -63,7 +63,7 @@ def evaluate_archive(
     where = (
         f"the {len(volumes[validation])} volumes of the split {validation!r}" if validation else result["calibration"]
     )
-    about = {"data": Path(data).name, "split": split, "model": str(model), "calibration": where}
+    about = {"data": Path(data).name, "split": split, "model": str(model), "calibration": where, "failed": failed}
     if failed:
         result["notes"].append(f"{failed} volumes have no map and are in no figure; run.json says why")
     return result | about

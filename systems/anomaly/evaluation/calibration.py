@@ -106,7 +106,11 @@ def best_dice(values: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """The largest Dice over all thresholds, and its threshold. values: (V,) floats; truth: (V,) booleans, some of them true."""
     from sklearn.metrics import precision_recall_curve
 
-    precision, recall, thresholds = precision_recall_curve(truth, values, drop_intermediate=True)
+    return largest_dice(*precision_recall_curve(truth, values, drop_intermediate=True))
+
+
+def largest_dice(precision: np.ndarray, recall: np.ndarray, thresholds: np.ndarray) -> tuple[float, float]:
+    """The largest Dice, and its threshold, of what scikit-learn's `precision_recall_curve` returns."""
     dice = 2 * precision * recall / np.maximum(precision + recall, 1e-30)
     best = int(np.argmax(dice[:-1]))  # the last point has no threshold
     return float(dice[best]), float(thresholds[best])

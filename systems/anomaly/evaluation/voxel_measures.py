@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .calibration import Threshold, best_dice
+from .calibration import Threshold, largest_dice
 from .voxels import VolumeVoxels, pooled
 
 
@@ -15,18 +15,21 @@ def voxel_measures(volumes: Sequence[VolumeVoxels], threshold: Threshold | None)
     `oracle_dice` is the largest Dice over thresholds chosen by these very masks: a bound, no result. None where no abnormal voxel is
     known, or no normal one.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
+    from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
     values, truth = pooled(volumes)
     if not truth.any() or truth.all():
         return None
     abnormal = [one for one in volumes if one.mask is not None and one.mask.any() and not one.mask.all()]
+    # each curve is found once: the voxels are many, and every function of scikit-learn sorts them anew
+    false, true, _ = roc_curve(truth, values)
+    precision, recall, thresholds = precision_recall_curve(truth, values, drop_intermediate=True)
     found: dict[str, Any] = {
-        "auroc": float(roc_auc_score(truth, values)),
-        "auprc": float(average_precision_score(truth, values)),
+        "auroc": float(auc(false, true)),
+        "auprc": float(-(np.diff(recall) * precision[:-1]).sum()),  # as `average_precision_score` defines it
         "mean_auroc": _mean(roc_auc_score(one.mask, one.values) for one in abnormal),
         "mean_auprc": _mean(average_precision_score(one.mask, one.values) for one in abnormal),
-        "oracle_dice": best_dice(values, truth)[0],
+        "oracle_dice": largest_dice(precision, recall, thresholds)[0],
     }
     if threshold is not None:
         found |= {

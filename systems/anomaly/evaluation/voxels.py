@@ -8,7 +8,7 @@ import numpy as np
 from ..data.volume import NORMAL
 from ..maps.reader import MapReader
 
-MAX_VOXELS = 50_000_000  # of all volumes together: sorting them takes about 3 GB; of more, a share is drawn
+MAX_VOXELS = 20_000_000  # of all volumes together: sorting them takes about 1.5 GB; of more, a share is drawn
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,6 +108,14 @@ def test_an_archive_gives_its_split(tmp_path):
         read_archive(path, "test")
 
 
+def test_greys_and_shapes_of_an_archive_lie_between_0_and_1(tmp_path, caplog):
+    greys = np.arange(256, dtype=np.uint8).reshape(1, 4, 8, 8)
+    for images in (greys, 255 * (greys > 99).astype(np.uint8)):
+        path = archive(tmp_path / "a.npz", test_images=images, test_labels=np.array([0]))
+        np.testing.assert_allclose(read_archive(path, "test")[0].read(), images[0] / 255, atol=3e-4)
+    assert caplog.records == []  # nothing is clipped, and no warning given
+
+
 def lying(shape, data=bytes(8)):
     """A .npy member that states a shape of its own."""
     member = io.BytesIO()

@@ -30,6 +30,8 @@ def test_an_archive_with_a_test_split_alone(files, tmp_path):
     sizes = [volume.read().sum() for volume in read_archive(alone, "test")]
     expected = roc_auc_score(np.arange(12) % 3 == 0, sizes)
     assert result["score_baselines"]["more voxels above 0.5"]["auroc"] == pytest.approx(expected)
+    assert result["score_baselines"]["fewer voxels above 0.5"]["auroc"] == pytest.approx(1 - expected)
+    assert expected > 0.8
     with MapReader(tmp_path / "test") as reader:
         assert reader.identity["checkpoint"] == "model.ckpt"
         expected = roc_auc_score(np.arange(12) % 3 == 0, reader.scores["mean_error"])

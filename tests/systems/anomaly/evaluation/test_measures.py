@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from anomaly_maps import make_maps
+from relatent.systems.anomaly.evaluation import voxels as voxels_module
 from relatent.systems.anomaly.evaluation.calibration import Threshold
 from relatent.systems.anomaly.evaluation.error_statistics import error_statistics
 from relatent.systems.anomaly.evaluation.volume_measures import bootstrap_interval, volume_measures
 from relatent.systems.anomaly.evaluation.voxel_measures import chance, dice, voxel_measures
-from relatent.systems.anomaly.evaluation.voxels import VolumeVoxels
+from relatent.systems.anomaly.evaluation.voxels import VolumeVoxels, read_voxels
+from relatent.systems.anomaly.maps.reader import MapReader
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 VALUES, ABNORMAL = np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])
 
@@ -81,3 +85,27 @@ def test_error_statistics():
     }
     assert found["abnormal"]["sd"] == pytest.approx(np.std([1, 2, 3, 4]))
     assert found["normal"]["p95"] == pytest.approx(9.5)
+
+
+def test_many_voxels_are_measured_as_few_are():
+    rng = np.random.default_rng(0)
+    truth = rng.random(20_000) < 0.02
+    values = np.round(rng.random(20_000) + truth, 2).astype(np.float32)  # many ties
+    found = voxel_measures([VolumeVoxels(values, truth, 1)], None)
+    assert found["auroc"] == pytest.approx(roc_auc_score(truth, values), abs=1e-12)
+    assert found["auprc"] == pytest.approx(average_precision_score(truth, values), abs=1e-12)
+    every = [dice(values >= threshold, truth) for threshold in np.unique(values)]
+    assert found["oracle_dice"] == pytest.approx(max(every))
+
+
+def test_of_too_many_voxels_the_same_share_is_drawn(tmp_path, monkeypatch):
+    with MapReader(make_maps(tmp_path, seed=1, count=4)) as maps:
+        every = read_voxels(maps)
+        monkeypatch.setattr(voxels_module, "MAX_VOXELS", 4096)
+        drawn, again = read_voxels(maps), read_voxels(maps, values_of=maps.volume)
+    assert sum(len(one.values) for one in every) == 4 * 4096
+    assert sum(len(one.values) for one in drawn) == pytest.approx(4096, rel=0.1)
+    for one, other, whole in zip(drawn, again, every, strict=True):
+        np.testing.assert_array_equal(one.mask, other.mask)  # the same voxels for map and baseline
+        assert np.isin(one.values, whole.values).all()
+        assert len(one.values) == len(one.mask)
