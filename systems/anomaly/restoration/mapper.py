@@ -62,7 +62,6 @@ class RestorationMapper:
             "prior": self.settings.prior,
             "prior_weight": self.settings.weight,
             "prior_sha256": weights_sha256([self.prior]) if isinstance(self.prior, nn.Module) else None,
-            "batch_size": self.settings.batch_size,
             "optimization": self.settings.optimization.to_dict(),
         }
 
