@@ -21,6 +21,9 @@ def add_commands(commands: Any) -> None:
     demo.add_argument(
         "folder", metavar="OUT", type=Path, help="for volumes, maps and pages; an unfinished demo goes on"
     )
+    demo.add_argument(
+        "--volumes", type=int, default=8, metavar="N", help="to judge, and as many for thresholds (default: 8)"
+    )
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -29,7 +32,7 @@ def _demo(options: argparse.Namespace) -> int:
     with needs_packages():
         from ...systems.anomaly.demo import run_demo
 
-        result = run_demo(options.folder, lambda line: print(line, file=sys.stderr, flush=True))
+        result = run_demo(options.folder, options.volumes, lambda line: print(line, file=sys.stderr, flush=True))
     print_result(result, _lines(result), options.json)
     return DONE
 

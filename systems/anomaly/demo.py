@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...engine.errors import UsageError
 from .bundled import VERTEBRAE, find_checkpoint
 from .data.procedural import write_procedural
 from .data.volume_folder import read_folder
@@ -17,20 +18,22 @@ from .restoration.mapper import RestorationMapper
 
 SIDE = 64
 SETS = {"volumes": 101, "validation": 102}  # seeds, other than those of the model's training
-COUNT = 8  # volumes of each set, half of them abnormal
+COUNT = 8  # volumes of each set
 SMOOTH = 1.0  # voxels, before the figures of voxels
 
 
-def run_demo(out: Path, on_step: Callable[[str], None] | None = None) -> dict[str, Any]:
+def run_demo(out: Path, count: int = COUNT, on_step: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Make synthetic volumes, their maps by two methods, figures and pages in `out`, or go on with them.
 
-    on_step: called with what is done next. Returns paths and figures, JSON-ready. Raises `UsageError` where `out` holds something else.
+    count: volumes of each set, from 2 on, half of them abnormal. on_step: called with what is done next. Returns paths and figures, JSON-ready. Raises `UsageError` where `out` holds something else.
     """
+    if count < 2:
+        raise UsageError(f"expected 2 volumes or more, found {count}: one is normal and one abnormal")
     begin, tell = time.perf_counter(), on_step or (lambda _: None)
-    tell(f"{len(SETS)} × {COUNT} synthetic vertebrae of {SIDE}³")
+    tell(f"{len(SETS)} × {count} synthetic vertebrae of {SIDE}³")
     for name, seed in SETS.items():
         if not (out / name / "volumes.json").is_file():
-            write_procedural(out / name, COUNT, seed, SIDE)
+            write_procedural(out / name, count, seed, SIDE)
     checkpoint = find_checkpoint(VERTEBRAE)
     found: dict[str, Any] = {}
     mappers: dict[str, Callable[[], Mapper]] = {
@@ -51,4 +54,4 @@ def run_demo(out: Path, on_step: Callable[[str], None] | None = None) -> dict[st
             "voxels": {key: result["voxels"][key] for key in ("auroc", "auprc", "dice", "oracle_dice")},
             "baselines": result["voxel_baselines"],
         }
-    return {"synthetic": True, "volumes": COUNT, "side": SIDE, "methods": found, "seconds": time.perf_counter() - begin}
+    return {"synthetic": True, "volumes": count, "side": SIDE, "methods": found, "seconds": time.perf_counter() - begin}
