@@ -46,6 +46,7 @@ def test_readme_figures_are_those_of_the_results(path):
     import json
 
     from relatent.benchmarks import bench_factory, bench_loop, codec
+    from relatent.benchmarks.anomaly import methods
     from relatent.benchmarks.research import codec_phase1, quality, regularisers, roundtrip
     from relatent.benchmarks.research import time_to_target as time_to_target
     from relatent.systems.codec.evaluation.markdown_tables import markdown_tables
@@ -69,6 +70,11 @@ def test_readme_figures_are_those_of_the_results(path):
         assert codec.summary_table(evaluation, content["refined"]) in README
     if content["benchmark"] == "codec_phase1":
         assert codec_phase1.table(content) in (ROOT / "docs/codec_training.md").read_text(encoding="utf-8")
+    if content["benchmark"] == "anomaly_methods":
+        summary, seeds = methods.summarise(content["seeds"]), len(content["seeds"])
+        assert summary == content["summary"]
+        assert methods.table(summary, seeds) in methods.PAGE.read_text(encoding="utf-8")
+        assert methods.short_table(summary, seeds) in README
     page = quality.PAGE.read_text(encoding="utf-8")
     if content["benchmark"] == "loop":
         assert bench_loop.table(content["results"]) in page

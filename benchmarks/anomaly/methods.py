@@ -33,15 +33,17 @@ from ...systems.anomaly.restoration.normality import Normality
 from ...systems.anomaly.restoration.priors.registry import NONE, PRIORS
 from ...systems.anomaly.restoration.settings import WEIGHTS, RestorationSettings
 from ...systems.anomaly.training.run import read_config, train
-from ..results import command_line, replace_table, write_result
+from ..results import FOLDER, README, command_line, replace_table, write_result
 
 PAGE = Path(__file__).parents[2] / "docs" / "anomaly_evaluation.md"
 NORMAL, VALIDATION, HELD_OUT, WEAK = "normal", "validation", "held_out", "weak"
 # name: how many volumes, what is added to the seed, which part is abnormal
 SETS = {NORMAL: (1000, 1000, 0.0), VALIDATION: (40, 2000, 0.5), HELD_OUT: (60, 3000, 0.5), WEAK: (80, 4000, 0.5)}
 FITTED = 400  # normal volumes that the priors are fitted to
+EPOCHS = 30  # of the detectors
 SMOOTH = 1.0  # voxels, of all maps alike, before the figures of voxels
 SCORES = {"detector": "top_probability"}  # of volumes; others: peak_error
+SHORT = ("baseline: |x − mean normal|", "plain error", "restoration, code-prior", "detector, boxes")
 # small networks on a processor: fewer channels, a faster rate, no augmentation, since volumes can be made at will
 TRAINING = (
     "dataset.augment=false", "dataset.num_workers=0", "training.epochs=30", "training.learning_rate=2e-3",
@@ -91,7 +93,9 @@ def methods(folder: Path, checkpoint: Path, normality: Normality, side: int) -> 
         yield f"restoration, {prior}", RestorationMapper(checkpoint, settings, normality, side)
     for labels in ("boxes", "slices"):
         weak, _ = read_folder(folder / WEAK)
-        detector = train_detector(plain, weak, folder / f"detector_{labels}", DetectorSettings(labels=labels))
+        detector = train_detector(
+            plain, weak, folder / f"detector_{labels}", DetectorSettings(labels=labels, epochs=EPOCHS)
+        )
         yield f"detector, {labels}", DetectorMapper(plain, detector)
 
 
@@ -156,6 +160,11 @@ def table(summary: Mapping[str, Any], seeds: int) -> str:
     return markdown_table(heading, rows)
 
 
+def short_table(summary: Mapping[str, Any], seeds: int) -> str:
+    """README's: one row for each kind of method."""
+    return table({name: summary[name] for name in SHORT}, seeds)
+
+
 def _cell(found: Mapping[str, float] | None) -> str:
     return "" if found is None else f"{found['mean']:.3f} ({found['least']:.3f} to {found['most']:.3f})"
 
@@ -166,13 +175,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("work", type=Path, metavar="WORK")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], metavar="N")
     parser.add_argument("--side", type=int, default=32, metavar="N", help="voxels (default: 32, of 3 mm)")
+    parser.add_argument("--readme", type=Path, default=README, metavar="FILE", help="the page of the short table")
+    parser.add_argument(
+        "--out", type=Path, default=FOLDER, metavar="DIR", help="for the JSON (default: benchmarks/results)"
+    )
     options = parser.parse_args(arguments)
     seeds = {str(seed): run_seed(options.work / f"seed_{seed}", seed, options.side) for seed in options.seeds}
     summary = summarise(seeds)
     content = {"synthetic": True, "side": options.side, "sets": SETS, "smooth": SMOOTH, "training": TRAINING}
     content |= {"weights": WEIGHTS, "summary": summary, "seeds": seeds}
     replace_table("anomaly_methods", table(summary, len(seeds)), PAGE)
-    print(write_result("anomaly_methods", torch.device("cpu"), command_line("anomaly.methods", arguments), content))
+    replace_table("anomaly", short_table(summary, len(seeds)), options.readme)
+    print(
+        write_result(
+            "anomaly_methods", torch.device("cpu"), command_line("anomaly.methods", arguments), content, options.out
+        )
+    )
 
 
 if __name__ == "__main__":
