@@ -72,7 +72,9 @@ def round_to_half(values: Any) -> Any:
     return values.half() if isinstance(values, torch.Tensor) and values.is_floating_point() else values
 
 
-def bundle(name: str, work: Path, checkpoint: Path, normal: list[Volume], validation: list[Volume]) -> dict[str, Any]:
+def bundle(
+    name: str, work: Path, checkpoint: Path, normal: list[Volume], validation: list[Volume], command: str
+) -> dict[str, Any]:
     """Write the bundled file, and what it was made of beside it. Returns the latter."""
     trained = read_checkpoint(checkpoint)
     parameters = trained["hyper_parameters"] | {"dataset": {"volume_size": SIDE}}
@@ -96,7 +98,7 @@ def bundle(name: str, work: Path, checkpoint: Path, normal: list[Volume], valida
     about = {
         "name": name,
         "data": ABOUT[name],
-        "command": command_line("research.anomaly_weights"),
+        "command": command,
         "commit": COMMIT,
         "relatent": VERSION,
         "configuration": parameters,
@@ -122,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made = train_vertebrae(options.work, overrides)
     else:
         made = train_adrenal(options.work, overrides, options.archive)
-    about = bundle(options.name, options.work, *made)
+    about = bundle(options.name, options.work, *made, command_line("research.anomaly_weights", arguments))
     print(f"{about['name']}: {about['bytes']} bytes, {about['steps']} steps, thresholds {about['thresholds']}")
 
 
