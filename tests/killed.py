@@ -1,4 +1,4 @@
-"""What runs in the processes that test_kills.py kills."""
+"""What runs in the processes that the tests called test_kills.py kill."""
 
 import os
 import resource
@@ -20,13 +20,14 @@ CONFIG = OptimizationConfig(iterations=4, precision="fp32")
 def work(source, out, vae, moment=None, add=False):
     """The whole run; `moment`: (where, how often it has come there) at which the process kills itself."""
     if moment is not None:
-        _arm(*moment)
+        arm(*moment)
     optimize_directory(
         source, out, str(vae), config=CONFIG, size=32, shard_size=2, device="cpu", formats=["hdf5", "pt"], add=add
     )
 
 
-def _arm(where, times):
+def arm(where, times):
+    """Let this process kill itself at a moment: where, when it has come there so often."""
     left = [times]
 
     def strike():
@@ -68,7 +69,7 @@ def _arm(where, times):
 
 def command_line(arguments, moment, errors):
     """The `relatent` command in this process, which ends with its exit status; its stderr goes to a file."""
-    _arm(*moment)
+    arm(*moment)
     with errors.open("w") as sys.stderr:
         status = main(arguments)
     os._exit(status)

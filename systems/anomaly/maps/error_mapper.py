@@ -20,7 +20,7 @@ class ErrorMapper:
 
     def __init__(
         self,
-        checkpoint: Path,
+        checkpoint: str | Path,
         side: int | None = None,
         batch_size: int = 4,
         precision: str = "fp32",
@@ -29,6 +29,7 @@ class ErrorMapper:
         """side: voxels; None: that of the training, where the checkpoint states it. batch_size: volumes at once. precision: fp32,
         or bf16 for the convolutions. Raises `UsageError` for a checkpoint that cannot be read and values that do not fit.
         """
+        checkpoint = Path(checkpoint)
         if batch_size < 1:
             raise UsageError(f"the batch size is {batch_size}; give a whole number from 1 on")
         if precision not in ("fp32", "bf16"):

@@ -30,7 +30,7 @@ OnProgress = Callable[[int, int, int], None]
 
 
 def write_maps(
-    out: Path,
+    out: str | Path,
     volumes: Sequence[Volume],
     mapper: Mapper,
     *,
@@ -51,6 +51,7 @@ def write_maps(
     A volume that cannot be read is a failure in run.json and the ledger, and the rest is done. Raises `UsageError` for what does
     not fit the run that `out` holds, before anything is made.
     """
+    out = Path(out)
     if unknown := [name for name in formats if name not in FORMATS]:
         raise UsageError(f"unknown format {unknown[0]!r}; known are {', '.join(FORMATS)}")
     if shard_size < 1:
