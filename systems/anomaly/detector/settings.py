@@ -1,0 +1,57 @@
+"""The settings of a detector and its training."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ....engine.errors import UsageError
+
+LABELS = ("boxes", "slices")
+# λ1 outside, λ2 inside, λ3 margin, λ4 similarity to the error map
+WEIGHTS = {"boxes": (1.0, 0.1, 0.1, 0.1), "slices": (1.0, 0.1, 0.1, 0.1)}
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """labels: `boxes` or `slices`. weights: λ1 to λ4 of the losses; None: those of `WEIGHTS`. margin: m of the third loss.
+
+    label_margin: voxels that a region derived from a mask has more on each side. channels: of the network's levels. Raises
+    `UsageError` for values that make no training.
+    """
+
+    labels: str = "boxes"
+    weights: tuple[float, ...] | None = None
+    margin: float = 0.5
+    label_margin: int = 0
+    channels: tuple[int, ...] = (8, 16, 32)
+    epochs: int = 30
+    batch_size: int = 4
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if self.labels not in LABELS:
+            raise UsageError(f"labels: expected {' or '.join(LABELS)}, found {self.labels!r}")
+        weights = WEIGHTS[self.labels] if self.weights is None else tuple(self.weights)
+        if len(weights) != 4 or not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
+            raise UsageError(f"weights: expected four finite numbers from 0 on, not all 0, found {weights}")
+        object.__setattr__(self, "weights", weights)
+        if not 0 <= self.margin <= 1:
+            raise UsageError(f"margin: expected a number from 0 to 1, found {self.margin}")
+        if not self.channels or any(channels < 4 or channels % 4 for channels in self.channels):
+            raise UsageError(f"channels: expected multiples of 4, found {self.channels}")
+        for name, least in (("label_margin", 0), ("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}: expected a whole number from {least} on, found {getattr(self, name)}")
+        for name in ("learning_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"{name}: expected a finite number from 0 on, found {getattr(self, name)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "DetectorSettings":
+        """From what `to_dict` gave."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
