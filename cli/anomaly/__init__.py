@@ -3,14 +3,15 @@
 import argparse
 from typing import Any
 
-from . import check, evaluate, maps, prepare, report, train
+from . import check, detect, evaluate, maps, prepare, report, train
 
-COMMANDS = (prepare, train, maps, evaluate, report, check)  # in the order shown by `relatent anomaly --help`
+COMMANDS = (prepare, train, maps, detect, evaluate, report, check)  # in the order shown by `relatent anomaly --help`
 
 EXAMPLES = """examples:
   relatent anomaly prepare scans.csv volumes --folds 5       CT scans with masks to volumes, and folds of their patients
   relatent anomaly train fold_id=1                           a model of normal volumes; goes on where it was stopped
   relatent anomaly map volumes/ maps/ --model last.ckpt      error maps of all volumes, in files; goes on, too
+  relatent anomaly detect volumes/ found/ --train others/    a detector on the maps, trained with weak labels
   relatent anomaly evaluate maps/ --validation val_maps/     figures, at thresholds from other volumes
   relatent anomaly report maps/                              a page to look at
   relatent anomaly check                                     does everything work here?

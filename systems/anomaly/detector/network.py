@@ -1,6 +1,7 @@
 """A small 3-D U-Net."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,8 @@ class UNet3D(nn.Module):
     def __init__(self, channels: Sequence[int] = (8, 16, 32), inputs: int = 2) -> None:
         super().__init__()
         self.factor: int = 2 ** (len(channels) - 1)
-        self.down = nn.ModuleList(_block(*pair) for pair in zip((inputs, *channels), channels, strict=False))
-        pairs = list(zip(channels, channels[1:], strict=False))[::-1]
+        self.down = nn.ModuleList(_block(*pair) for pair in pairwise((inputs, *channels)))
+        pairs = list(pairwise(channels))[::-1]
         self.up = nn.ModuleList(_block(fine + coarse, fine) for fine, coarse in pairs)
         self.head = nn.Conv3d(channels[0], 1, 1)
         nn.init.constant_(self.head.bias, RARE)  # type: ignore[arg-type]

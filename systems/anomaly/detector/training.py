@@ -1,6 +1,7 @@
 """The detector's training, which goes on where it was stopped."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,26 @@ import torch
 from torch import Tensor
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import discard, file_sha256
+from ....exporters.files.atomic import discard
+from ....factory.state.run_folder import locked
 from ..data.volume import Volume
 from ..maps.mapper import Mapper
 from ..maps.reader import MapReader
-from ..maps.run import write_maps
+from ..maps.run import OnProgress, write_maps
 from . import checkpoint
 from .checkpoint import RESULT, STATE
-from .examples import Examples, check_disjoint, split_patients
+from .examples import Examples
 from .losses import NAMES, total_loss, weak_losses
 from .network import UNet3D
+from .patients import check_disjoint, split_patients
 from .settings import DetectorSettings
 from .weak_labels import WeakLabels
 
-MAPS = "maps"  # the folder of the training volumes' maps
+MAPS = "training_maps"  # the folder of the training volumes' maps
 CLIP = 1.0  # the gradients' norm
 FLIPPED = (-1, -2, -3)  # axes of (B, 1, D, H, W)
 OnEpoch = Callable[[int, int, float], None]
+_log = logging.getLogger(__name__)
 
 
 def train_detector(
@@ -36,42 +40,47 @@ def train_detector(
     settings: DetectorSettings | None = None,
     judged: Sequence[Volume] = (),
     on_progress: OnEpoch | None = None,
+    on_maps: OnProgress | None = None,
 ) -> Path:
     """Train a detector on the maps that `base` makes of these volumes, in the folder, and return its checkpoint.
 
     Volumes without a label are not used. One in five patients validates: the weights of the epoch with the least loss there are
     kept. judged: the volumes that the detector is to be used on. on_progress: called after each epoch with its number, how many
-    there are, and the validation's loss.
+    there are, and the validation's loss. on_maps: as in `write_maps`, while the maps are made. A volume that cannot be read is left
+    out, with a warning.
 
     A training that was killed goes on after its last epoch, on a processor to the same weights; one that is done is not repeated.
     Raises FoldsError for a patient among `judged` too, VolumeError for an abnormal volume without a label to train with, and
     `UsageError` where the folder holds another training.
     """
     settings = settings or DetectorSettings()
-    training, validation = split_patients(volumes, settings.seed)
     volumes = sorted((one for one in volumes if one.label is not None), key=lambda volume: volume.name)
-    check_disjoint([*training, *validation], judged)
+    split_patients(volumes, settings.seed)  # refuses too few of them before maps are made
+    check_disjoint([volume.patient for volume in volumes], judged)
+    record = write_maps(folder / MAPS, volumes, base, on_progress=on_maps)
+    for failure in record["failures"]:
+        _log.warning("left out of the detector's training: %s", failure["reason"])
     labels = WeakLabels(settings.labels, base.side, settings.label_margin)
-    regions = {volume.name: labels.region(volume) for volume in volumes}
-    write_maps(folder / MAPS, volumes, base)
     with MapReader(folder / MAPS) as maps:
-        rows = range(len(maps))
+        mapped = [volume for volume in volumes if volume.name in set(maps.names)]
+        rows = range(len(mapped))
         examples = Examples(
             np.stack([maps.error(i) for i in rows]),
             np.stack([maps.volume(i) for i in rows]),
-            np.stack([regions[name] for name in maps.names]),
+            np.stack([labels.region(volume) for volume in mapped]),
         )
-        patients = maps.patients
-    parts = [examples.take([i for i in rows if patients[i] in some]) for some in (set(training), set(validation))]
+    training, validation = split_patients(mapped, settings.seed)
+    parts = [examples.take([i for i in rows if mapped[i].patient in some]) for some in (training, validation)]
     identity = {
         "settings": settings.to_dict(),
         "base": json.loads(json.dumps(base.identity())),
         "training_sha256": parts[0].sha256(),
         "validation_sha256": parts[1].sha256(),
-        "patients": sorted([*training, *validation]),
+        "patients": sorted(training | validation),
     }
     device = torch.device(getattr(base, "device", "cpu"))
-    return _Training(folder, identity, settings, parts[0], parts[1], device).run(on_progress)
+    with locked(folder):
+        return _Training(folder, identity, settings, parts[0], parts[1], device).run(on_progress)
 
 
 class _Training:
