@@ -1,9 +1,11 @@
 """The settings of a detector and its training."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ....engine.errors import UsageError
+from ..sections import read_section
 
 LABELS = ("boxes", "slices")
 # λ1 outside, λ2 inside, λ3 margin, λ4 similarity to the error map
@@ -52,6 +54,6 @@ class DetectorSettings:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> "DetectorSettings":
-        """From what `to_dict` gave."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    def of(cls, values: Mapping[str, Any]) -> "DetectorSettings":
+        """From what `to_dict` gave. Raises `UsageError` for unknown keys."""
+        return read_section(cls, "detector", values)

@@ -144,7 +144,7 @@ class _Training:
             parts = self._losses(*(one.flip(axes) for one in batch))
             loss = total_loss(parts, self.settings)
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
             self.optimizer.step()
             losses.append(parts.detach().cpu())

@@ -67,9 +67,9 @@ class WeakLabels:
                 box = box_of(mask, self.margin)
             except VolumeError as error:
                 raise VolumeError(f"{volume.name}: {error}") from None
-            shape: Sequence[int] = mask.shape
+            shape = mask.shape
             if self.kind == "slices":
-                box = (box[0][0], 0, 0), (box[1][0], *shape[1:])
+                box = (box[0][0], 0, 0), (box[1][0], shape[1], shape[2])
         elif entry is None:
             raise VolumeError(
                 f"{volume.name} is abnormal and has neither {ENTRIES[self.kind]} in volumes.json nor a mask: add one of them"
@@ -92,7 +92,7 @@ class WeakLabels:
             self._indexes[folder] = read_index(folder)["volumes"]
         return self._indexes[folder].get(volume.name, {}).get(ENTRIES[self.kind])
 
-    def _box_of_entry(self, entry: Any, shape: Sequence[int], name: str) -> Box:
+    def _box_of_entry(self, entry: Any, shape: tuple[int, ...], name: str) -> Box:
         form = "[[d0, h0, w0], [d1, h1, w1]]" if self.kind == "boxes" else "[d0, d1]"
         try:
             if self.kind == "slices":
