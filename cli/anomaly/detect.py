@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...systems.anomaly.data.volume import Volume
     from ...systems.anomaly.maps.mapper import Mapper
 
-FOR_TRAINING = ("labels", "epochs", "seed", "label_margin")
+FOR_TRAINING = ("labels", "label_margin", "weights", "margin", "epochs", "seed")
 
 
 def add_commands(commands: Any) -> None:
@@ -51,7 +51,15 @@ def add_commands(commands: Any) -> None:
     detect.add_argument(
         "--label-margin", type=int, metavar="N", help="voxels round a label that is made of a mask (default: 0)"
     )
-    detect.add_argument("--epochs", type=int, metavar="N", help="of the training (default: 30)")
+    detect.add_argument(
+        "--weights",
+        type=float,
+        nargs=4,
+        metavar="λ",
+        help="λ1 to λ4 of the losses; docs/anomaly_detector.md has the defaults",
+    )
+    detect.add_argument("--margin", type=float, metavar="M", help="of the third loss (default: 0.5)")
+    detect.add_argument("--epochs", type=int, metavar="N", help="of the training (default: 15)")
     detect.add_argument("--seed", type=int, metavar="N", help="of the training (default: 42)")
     detect.add_argument(
         "--model",
@@ -114,11 +122,12 @@ def _train(options: argparse.Namespace, base: "Mapper", judged: "list[Volume]") 
     from ...systems.anomaly.detector.training import train_detector
 
     given = {name: getattr(options, name) for name in FOR_TRAINING if getattr(options, name) is not None}
+    settings = DetectorSettings.of(given)  # a list becomes a tuple
     volumes, lines = read_folder(options.train)
     for line in lines:
         print(f"relatent: {line}", file=sys.stderr)
     with volumes_shown() as show:
-        return train_detector(base, volumes, options.folder, DetectorSettings(**given), judged, _epoch_done, show)
+        return train_detector(base, volumes, options.folder, settings, judged, _epoch_done, show)
 
 
 def _epoch_done(epoch: int, epochs: int, loss: float) -> None:

@@ -69,7 +69,7 @@ def weak_losses(logits: Tensor, inside: Tensor, error: Tensor, settings: Detecto
 
 
 def total_loss(losses: Tensor, settings: DetectorSettings) -> Tensor:
-    """Σ λᵢ Lᵢ, the mean over the volumes of (4, B) losses: a scalar."""
+    """Σ λᵢ Lᵢ, the mean over the volumes of (4, B) losses: a scalar. settings: with weights."""
     assert settings.weights is not None
     return (losses.mean(1) * losses.new_tensor(settings.weights)).sum()
 

@@ -53,7 +53,7 @@ def train_detector(
     Raises FoldsError for a patient among `judged` too, VolumeError for an abnormal volume without a label to train with, and
     `UsageError` where the folder holds another training.
     """
-    settings = settings or DetectorSettings()
+    settings = (settings or DetectorSettings()).with_weights(base.side)
     volumes = sorted((one for one in volumes if one.label is not None), key=lambda volume: volume.name)
     split_patients(volumes, settings.seed)  # refuses too few of them before maps are made
     check_disjoint([volume.patient for volume in volumes], judged)

@@ -151,6 +151,14 @@ def test_settings_that_make_no_training(values, told):
         DetectorSettings(**values)
 
 
+def test_weights_are_those_of_the_labels_and_the_side_unless_given():
+    assert DetectorSettings().with_weights(64).weights == (1, 0.1, 0.1, 0.1)
+    one, other = (DetectorSettings(labels="slices").with_weights(side).weights for side in (32, 64))
+    assert one[1:] == other[1:]
+    assert other[0] == 8 * one[0] == pytest.approx(0.01 * 64**3)
+    assert DetectorSettings(weights=(1, 2, 3, 4)).with_weights(64).weights == (1, 2, 3, 4)
+
+
 def test_settings_in_files():
     settings = DetectorSettings(labels="slices", weights=(1, 2, 3, 4))
     assert DetectorSettings.of(settings.to_dict()) == settings
