@@ -47,7 +47,7 @@ def test_it_finds_the_anomalies_of_other_patients(tmp_path, base, labels):
 
 def test_a_killed_training_ends_with_the_same_weights(tmp_path, cubes):
     context = multiprocessing.get_context("forkserver")  # torch is imported once, and forked before it has threads
-    context.set_forkserver_preload([train_detector.__module__])
+    context.set_forkserver_preload([train_detector.__module__, "torch._dynamo"])
 
     def run(folder, killed_in=None):
         process = context.Process(target=work, args=(folder, TINY, killed_in))
