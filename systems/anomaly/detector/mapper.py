@@ -1,5 +1,6 @@
 """The detector as a `Mapper`."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from .checkpoint import load_detector
 
 TOP = 0.001  # the share of the voxels whose mean is `top_probability`
 BATCH = 4  # volumes at once
+# of the base's identity: what must be as in the training. Precision and device may differ
+BASE_KEYS = ("model_sha256", "prior", "prior_weight", "prior_sha256", "optimization")
 
 
 class DetectorMapper:
@@ -32,7 +35,8 @@ class DetectorMapper:
         Raises `UsageError` for a file that cannot be read, a side that does not fit, and maps of another kind than the training's.
         """
         trained = load_detector(detector)
-        differing = [key for key in BASE_KEYS if trained.base.get(key) != base.identity().get(key)]
+        identity = json.loads(json.dumps(base.identity()))  # as the file gives it back
+        differing = [key for key in BASE_KEYS if trained.base.get(key) != identity.get(key)]
         if differing:
             raise UsageError(
                 f"{detector} was trained with maps of another model: {', '.join(differing)} differ; give that model, or train "
@@ -46,7 +50,7 @@ class DetectorMapper:
         self.scale, self.patients, self.history = trained.scale, trained.patients, trained.history
         self.network = trained.network.to(self.device)
         self._identity = {
-            **base.identity(),
+            **identity,
             "detector": detector.name,
             "detector_sha256": file_sha256(detector),
             "detector_settings": trained.settings.to_dict(),
@@ -71,10 +75,6 @@ class DetectorMapper:
                 for p, one in zip(probabilities, mapped, strict=True)
             ]
         return found
-
-
-# what must be as in the training, of a base that states it
-BASE_KEYS = ("model_sha256", "prior", "prior_weight", "prior_sha256", "optimization")
 
 
 def scores_of(probabilities: np.ndarray) -> dict[str, float]:
