@@ -40,7 +40,7 @@ NORMAL, VALIDATION, HELD_OUT, WEAK = "normal", "validation", "held_out", "weak"
 # name: how many volumes, what is added to the seed, which part is abnormal
 SETS = {NORMAL: (1000, 1000, 0.0), VALIDATION: (40, 2000, 0.5), HELD_OUT: (60, 3000, 0.5), WEAK: (80, 4000, 0.5)}
 FITTED = 400  # normal volumes that the priors are fitted to
-EPOCHS = 30  # of the detectors
+EPOCHS = 15  # of the detectors
 SMOOTH = 1.0  # voxels, of all maps alike, before the figures of voxels
 SCORES = {"detector": "top_probability"}  # of volumes; others: peak_error
 SHORT = ("baseline: |x − mean normal|", "plain error", "restoration, code-prior", "detector, boxes")

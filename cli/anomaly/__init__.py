@@ -3,9 +3,10 @@
 import argparse
 from typing import Any
 
-from . import check, demo, evaluate, maps, prepare, report, restore, train
+from . import check, demo, detect, evaluate, maps, prepare, report, restore, train
 
-COMMANDS = (prepare, train, maps, restore, evaluate, report, check, demo)  # in the order of `relatent anomaly --help`
+# in the order of `relatent anomaly --help`
+COMMANDS = (prepare, train, maps, restore, detect, evaluate, report, check, demo)
 
 EXAMPLES = """examples:
   relatent anomaly demo out/                                 everything on synthetic vertebrae, in minutes
@@ -13,6 +14,7 @@ EXAMPLES = """examples:
   relatent anomaly train fold_id=1                           a model of normal volumes; goes on where it was stopped
   relatent anomaly map volumes/ maps/ --model last.ckpt      error maps of all volumes, in files; goes on, too
   relatent anomaly restore volumes/ restored/                maps of what differs from the nearest normal volume
+  relatent anomaly detect volumes/ found/ --train weak/      a detector from boxes or slices, and its maps
   relatent anomaly evaluate maps/ --validation val_maps/     figures, at thresholds from other volumes
   relatent anomaly report maps/                              a page to look at
   relatent anomaly check                                     does everything work here?

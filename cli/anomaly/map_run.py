@@ -1,7 +1,7 @@
 """What the subcommands that make maps share: their options, the run, and the lines at its end."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +49,15 @@ def chosen_checkpoint(options: argparse.Namespace) -> Path:
     return find_checkpoint(options.model or (ADRENAL if is_archive(options) else VERTEBRAE))
 
 
-def run_maps(options: argparse.Namespace, checkpoint: Path, make: "Callable[[list[Volume], int], Mapper]") -> int:
+def run_maps(
+    options: argparse.Namespace,
+    checkpoint: Path,
+    make: "Callable[[list[Volume], int], Mapper]",
+    about: Mapping[str, Any] | None = None,
+) -> int:
     """Make the maps that the options ask for, print what came of it, and return the exit status.
 
-    make: the mapper for these volumes and this side.
+    make: the mapper for these volumes and this side. about: what else the result states, looked at when the maps are made.
     """
     from ...systems.anomaly.maps.run import write_maps
     from ...systems.anomaly.maps.side import choose_side
@@ -73,6 +78,7 @@ def run_maps(options: argparse.Namespace, checkpoint: Path, make: "Callable[[lis
             on_progress=show,
         )
     result = {key: value for key, value in record.items() if key != "volumes"} | {"refused": refused}
+    result |= about or {}
     print_result(result, _summary(result, options.folder), options.json)
     return SOME_FAILED if refused or record["failures"] else DONE
 
