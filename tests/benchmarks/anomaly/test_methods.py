@@ -33,10 +33,10 @@ def test_differences_are_those_of_the_same_seed():
 @pytest.mark.slow
 def test_a_small_run_goes_through_all_methods_and_is_not_made_twice(tmp_path, monkeypatch):
     sets = {
-        name: (count, *rest) for count, (name, (_, *rest)) in zip((20, 4, 4, 10), methods.SETS.items(), strict=True)
+        name: (count, *rest) for count, (name, (_, *rest)) in zip((25, 4, 4, 10), methods.SETS.items(), strict=True)
     }
     monkeypatch.setattr(methods, "SETS", sets)
-    monkeypatch.setattr(methods, "FITTED", 20)
+    monkeypatch.setattr(methods, "FITTED", 25)
     monkeypatch.setattr(methods, "EPOCHS", 1)
     monkeypatch.setattr(methods, "TRAINING", SMALL)
     page, readme = tmp_path / "page.md", tmp_path / "README.md"
