@@ -28,7 +28,7 @@ class Normality:
     def fit(cls, model: VQVAE3D, volumes: Iterable[Tensor], seed: int = 0) -> "Normality":
         """Fit to (1, D, H, W) fp32 volumes in [0, 1] of one size, all normal, on the processor.
 
-        The same volumes and seed give the same priors. Raises `UsageError` where there are too few volumes.
+        The same volumes and seed give the same priors. Raises `UsageError` where there are too few volumes, or latents that are not finite.
         """
         latents, indices = [], []
         with torch.inference_mode():
@@ -39,6 +39,8 @@ class Normality:
         if sum(each[0, 0].numel() for each in latents) < VECTORS_EACH:
             raise UsageError(f"{len(latents)} normal volumes are too few to fit a prior to; give more of them")
         z_e, index = torch.cat(latents).clone(), torch.cat(indices).clone()
+        if not bool(z_e.isfinite().all()):
+            raise UsageError("the model's latents of normal volumes are NaN or infinite: train it again")
         vectors = z_e.movedim(1, -1).flatten(0, -2)
         codebook = model.quantiser.codebook.detach().float()
         spread = (vectors - codebook[index.flatten()]).square().mean().sqrt().clamp_min(1e-3).item()

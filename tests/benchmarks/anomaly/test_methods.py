@@ -8,7 +8,7 @@ from relatent.systems.anomaly.maps.reader import MapReader
 
 SMALL = (
     *methods.TRAINING[:-4], "training.epochs=1", "model.hidden_channels=[4,8]", "model.embedding_dim=8",
-    "model.num_embeddings=32",
+    "model.num_embeddings=32", "training.precision=32-true",
 )  # fmt: skip
 
 

@@ -87,6 +87,8 @@ def test_errors_say_what_is_missing(model, normality, volumes):
         build_prior("mixture", model, None)
     with pytest.raises(UsageError, match="too few"):
         Normality.fit(model, [])
+    with pytest.raises(UsageError, match="train it again"):
+        Normality.fit(model, [volumes[0] * float("nan")])
     other = build_vqvae_3d({"hidden_channels": [8, 8], "embedding_dim": 4, "num_embeddings": 32})
     with pytest.raises(UsageError, match="another model"):
         Normality.of_state(normality.state(), other)
