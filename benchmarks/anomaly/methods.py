@@ -63,7 +63,7 @@ def make_volumes(folder: Path, name: str, seed: int, side: int) -> list[Volume]:
     return volumes
 
 
-def train_model(folder: Path, seed: int, side: int, overrides: Sequence[str] = TRAINING) -> Path:
+def train_model(folder: Path, seed: int, side: int, overrides: Sequence[str]) -> Path:
     """The last checkpoint of a training on the normal volumes, patients of the first fold being left for its validation."""
     data, folds = folder / NORMAL, folder / NORMAL / "folds.json"
     if not folds.is_file():
@@ -102,7 +102,7 @@ def methods(folder: Path, checkpoint: Path, normality: Normality, side: int) -> 
 def run_seed(folder: Path, seed: int, side: int) -> dict[str, Any]:
     """The figures of one seed by method, and what trivial maps reach on the same volumes."""
     sets = {name: make_volumes(folder, name, seed, side) for name in SETS}
-    checkpoint = train_model(folder, seed, side)
+    checkpoint = train_model(folder, seed, side, TRAINING)
     normality = fit_priors(folder, checkpoint, sets[NORMAL], side)
     found: dict[str, Any] = {}
     for name, mapper in methods(folder, checkpoint, normality, side):

@@ -62,7 +62,11 @@ class VQVAE3D(nn.Module):
         factor, channels = self.config.factor, self.config.in_channels
         if x.ndim != 5 or x.shape[1] != channels or any(side % factor or not side for side in x.shape[2:]):
             raise UsageError(f"volumes are (B, {channels}, D, H, W), sides multiples of {factor}; got {tuple(x.shape)}")
-        return self.encoder(x)
+        x = self.encoder[:-2](x)
+        # in fp32: in bf16 on processors, torch 2.15 leaves most of the gradient of this convolution's weight uninitialised
+        # where the sides are 2
+        with torch.autocast("cpu", enabled=False):
+            return self.encoder[-2:](x.float())
 
     def quantise(self, z_e: Tensor) -> Quantised:
         """z_q with its loss, perplexity and indices."""

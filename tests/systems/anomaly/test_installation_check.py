@@ -7,8 +7,9 @@ import torch
 from relatent.systems.anomaly import installation_check
 from relatent.systems.anomaly.data import procedural
 from relatent.systems.anomaly.installation_check import MALICIOUS, STEPS, check_installation
+from relatent.systems.anomaly.maps.error_mapper import ErrorMapper
 from relatent.systems.anomaly.model.quantiser import VectorQuantiser
-from relatent.systems.anomaly.model.vqvae import VQVAE3D
+from relatent.systems.anomaly.model.vqvae import VQVAE3D, Reconstruction
 from relatent.systems.anomaly.training import run
 
 
@@ -75,8 +76,14 @@ def test_a_failed_step_is_one_line_and_the_others_go_on(monkeypatch):
 def test_training(tmp_path, monkeypatch):
     STEPS["data"](tmp_path)
 
-    def perfect(self, x, reduction="none"):
-        return torch.zeros_like(x)
+    def perfect(self, x):
+        return Reconstruction(x, torch.zeros(()), torch.ones(()), torch.zeros(1))
 
-    monkeypatch.setattr(VQVAE3D, "get_reconstruction_error", perfect)
+    evaluated = ErrorMapper.map
+
+    def mapped(self, volumes):
+        monkeypatch.setattr(VQVAE3D, "forward", perfect)
+        return evaluated(self, volumes)
+
+    monkeypatch.setattr(ErrorMapper, "map", mapped)
     assert "error map has" in found("training", tmp_path)
