@@ -59,8 +59,8 @@ def test_the_power_of_noise():
 
 
 def test_the_rate_fits_the_speeds():
-    assert 2 * MAX_SPEED / WAVELENGTH == pytest.approx(SAMPLE_RATE / 2)
-    assert SECONDS == pytest.approx(3.2, abs=0.02)
+    assert abs(2 * MAX_SPEED / WAVELENGTH - SAMPLE_RATE / 2) < 1e-6
+    assert abs(SECONDS - 3.2) < 0.02
     assert TIMES[1] == 0
     assert TIMES[-2] >= (SAMPLES - 1) / SAMPLE_RATE
 
