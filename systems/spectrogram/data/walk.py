@@ -56,13 +56,14 @@ def draw_pass(recording: Recording, away: bool, draw: np.random.Generator, side:
 
     away: whether the person walks away from the radar. draw: of what differs from pass to pass, and of the noise.
     """
-    decibels = spectrogram(_signal(recording, away, draw))
+    decibels = spectrogram(draw_signal(recording, away, draw))
     if side != len(decibels):
         decibels = np.asarray(Image.fromarray(decibels).resize((side, side), Image.Resampling.LANCZOS))
     return colour(decibels)
 
 
-def _signal(recording: Recording, away: bool, draw: np.random.Generator) -> np.ndarray:
+def draw_signal(recording: Recording, away: bool, draw: np.random.Generator) -> np.ndarray:
+    """The baseband return of one pass, (SAMPLES,) complex64, as for `draw_pass`."""
     gait = recording.gait
     cycle = Cycle.at(gait, recording.speed * (1 + 0.015 * draw.standard_normal()))
     phase = draw.uniform() + cycle.frequency * TIMES + _slow(draw, 0.008)

@@ -40,6 +40,8 @@ def test_changes_depend_on_seed_epoch_and_index_alone(items):
     again.set_epoch(0)
     assert torch.equal(again[0]["image"], first[1])
     assert not torch.equal(SpectrogramDataset(items, 8, Augmentation(), seed=2)[0]["image"], first[1])
+    twice = SpectrogramDataset([items[0], items[0]], 8, Augmentation(), seed=1)
+    assert not torch.equal(twice[0]["image"], twice[1]["image"])
 
 
 def test_a_change_is_a_gain_within_5_percent_and_noise():

@@ -64,6 +64,12 @@ def test_the_seed_decides_and_the_number_of_users_does_not(tmp_path):
     assert len({once[name] for name in pictures}) == len(pictures)
 
 
+def test_users_recordings_and_windows_are_drawn_apart():
+    keys = [(0,), (1,), (0, 0), (1, 0), (0, 1), (0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
+    drawn = {simulation._generator(seed, *key).random() for seed in (0, 1) for key in keys}
+    assert len(drawn) == 2 * len(keys)
+
+
 def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     simulate(tmp_path / "whole", **SMALL)
 
