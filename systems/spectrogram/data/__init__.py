@@ -1,0 +1,1 @@
+"""Spectrograms as pictures: reading, split by recording, data set, and the simulator of walkers."""
