@@ -3,17 +3,28 @@
 import argparse
 from typing import Any
 
-from . import check, train_vae
+from . import check, simulate, train_vae
 
-COMMANDS = (train_vae, check)  # in the order of `relatent spectrogram --help`
+COMMANDS = (simulate, train_vae, check)  # in the order of `relatent spectrogram --help`
+
+EXAMPLES = """examples:
+  relatent spectrogram simulate data/                          simulated spectrograms of 31 walkers; goes on where it was stopped
+  relatent spectrogram train-vae --data_dir data/ --output_dir model/    the VAE of the diffusion model; goes on, too
+  relatent spectrogram check --model_path model/ --data_dir data/        is it whole, does it fit, is it good enough?
+
+Spectrograms are pictures in folders ID_1, ID_2, …, one per user. docs/spectrogram.md has the formats, and what the simulator is
+and is not. `relatent spectrogram COMMAND --help` lists a command's options.
+What it needs comes with: pip install "relatent[spectrogram]"
+"""
 
 
 def add_commands(commands: Any) -> None:
     """Declare spectrogram and its subcommands."""
     spectrogram = commands.add_parser(
         "spectrogram",
-        help="micro-Doppler spectrograms of walkers: simulate, learn, generate, validate",
-        description="Micro-Doppler spectrograms of walkers: simulate, learn, generate, validate.",
+        help="micro-Doppler spectrograms of walkers: simulation, and models that are told who walks",
+        description="Micro-Doppler spectrograms of walkers: simulation, and models that are told who walks.",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     own = spectrogram.add_subparsers(title="commands", metavar="COMMAND", required=True)
