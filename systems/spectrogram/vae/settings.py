@@ -112,6 +112,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "lr_scheduler": "cosine",
         "epochs": 20,
+        "save_every": 50,
     },
 }
 
