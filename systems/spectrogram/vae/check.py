@@ -130,7 +130,7 @@ def _diffusion(vae: VAEModel, where: Path, record: dict[str, Any], folder: Path)
         yield Check("diffusion: VAE", None, f"{own} is not there to compare with")
 
 
-def _spread(std: object, record: dict[str, Any]) -> Check:
+def _spread(std: Any, record: dict[str, Any]) -> Check:
     """The diffusion model divides by the σ of this VAE's latents: of all values, or within channels."""
     name, own = "diffusion: σ of latents", record["latent_std"]
     if type(std) not in (int, float):
