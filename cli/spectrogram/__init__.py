@@ -3,12 +3,14 @@
 import argparse
 from typing import Any
 
-from . import simulate
+from . import check, simulate, train_vae
 
-COMMANDS = (simulate,)  # in the order of `relatent spectrogram --help`
+COMMANDS = (simulate, train_vae, check)  # in the order of `relatent spectrogram --help`
 
 EXAMPLES = """examples:
-  relatent spectrogram simulate data/                        simulated spectrograms of 31 walkers; goes on where it was stopped
+  relatent spectrogram simulate data/                          simulated spectrograms of 31 walkers; goes on where it was stopped
+  relatent spectrogram train-vae --data_dir data/ --output_dir model/    the VAE of the diffusion model; goes on, too
+  relatent spectrogram check --model_path model/ --data_dir data/        is it whole, does it fit, is it good enough?
 
 Spectrograms are pictures in folders ID_1, ID_2, …, one per user. docs/spectrogram.md has the formats, and what the simulator is
 and is not. `relatent spectrogram COMMAND --help` lists a command's options.

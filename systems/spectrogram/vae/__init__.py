@@ -1,0 +1,1 @@
+"""The VAE of spectrograms: settings, training, evaluation, and the check of what a training wrote."""
