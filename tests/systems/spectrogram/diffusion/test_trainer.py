@@ -165,7 +165,7 @@ def test_it_goes_on_to_the_same_weights(tmp_path):
 
 def test_a_checkpoint_of_another_training(tmp_path):
     trainer(tmp_path).run()
-    with pytest.raises(UsageError, match="other settings .learning_rate."):
+    with pytest.raises(UsageError, match=r"other settings \(learning_rate\)"):
         trainer(tmp_path, learning_rate=1e-3)
     with pytest.raises(UsageError, match="of other latents"):
         trainer(tmp_path, training=toy_latents(seed=3))
