@@ -3,12 +3,15 @@
 import argparse
 from typing import Any
 
-from . import simulate
+from . import check, generate, simulate, train, train_vae
 
-COMMANDS = (simulate,)  # in the order of `relatent spectrogram --help`
+COMMANDS = (simulate, train_vae, train, generate, check)  # in the order of `relatent spectrogram --help`
 
 EXAMPLES = """examples:
   relatent spectrogram simulate data/                        simulated spectrograms of 31 walkers; goes on where it was stopped
+  relatent spectrogram train-vae --data_dir data --output_dir vae     the VAE
+  relatent spectrogram train --data_dir data --vae_dir vae --output_dir model     the diffusion model on its latents
+  relatent spectrogram generate --model_dir model --output_dir samples            spectrograms of each user
 
 Spectrograms are pictures in folders ID_1, ID_2, …, one per user. docs/spectrogram.md has the formats, and what the simulator is
 and is not. `relatent spectrogram COMMAND --help` lists a command's options.

@@ -5,19 +5,18 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import Any
 
 from ....engine.autoencoders.loading import load_autoencoder
 from ....engine.errors import RelatentError, UsageError
 from ....engine.runtime.device import resolve_device
+from ....exporters.files.atomic import file_sha256
 from ..data.dataset import SpectrogramDataset
 from ..data.spectrogram_folder import read_index, read_spectrograms
 from ..data.split import split_by_recording
 from .evaluation import latent_statistics, reconstruction_quality
-from .model import KIND, find_vae, load_vae
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+from .model import KIND, VAE, WEIGHTS, VAEModel, find_vae, load_vae
 
 LEAST_PSNR, AIM_PSNR, LEAST_SSIM = 25.0, 28.0, 0.8  # dB; the recipe quality aims at 28
 FACTOR_TOLERANCE = 1e-3  # relative, between numbers that ought to be the same
@@ -57,7 +56,7 @@ def check_vae(
     yield _scaling(vae, record)
     yield _engine(where, record)
     if diffusion_dir is not None:
-        yield from _diffusion(vae, record, diffusion_dir)
+        yield from _diffusion(vae, where, record, diffusion_dir)
     if data_dir is not None:
         try:
             yield from _data(vae, record, data_dir, device)
@@ -65,14 +64,14 @@ def check_vae(
             yield Check("data", False, str(error))
 
 
-def _weights(vae: "AutoencoderKL") -> Check:
+def _weights(vae: VAEModel) -> Check:
     bad = [name for name, tensor in vae.state_dict().items() if not tensor.isfinite().all()]
     count = sum(parameter.numel() for parameter in vae.parameters())
     detail = f"{bad[0]} is not finite; train again" if bad else f"{count} parameters, as its configuration says, finite"
     return Check("weights", not bad, f"{KIND}: {detail}")
 
 
-def _record(vae: "AutoencoderKL", record: dict[str, Any]) -> Check:
+def _record(vae: VAEModel, record: dict[str, Any]) -> Check:
     """The record of the training and the configuration speak of the same model."""
     config = vae.config
     pairs = {
@@ -84,7 +83,7 @@ def _record(vae: "AutoencoderKL", record: dict[str, Any]) -> Check:
     return _compared("configuration", pairs, "vae_training.json", "config.json")
 
 
-def _scaling(vae: "AutoencoderKL", record: dict[str, Any]) -> Check:
+def _scaling(vae: VAEModel, record: dict[str, Any]) -> Check:
     factor, expected, stored = record["scaling_factor"], 1.0 / record["latent_std"], vae.config.scaling_factor
     figures = f"1/σ {expected:.5g}, vae_training.json {factor:.5g}, config.json {stored:.5g}"
     if _close(factor, expected) and _close(stored, expected):
@@ -107,38 +106,49 @@ def _engine(where: Path, record: dict[str, Any]) -> Check:
     )
 
 
-def _diffusion(vae: "AutoencoderKL", record: dict[str, Any], folder: Path) -> Iterator[Check]:
-    """A diffusion model's UNet and model.json fit the VAE."""
+def _diffusion(vae: VAEModel, where: Path, record: dict[str, Any], folder: Path) -> Iterator[Check]:
+    """A diffusion model's UNet and its model.json fit the VAE, which is the one that it was trained with."""
     try:
-        unet = _json(folder / "unet" / "config.json")
-        model = _json(folder / "model.json") if (folder / "model.json").is_file() else {}
+        unet, model = _json(folder / "unet" / "config.json"), _json(folder / "model.json")
     except UsageError as error:
         yield Check("diffusion", False, str(error))
         return
     channels, side = vae.config.latent_channels, vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
-    pairs = {
-        "in_channels": (unet.get("in_channels"), channels),
-        "out_channels": (unet.get("out_channels"), channels),
-        "sample_size": (unet.get("sample_size"), side),
-    }
-    yield _compared("diffusion: latents", pairs, "the UNet", "the VAE")
-    pairs = {
-        name: (model[name], record.get(name))
-        for name in ("resolution", "num_users", "latent_channels")
-        if name in model
-    }
-    if pairs:
-        yield _compared("diffusion: model", pairs, "model.json", "vae_training.json")
-    factor = model.get("scaling_factor")
-    if factor is None:
-        yield Check("diffusion: scaling factor", None, f"{folder / 'model.json'} does not state it")
+    pairs = {name: (unet.get(name), channels) for name in ("in_channels", "out_channels")}
+    pairs |= {"sample_size": (unet.get("sample_size"), side)}
+    pairs |= {"latent_shape": (model.get("latent_shape"), [channels, side, side])}
+    yield _compared("diffusion: latents", pairs, "the diffusion model", "the VAE")
+    users = _part(model, "settings").get("num_users")
+    yield _compared("diffusion: users", {"num_users": (users, record["num_users"])}, "model.json", "vae_training.json")
+    yield _spread(_part(model, "scaling").get("std"), record)
+    own = folder / str(model.get("vae") or VAE) / WEIGHTS
+    if own.is_file():
+        same = own.samefile(where / WEIGHTS) or file_sha256(own) == file_sha256(where / WEIGHTS)
+        detail = "the one that it was trained with" if same else f"{own} has other weights; give it as the VAE"
+        yield Check("diffusion: VAE", same, detail)
     else:
-        ok = _close(factor, record["scaling_factor"])
-        detail = f"model.json {factor:.5g}, vae_training.json {record['scaling_factor']:.5g}"
-        yield Check("diffusion: scaling factor", ok, detail + ("" if ok else ": trained on latents of another VAE"))
+        yield Check("diffusion: VAE", None, f"{own} is not there to compare with")
 
 
-def _data(vae: "AutoencoderKL", record: dict[str, Any], data_dir: Path, device: str) -> Iterator[Check]:
+def _spread(std: object, record: dict[str, Any]) -> Check:
+    """The diffusion model divides by the σ of this VAE's latents: of all values, or within channels."""
+    name, own = "diffusion: σ of latents", record["latent_std"]
+    if type(std) not in (int, float):
+        return Check(name, False, f"model.json: expected a number as scaling.std, found {std}")
+    spreads = [own, math.sqrt(fmean(value**2 for value in record.get("channel_std", [own])))]
+    ok = any(math.isclose(std, each, rel_tol=SPREAD_TOLERANCE) for each in spreads)
+    detail = f"model.json {std:.5g}, vae_training.json {own:.5g}"
+    return Check(
+        name, ok, detail if ok else f"{detail}: trained on latents of another VAE, or scaled by another factor"
+    )
+
+
+def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
+    part = content.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _data(vae: VAEModel, record: dict[str, Any], data_dir: Path, device: str) -> Iterator[Check]:
     """Figures on the recordings that the training held out."""
     items = read_spectrograms(data_dir)
     users = max(item.user for item in items) + 1

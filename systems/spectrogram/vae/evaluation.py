@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from torch.utils.data import DataLoader
 from ....engine.losses.metrics import psnr, ssim
 from ....engine.statistics.moments import Moments
 from ..data.dataset import SpectrogramDataset
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+from .model import VAEModel
 
 GRID = 8  # pictures that are shown beside their reconstructions
 
@@ -31,10 +29,12 @@ class Reconstruction:
 
 @torch.no_grad()
 def reconstruction_quality(
-    vae: "AutoencoderKL", dataset: SpectrogramDataset, batch_size: int, limit: int | None = None, workers: int = 0
+    vae: VAEModel, dataset: SpectrogramDataset, batch_size: int, limit: int | None = None, workers: int = 0
 ) -> Reconstruction:
     """Reconstruct pictures of a data set without augmentation, in fp32. limit: evenly spaced over it; None: all."""
-    psnrs, ssims, shown = [], [], []
+    psnrs: list[Tensor] = []
+    ssims: list[Tensor] = []
+    shown: list[Tensor] = []
     device = next(vae.parameters()).device
     for images in _pictures(dataset, batch_size, limit, workers):
         images = images.to(device)
@@ -50,7 +50,7 @@ def reconstruction_quality(
 
 @torch.no_grad()
 def latent_statistics(
-    vae: "AutoencoderKL", dataset: SpectrogramDataset, batch_size: int, limit: int | None = None, workers: int = 0
+    vae: VAEModel, dataset: SpectrogramDataset, batch_size: int, limit: int | None = None, workers: int = 0
 ) -> dict[str, Any]:
     """Return `latent_mean`, `latent_std` and `scaling_factor` = 1/`latent_std` of the posterior's means over a data set.
 

@@ -4,21 +4,19 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ....engine.autoencoders.files.folder import check_report, from_pretrained, read_kind
 from ....engine.errors import UsageError
 from ....exporters.files.atomic import discard, publish, temporary_name, write_json
 from .settings import VAE, VAESettings
 
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
-KIND = "AutoencoderKL"
+KIND, WEIGHTS = "AutoencoderKL", "diffusion_pytorch_model.safetensors"
 RECORD = "vae_training.json"  # in the folder that a training writes
+VAEModel = Any  # diffusers' AutoencoderKL, which has no types
 
 
-def build_vae(settings: VAESettings) -> "AutoencoderKL":
+def build_vae(settings: VAESettings) -> VAEModel:
     """Return a new VAE with random weights of torch's current random state, in fp32.
 
     Pictures (B, 3, R, R) in [−1, 1] to latents (B, latent_channels, R/f, R/f), f being `settings.downscale_factor`.
@@ -38,7 +36,7 @@ def build_vae(settings: VAESettings) -> "AutoencoderKL":
     )
 
 
-def save_vae(vae: "AutoencoderKL", record: dict[str, Any], folder: Path) -> None:
+def save_vae(vae: VAEModel, record: dict[str, Any], folder: Path) -> None:
     """Write `folder`/vae in diffusers' layout and `folder`/vae_training.json; the record's `scaling_factor` goes into both.
 
     Each appears under its name only when it is complete; the record is written last.
@@ -56,7 +54,7 @@ def save_vae(vae: "AutoencoderKL", record: dict[str, Any], folder: Path) -> None
     write_json(folder / RECORD, record)
 
 
-def load_vae(folder: str | Path) -> tuple["AutoencoderKL", dict[str, Any]]:
+def load_vae(folder: str | Path) -> tuple[VAEModel, dict[str, Any]]:
     """Return what `save_vae` wrote: the VAE, in fp32, in evaluation mode, on the CPU, and the record of its training.
 
     folder: that of the training, or its `vae`. Latents times the record's `scaling_factor` have a standard deviation of 1.
