@@ -59,10 +59,9 @@ def generate(
     users = _users(user_ids, model.num_users)
     if samples_per_user < 1 or batch_size < 1:
         raise UsageError(f"expected 1 sample per user and batch at least, found {samples_per_user} and {batch_size}")
-    if settings.guidance_scale is None:
-        settings = GenerationSettings(
-            **asdict(settings) | {"guidance_scale": model.record["settings"]["condition_scale"]}
-        )
+    scale: float = settings.guidance_scale  # type: ignore[assignment]  # None is replaced here
+    if scale is None:
+        scale = model.record["settings"]["condition_scale"]
     where_vae = vae_dir or model.vae_folder
     if where_vae is None:
         raise UsageError(f"{model_dir} was trained on latents without a VAE; give the vae_dir that decodes them")
@@ -71,6 +70,7 @@ def generate(
         "model": _weights_digest(model, settings.ema),
         "vae": file_sha256(find_vae(Path(where_vae))[0] / WEIGHTS),
         **asdict(settings),
+        "guidance_scale": scale,
     }
     _check_record(output_dir / RECORD, identity)
     write_json(output_dir / RECORD, identity)
@@ -85,7 +85,7 @@ def generate(
             model.scaling,
             torch.tensor([user for user, _ in batch]),
             [sample_seed(settings.seed, *one) for one in batch],
-            settings.guidance_scale,
+            scale,
             settings.num_inference_steps,
             classifier,
             settings.classifier_scale,

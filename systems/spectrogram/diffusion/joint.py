@@ -139,7 +139,7 @@ class _Joint:
     def _noise_error(self, scaled: Tensor, users: Tensor, draws: Draws) -> Tensor:
         """scaled, users: of the latents that the draws are for, in their order."""
         noise, timesteps = draws.noise.to(self.device), draws.timesteps.to(self.device)
-        noisy = self.noise.add_noise(scaled, noise, timesteps)
+        noisy = self.noise.add_noise(scaled, noise, timesteps)  # type: ignore[arg-type]  # it takes any integers
         predicted = self.network(noisy, timesteps, users.to(self.device), draws.dropped.to(self.device))
         return torch.nn.functional.mse_loss(predicted, noise)
 

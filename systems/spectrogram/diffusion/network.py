@@ -1,9 +1,11 @@
 """The noise-predicting network: diffusers' UNet2DConditionModel and the condition, and the noise schedule they share."""
 
 import math
+from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 
 from ....engine.errors import UsageError
@@ -12,7 +14,7 @@ from .settings import DiffusionSettings
 
 NOISE_STEPS = 1000
 # Stable Diffusion's schedule; the network predicts the noise ε
-NOISE_SCHEDULE = {
+NOISE_SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": NOISE_STEPS,
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -23,11 +25,13 @@ NOISE_SCHEDULE = {
 
 
 class ConditionalUNet(nn.Module):
-    """Predicts the noise in scaled latents, given the step of the noise and the user."""
+    """Predicts the noise in scaled latents of `latent_shape`, (C, h, w), given the step of the noise and the user."""
 
-    def __init__(self, unet: UNet2DConditionModel, condition: UserCondition) -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, condition: UserCondition, latent_shape: tuple[int, int, int]
+    ) -> None:
         super().__init__()
-        self.unet, self.condition = unet, condition
+        self.unet, self.condition, self.latent_shape = unet, condition, latent_shape
 
     def forward(self, noisy: Tensor, timesteps: Tensor, users: Tensor, dropped: Tensor) -> Tensor:
         """The predicted noise, shaped as noisy.
@@ -68,7 +72,7 @@ def build_network(settings: DiffusionSettings, shape: tuple[int, int, int], seed
         condition = UserCondition(settings.num_users, settings.cross_attention_dim)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    return ConditionalUNet(unet, condition).train()
+    return ConditionalUNet(unet, condition, shape).train()
 
 
 def noise_scheduler() -> DDPMScheduler:

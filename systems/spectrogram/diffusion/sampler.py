@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from ....engine.errors import UsageError
@@ -52,8 +52,7 @@ def sample_latents(
         raise UsageError(f"users: expected 0 to {known - 1}, found {users.tolist()}")
     network.eval()
     device = next(network.parameters()).device
-    shape = _latent_shape(network)
-    noises = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    noises = [torch.randn(network.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     noisy, users = torch.stack(noises).to(device), users.to(device)
     # trailing: the first step is of pure noise, as the noise that is put in
     scheduler = DDIMScheduler(**NOISE_SCHEDULE, set_alpha_to_one=True, timestep_spacing="trailing")
@@ -72,10 +71,3 @@ def _gradient(classifier: Classifier, noisy: Tensor, timestep: int, users: Tenso
     at = noisy.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(classifier(at, timestep, users).sum(), at)
     return gradient
-
-
-def _latent_shape(network: ConditionalUNet) -> tuple[int, int, int]:
-    config = network.unet.config
-    size = config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    return config.in_channels, height, width

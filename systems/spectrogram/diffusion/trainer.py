@@ -185,7 +185,7 @@ class DiffusionTrainer:
         """Mean squared error of the noise that the network predicts. latents: scaled, of which `draws` takes some."""
         device = self.device
         noise, timesteps = draws.noise.to(device), draws.timesteps.to(device)
-        noisy = self.noise.add_noise(latents[draws.indices.to(device)], noise, timesteps)
+        noisy = self.noise.add_noise(latents[draws.indices.to(device)], noise, timesteps)  # type: ignore[arg-type]  # it takes any integers
         dtype = DTYPES[self.settings.mixed_precision]
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             predicted = self.network(noisy, timesteps, users[draws.indices].to(device), draws.dropped.to(device))
