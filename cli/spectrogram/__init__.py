@@ -3,14 +3,18 @@
 import argparse
 from typing import Any
 
-from . import check, simulate, train_vae
+from . import check, generate, simulate, train, train_vae
 
-COMMANDS = (simulate, train_vae, check)  # in the order of `relatent spectrogram --help`
+# in the order of `relatent spectrogram --help`
+COMMANDS = (simulate, train_vae, train, generate, check)
 
 EXAMPLES = """examples:
-  relatent spectrogram simulate data/                          simulated spectrograms of 31 walkers; goes on where it was stopped
-  relatent spectrogram train-vae --data_dir data/ --output_dir model/    the VAE of the diffusion model; goes on, too
-  relatent spectrogram check --model_path model/ --data_dir data/        is it whole, does it fit, is it good enough?
+  relatent spectrogram simulate data/                        simulated spectrograms of 31 walkers; goes on where it was stopped
+  relatent spectrogram train-vae --data_dir data --output_dir vae                 the VAE; goes on, too
+  relatent spectrogram train --data_dir data --vae_dir vae --output_dir model     the diffusion model on its latents
+  relatent spectrogram generate --model_dir model --output_dir samples            spectrograms of each user
+  relatent spectrogram validate --data_dir data --generated_dir samples --output_dir scores    are they any good?
+  relatent spectrogram check --model_path vae --data_dir data    is it whole, does it fit, is it good enough?
 
 Spectrograms are pictures in folders ID_1, ID_2, …, one per user. docs/spectrogram.md has the formats, and what the simulator is
 and is not. `relatent spectrogram COMMAND --help` lists a command's options.

@@ -1,0 +1,36 @@
+"""Progress of work in steps, on stderr: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def steps_shown(unit: str) -> Iterator[tuple[Callable[[str], None], Callable[..., None]]]:
+    """Yield what shows a line, and what shows the number of steps done, in all, and the loss where there is one."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(unit=unit, file=sys.stderr) as bar:
+
+            def move(done: int, total: int, loss: float | None = None) -> None:
+                if bar.total is None:  # what an earlier attempt has finished is no part of the rate
+                    bar.total, bar.initial = total, done - 1
+                bar.n = done
+                bar.set_postfix_str("" if loss is None else f"loss {loss:.4f}")
+
+            yield lambda line: tqdm.write(line, file=sys.stderr), move
+        return
+    last = time.monotonic()
+
+    def show(done: int, total: int, loss: float | None = None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            of_loss = "" if loss is None else f", loss {loss:.4f}"
+            print(f"{done}/{total} {unit}s{of_loss}", file=sys.stderr, flush=True)
+
+    yield lambda line: print(line, file=sys.stderr, flush=True), show

@@ -1,0 +1,1 @@
+"""Latent diffusion conditioned on the user: latents, network, training, sampling and generation."""
