@@ -29,6 +29,7 @@ from .statistics import Described, PictureDistribution, compare, compare_users
 
 SCHEMA = "relatent/spectrogram-validation/1"
 RESULT = "validation.json"
+SPLIT_SEED = 0  # as in the trainings: their held-out recordings are held out here
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +41,7 @@ class ValidationSettings:
     generated_dir: Path
     output_dir: Path
     fit: FitSettings
-    held_out: float = 0.2  # of each user's recordings
+    held_out: float = 0.2  # of each user's recordings, and as large as in the training of the generator
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _read(settings: ValidationSettings) -> tuple[Pictures, PictureSet, dict[str,
     """The pictures, all held-out ones, and the facts of the data."""
     fit = settings.fit
     real, index = read_spectrograms(settings.data_dir, fit.num_users), read_index(settings.data_dir)
-    train_items, held_items = split_by_recording(real, settings.held_out, fit.seed)
+    train_items, held_items = split_by_recording(real, settings.held_out, SPLIT_SEED)
     generated = load_pictures(read_generated(settings.generated_dir), fit.resolution)
     users = sorted({*generated.users.tolist()})
     if users[-1] >= fit.num_users:
