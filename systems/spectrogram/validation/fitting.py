@@ -27,7 +27,7 @@ class FitSettings:
 
     num_users: int = 31
     resolution: int = 128  # pixels, a multiple of 16
-    epochs: int = 20
+    epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 2e-3  # the largest one: a tenth of the steps up to it, then a cosine down to 0
     weight_decay: float = 0.05
@@ -122,20 +122,36 @@ def _save(file: Path, record: dict[str, Any], network: nn.Module, optimizer: Any
         save_file(tensors, temporary, {"epochs": str(epochs)})
 
 
+def load_fitted(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The content of FILE.json of a finished training, and the weights. Raises `UsageError` where there is none."""
+    record, epochs, tensors = _read(file)
+    if epochs < record["settings"]["epochs"]:
+        raise UsageError(f"{file} is of a training that was stopped; let it go on first")
+    return record, _weights(tensors)
+
+
+def _read(file: Path) -> tuple[dict[str, Any], int, dict[str, Tensor]]:
+    try:
+        record = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        with safe_open(file, "pt") as opened:
+            epochs = int(opened.metadata()["epochs"])
+        return record, epochs, load_file(file)
+    except Exception as error:  # safetensors raises classes of its own
+        raise UsageError(f"{file} cannot be read ({error}); remove it, and it is trained anew") from None
+
+
+def _weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name[8:]: value for name, value in tensors.items() if name.startswith("network.")}
+
+
 def _load(file: Path, record: dict[str, Any], network: nn.Module, optimizer: Any) -> int:
     """Load what was saved, and return the number of epochs done."""
     if not file.is_file():
         return 0
-    try:
-        other = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-        with safe_open(file, "pt") as opened:
-            epochs = int(opened.metadata()["epochs"])
-        tensors = load_file(file)
-    except Exception as error:  # safetensors raises classes of its own
-        raise UsageError(f"{file} cannot be read ({error}); remove it, and it is trained anew") from None
+    other, epochs, tensors = _read(file)
     if different := [key for key in record if other.get(key) != record[key]]:
         raise UsageError(f"{file} was trained with other {different[0]}; remove it, or choose another --output_dir")
-    network.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
+    network.load_state_dict(_weights(tensors))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("adam."):

@@ -26,6 +26,7 @@ from .per_user import PerUserClassifiers
 from .pictures import PictureSet, load_pictures, read_generated, read_pixels
 from .scores import CLASSIFICATION, scores_of
 from .statistics import Described, PictureDistribution, compare, compare_users
+from .trained_on import TrainedOn
 
 SCHEMA = "relatent/spectrogram-validation/1"
 RESULT = "validation.json"
@@ -105,7 +106,7 @@ def measure(pictures: PictureSet, judges: Judges) -> dict[str, Any]:
     """What is said of each set alike, JSON-ready. Raises `UsageError` for training pictures."""
     users, grey = pictures.users.numpy(), pictures.grey()
     probabilities, features = judges.classifier.judge(pictures), judges.classifier.features(pictures)
-    described = Described(grey, users, judges.distribution)
+    described = Described.of(grey, users, judges.distribution)
     diversity = within_user_diversity(features, users)
     found = {
         "pictures": len(pictures),
@@ -136,6 +137,9 @@ def _read(settings: ValidationSettings) -> tuple[Pictures, PictureSet, dict[str,
         raise UsageError(f"{settings.generated_dir} has ID_{users[-1] + 1}, beyond --num_users {fit.num_users}")
     training, held_out = (load_pictures(items, fit.resolution) for items in (train_items, held_items))
     known = held_out.pick(np.isin(held_out.users.numpy(), users))
+    TrainedOn.of(training).refuse(generated)  # now, not after the trainings
+    if len(known) < 4 or len(generated) < 2:
+        raise UsageError(f"found {len(known)} held-out and {len(generated)} generated pictures; give at least 4 and 2")
     pictures = Pictures(training, known, generated, independent_pixels(training, users, fit.seed))
     facts = {
         "schema": SCHEMA,
@@ -183,7 +187,7 @@ def _fit_rest(classifier: UserClassifier, prototypes: Prototypes, training: Pict
     users, grey = training.users.numpy(), training.grey()
     distribution = PictureDistribution(grey)
     per_user = PerUserClassifiers(classifier.features(training), users)
-    return Judges(classifier, per_user, prototypes, distribution, Described(grey, users, distribution))
+    return Judges(classifier, per_user, prototypes, distribution, Described.of(grey, users, distribution))
 
 
 def _compare_sets(
@@ -192,8 +196,6 @@ def _compare_sets(
     """Add what needs two sets: Fréchet distances at one size, diversity beside the real one, copies. Returns the distances by size."""
     features = {name: judges.classifier.features(part) for name, part in pictures.sets().items()}
     largest = min(len(features["held_out"]) // 2, *(len(values) for values in features.values()))
-    if largest < 2:
-        raise UsageError("expected at least 4 held-out real and 2 generated pictures: make more")
     sizes = {
         name: frechet_by_size(features["held_out"], features[name], sizes_up_to(largest), seed=seed)
         for name in ("generated", "baseline")

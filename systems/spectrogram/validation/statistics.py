@@ -1,5 +1,6 @@
 """Statistics of real against generated pictures: moments, histogram, GLCM, spectra, PCA with Mahalanobis distances, KS tests."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,19 +30,21 @@ class PictureDistribution:
         return float(self.pca.explained_variance_ratio_.sum())
 
 
+@dataclass(frozen=True)
 class Described:
-    """What is compared of a set of pictures. grey: (N, R, R) in [0, 1]; users: (N,)."""
+    """What is compared of a set of pictures. grey: (N, R, R) in [0, 1]; users: (N,); values: of each measure, (N,)."""
 
-    def __init__(self, grey: np.ndarray, users: np.ndarray, distribution: PictureDistribution) -> None:
-        self.grey, self.users = grey, users
-        self.values = scalars(grey) | {"mahalanobis": distribution.mahalanobis(grey)}
+    grey: np.ndarray
+    users: np.ndarray
+    values: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, grey: np.ndarray, users: np.ndarray, distribution: PictureDistribution) -> "Described":
+        return cls(grey, users, scalars(grey) | {"mahalanobis": distribution.mahalanobis(grey)})
 
     def of_user(self, user: int) -> "Described":
         own = self.users == user
-        part = Described.__new__(Described)
-        part.grey, part.users = self.grey[own], self.users[own]
-        part.values = {name: values[own] for name, values in self.values.items()}
-        return part
+        return Described(self.grey[own], self.users[own], {name: values[own] for name, values in self.values.items()})
 
 
 def compare(real: Described, other: Described) -> dict[str, Any]:

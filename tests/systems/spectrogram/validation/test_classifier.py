@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from relatent.engine.errors import UsageError
 from relatent.systems.spectrogram.data.spectrogram import Spectrogram
-from relatent.systems.spectrogram.validation.classifier import recognition, train_classifier
+from relatent.systems.spectrogram.validation.classifier import load_classifier, recognition, train_classifier
 from relatent.systems.spectrogram.validation.network import make_network
 from relatent.systems.spectrogram.validation.pictures import load_pictures
 from small_walkers import FIT
@@ -78,6 +78,8 @@ def test_stopped_and_gone_on_equals_undisturbed(classifier, halves, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train_classifier(halves[0], FIT, file, on_epoch=stop)
+    with pytest.raises(UsageError, match="was stopped; let it go on"):
+        load_classifier(file)
     seen = []
     again = train_classifier(halves[0], FIT, file, on_epoch=lambda epoch, loss: seen.append(epoch))
     assert seen == [4, 5, 6]
@@ -85,6 +87,10 @@ def test_stopped_and_gone_on_equals_undisturbed(classifier, halves, tmp_path):
         assert torch.equal(value, again.network.state_dict()[name]), name
     trained = train_classifier(halves[0], FIT, file, on_epoch=lambda epoch, loss: pytest.fail("trained anew"))
     assert np.array_equal(trained.judge(halves[1]), classifier.judge(halves[1]))
+    loaded = load_classifier(file)
+    assert np.array_equal(loaded.judge(halves[1]), classifier.judge(halves[1]))
+    with pytest.raises(UsageError, match="must not judge"):
+        loaded.judge(halves[0])
 
 
 def test_the_files_say_what_it_was_trained_on(classifier, halves, tmp_path):

@@ -102,16 +102,18 @@ def test_the_page(validated):
     assert "FID" not in page.text
 
 
-def test_training_pictures_as_generated_ones_are_refused(validated, walkers, tmp_path):
-    settings = validated[0]
+def test_training_pictures_as_generated_ones_are_refused(walkers, tmp_path):
+    """Before anything is trained."""
+    out = tmp_path / "out"
     shutil.copytree(walkers / "real", tmp_path / "real")
     with pytest.raises(UsageError, match="must not judge"):
-        validate(ValidationSettings(walkers / "real", tmp_path / "real", settings.output_dir, FIT, 0.34))
+        validate(ValidationSettings(walkers / "real", tmp_path / "real", out, FIT, 0.34))
     (tmp_path / "real" / "spectrograms.json").unlink()
     for path in (tmp_path / "real").glob("*/*.png"):
         path.rename(path.with_name("sample_" + path.name))
     with pytest.raises(UsageError, match="very pixels"):
-        validate(ValidationSettings(walkers / "real", tmp_path / "real", settings.output_dir, FIT, 0.34))
+        validate(ValidationSettings(walkers / "real", tmp_path / "real", out, FIT, 0.34))
+    assert not out.exists()
 
 
 def test_copies_and_numbers_of_users_are_seen(validated, walkers, tmp_path):

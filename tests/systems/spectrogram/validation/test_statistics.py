@@ -87,7 +87,7 @@ def test_comparison():
     users = np.arange(2).repeat(20)
     distribution = PictureDistribution(noise(0))
     one, same, other = (
-        Described(grey, users, distribution) for grey in (noise(0), noise(1), np.clip(noise(2, mean=0.8), 0, 1))
+        Described.of(grey, users, distribution) for grey in (noise(0), noise(1), np.clip(noise(2, mean=0.8), 0, 1))
     )
     equal = compare(one, one)
     assert equal["histogram_distance"] == equal["spectrum_distance"] == equal["ks_mean"] == 0
