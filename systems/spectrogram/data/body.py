@@ -17,13 +17,28 @@ _THIGH, _SHANK, _FOOT = 0.245, 0.246, 0.11
 _UPPER_ARM, _FOREARM = 0.186, 0.200  # the latter with half of the hand
 _TRUNK, _HEAD = 0.288, 0.12
 _HIPS, _SHOULDERS = 0.095, 0.125  # half widths
+_TURN = 0.09  # the hip is bent back furthest this part of the cycle before the foot leaves the ground
 
-# amplitude in dB below one point of the torso, and where along the segment the points are
-_TORSO = (0.0, (0.05, 0.4, 0.7, 0.95))
-_HEAD_DB = -7.0
-_ARM = (-17.0, (0.3, 0.8), -18.0, (0.2, 0.6, 1.0))
-_LEG = (-12.0, (0.3, 0.6, 0.9), -14.0, (0.2, 0.45, 0.7, 0.95))
-_FEET = (-15.0, (0.1, 0.9))
+# how far along each segment its points are, and their amplitude in dB against one of the torso's
+_POINTS = {
+    "torso": (0.05, 0.4, 0.7, 0.95),
+    "head": (1.0,),
+    "upper arm": (0.3, 0.8),
+    "forearm": (0.2, 0.6, 1.0),
+    "thigh": (0.3, 0.6, 0.9),
+    "shank": (0.2, 0.45, 0.7, 0.95),
+    "foot": (0.1, 0.9),
+}
+_DECIBELS = {
+    "torso": 0.0,
+    "head": -7.0,
+    "upper arm": -17.0,
+    "forearm": -18.0,
+    "thigh": -12.0,
+    "shank": -14.0,
+    "foot": -15.0,
+}
+_LIMBS = ("upper arm", "forearm", "thigh", "shank", "foot")  # the left ones, then the right ones
 
 
 @dataclass(frozen=True)
@@ -41,17 +56,16 @@ class Cycle:
         """
         leg = LEG * gait.height
         frequency = gait.cadence * np.sqrt(speed / leg) / 1.346
-        sweep = gait.stride * speed * (gait.duty - 0.09) / frequency / (2 * leg)
+        sweep = gait.stride * speed * (gait.duty - _TURN) / frequency / (2 * leg)
         return cls(speed, float(frequency), float(np.degrees(np.arcsin(min(sweep, 0.8)))))
 
 
 def amplitudes(gait: Gait) -> np.ndarray:
     """Amplitude of each point's reflection, in the order of `positions`."""
-    arm = [_ARM[0] + gait.arms_db] * len(_ARM[1]) + [_ARM[2] + gait.arms_db] * len(_ARM[3])
-    leg = [_LEG[0] + gait.legs_db] * len(_LEG[1]) + [_LEG[2] + gait.legs_db] * len(_LEG[3])
-    leg += [_FEET[0] + gait.feet_db] * len(_FEET[1])
-    torso = [_TORSO[0] + gait.torso_db] * len(_TORSO[1]) + [_HEAD_DB + gait.torso_db]
-    return 10 ** (np.array(torso + 2 * (arm + leg)) / 20)
+    own = {"torso": gait.torso_db, "head": gait.torso_db, "foot": gait.feet_db}
+    own |= {"upper arm": gait.arms_db, "forearm": gait.arms_db, "thigh": gait.legs_db, "shank": gait.legs_db}
+    segments = ("torso", "head", *_LIMBS, *_LIMBS)
+    return 10 ** (np.concatenate([[_DECIBELS[one] + own[one]] * len(_POINTS[one]) for one in segments]) / 20)
 
 
 def positions(gait: Gait, cycle: Cycle, phase: np.ndarray, swing: np.ndarray) -> np.ndarray:
@@ -62,11 +76,11 @@ def positions(gait: Gait, cycle: Cycle, phase: np.ndarray, swing: np.ndarray) ->
     """
     turn = 2 * np.pi * phase
     surge = gait.surge * np.sin(2 * (turn + 2 * np.pi * gait.surge_phase))
-    lift = 0.02 * gait.height * np.cos(2 * turn - 2.2)
+    lift = 0.013 * gait.height * np.cos(2 * turn - 2.2)
     hips = np.stack([surge, 0.02 * np.sin(turn), LEG * gait.height + lift], axis=-1)
     lean = np.radians(gait.lean + 1.5 * np.sin(2 * turn))
     up = np.stack([np.sin(lean), np.zeros_like(lean), np.cos(lean)], axis=-1)
-    points = [hips + part * _TRUNK * gait.height * up for part in _TORSO[1]]
+    points = [hips + part * _TRUNK * gait.height * up for part in _POINTS["torso"]]
     neck = hips + _TRUNK * gait.height * up
     points.append(neck + _HEAD * gait.height * up)
     for side, own in ((1, phase), (-1, phase + 0.5 + gait.step_asymmetry)):
@@ -95,8 +109,8 @@ def _arm(gait: Gait, shoulder: np.ndarray, phase: np.ndarray, swing: np.ndarray)
     upper = gait.arm_offset + gait.arm_swing * swing * wave
     lower = upper + gait.elbow + gait.elbow_swing * swing * wave
     elbow = shoulder + _UPPER_ARM * gait.height * _along(upper)
-    points = [shoulder + part * (elbow - shoulder) for part in _ARM[1]]
-    return points + [elbow + part * _FOREARM * gait.height * _along(lower) for part in _ARM[3]]
+    points = [shoulder + part * (elbow - shoulder) for part in _POINTS["upper arm"]]
+    return points + [elbow + part * _FOREARM * gait.height * _along(lower) for part in _POINTS["forearm"]]
 
 
 def _leg(gait: Gait, cycle: Cycle, hip: np.ndarray, phase: np.ndarray, swing: np.ndarray) -> list[np.ndarray]:
@@ -106,7 +120,7 @@ def _leg(gait: Gait, cycle: Cycle, hip: np.ndarray, phase: np.ndarray, swing: np
     thigh = (
         cycle.hip
         * swing
-        * (0.3 + _curve(((0.0, 1.0), (0.25, 0.05), (off - 0.09, -1.0), (off + 0.08, 0.0), (0.86, 1.04)), phase))
+        * (0.3 + _curve(((0.0, 1.0), (0.25, 0.05), (off - _TURN, -1.0), (off + 0.08, 0.0), (0.86, 1.04)), phase))
     )
     low, high = gait.knee_stance, gait.knee_swing
     knee = _curve(
@@ -117,9 +131,9 @@ def _leg(gait: Gait, cycle: Cycle, hip: np.ndarray, phase: np.ndarray, swing: np
     shank = thigh - knee
     joint = hip + _THIGH * gait.height * _along(thigh)
     ankle = joint + _SHANK * gait.height * _along(shank)
-    points = [hip + part * (joint - hip) for part in _LEG[1]]
-    points += [joint + part * (ankle - joint) for part in _LEG[3]]
-    return points + [ankle + part * _FOOT * gait.height * _along(90 + pitch) for part in _FEET[1]]
+    points = [hip + part * (joint - hip) for part in _POINTS["thigh"]]
+    points += [joint + part * (ankle - joint) for part in _POINTS["shank"]]
+    return points + [ankle + part * _FOOT * gait.height * _along(90 + pitch) for part in _POINTS["foot"]]
 
 
 def _curve(knots: tuple[tuple[float, float], ...], phase: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ class Recording:
             distance=float(draw.uniform(4.5, 8)),
             gain_db=float(n[8]),
             noise_db=float(draw.uniform(-46, -38)),
-            clutter_db=float(draw.uniform(-35, -12)),
+            clutter_db=float(draw.uniform(-25, 0)),
             clutter_width=float(draw.uniform(0.02, 0.12)),
         )
 

@@ -32,11 +32,13 @@ class UserClassifier:
         return run(self.network.features, pictures).double().numpy()
 
     def judge(self, pictures: PictureSet) -> np.ndarray:
-        """Probabilities of the users, (N, num_users) fp64. Raises `UsageError` for pictures of its training."""
+        """Probabilities of the users, (N, num_users) fp64, without the smoothing of the labels. Raises `UsageError` for pictures of its training."""
         self.trained_on.refuse(pictures)
 
         def probabilities(images: Tensor) -> Tensor:
-            return self.network(images).softmax(1)
+            smoothed = self.network(images).softmax(1)  # (1 − s) p + s / U is what it was taught
+            p = (smoothed - SMOOTHING / smoothed.shape[1]).clamp_min(0.0)
+            return p / p.sum(1, keepdim=True)
 
         return run(probabilities, pictures).double().numpy()
 

@@ -7,7 +7,12 @@ import pytest
 import torch
 from relatent.engine.errors import UsageError
 from relatent.systems.spectrogram.validation.fitting import FitSettings
-from relatent.systems.spectrogram.validation.metric_learning import train_prototypes, triplet_loss, user_batches
+from relatent.systems.spectrogram.validation.metric_learning import (
+    TEMPERATURE,
+    contrastive_loss,
+    train_prototypes,
+    user_batches,
+)
 from relatent.systems.spectrogram.validation.per_user import PerUserClassifiers
 from small_walkers import FIT
 
@@ -38,18 +43,19 @@ def test_one_user_alone_has_nobody_to_reject():
     assert found["recognised"] > 0.9
 
 
-def test_the_triplet_loss():
+def test_the_contrastive_loss():
     outputs = torch.tensor([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0], [0.0, -1.0]])  # of users 0, 0, 1, 1
     users = torch.tensor([0, 0, 1, 1])
-    # squared distances: 2 to the neighbours on the circle, of which one is the partner; 4 to the opposite one
-    assert triplet_loss(outputs, users).item() == pytest.approx(math.log1p(math.exp(1.0)))
+    # cosines: 0 to the neighbours on the circle, of which one is the partner; -1 to the opposite one
+    expected = math.log(2 + math.exp(-1 / TEMPERATURE))
+    assert contrastive_loss(outputs, users).item() == pytest.approx(expected)
     near = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
-    assert triplet_loss(near, users).item() < 1e-6
+    assert contrastive_loss(near, users).item() < 1e-6
 
 
 def test_each_picture_of_a_batch_has_a_partner():
     labels = torch.arange(10).repeat_interleave(6)
-    batches = user_batches(labels, FitSettings(10, 32, batch_size=20), torch.Generator().manual_seed(0))
+    batches = user_batches(labels, FitSettings(10, 32, batch_size=10), torch.Generator().manual_seed(0))
     assert len(batches) == 3
     for batch in batches:
         assert len(batch.unique()) == 20
