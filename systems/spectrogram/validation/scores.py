@@ -53,28 +53,7 @@ def scores_of(sets: dict[str, Any], judge: dict[str, Any], marks: int) -> list[S
 
     original, own = "original", "own"
     return [
-        Score(
-            "judge.accuracy",
-            "classifier: users recognised on held-out real recordings",
-            judge["accuracy"],
-            None,
-            judge["chance"],
-            ">",
-            CLASSIFICATION,
-            own,
-            "Tested before it judges. The baseline is chance.",
-        ),
-        Score(
-            "judge.shuffled_accuracy",
-            "control: the same, trained with shuffled users",
-            judge["shuffled_accuracy"],
-            None,
-            judge["chance"],
-            "<",
-            judge["shuffled_limit"],
-            own,
-            "Must be at chance: the limit is three standard errors of as many independent recordings above it.",
-        ),
+        *_of_the_judge(judge),
         of("classified as their user", "recognition.accuracy", ">", CLASSIFICATION, original),
         of("accepted: probability of their user > 0.8", "recognition.accepted"),
         of("one against the rest: user recognised", "per_user.recognised", ">", RECOGNISED, original),
@@ -107,5 +86,32 @@ def scores_of(sets: dict[str, Any], judge: dict[str, Any], marks: int) -> list[S
             0,
             own,
             "A number in the picture would be read by the classifier.",
+        ),
+    ]
+
+
+def _of_the_judge(judge: dict[str, Any]) -> list[Score]:
+    return [
+        Score(
+            "judge.accuracy",
+            "classifier: users recognised on held-out real recordings",
+            judge["accuracy"],
+            None,
+            judge["chance"],
+            ">",
+            CLASSIFICATION,
+            "own",
+            "Tested before it judges. The baseline is chance.",
+        ),
+        Score(
+            "judge.shuffled_accuracy",
+            "control: the same, trained with shuffled users",
+            judge["shuffled_accuracy"],
+            None,
+            judge["chance"],
+            "<",
+            judge["shuffled_limit"],
+            "own",
+            "Must be at chance: the limit is three standard errors of as many independent recordings above it.",
         ),
     ]

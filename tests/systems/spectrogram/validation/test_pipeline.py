@@ -161,6 +161,6 @@ def test_charts():
     points = [tuple(map(float, point.split(","))) for point in found.lines["one"].split()]
     assert points[1] == ((points[0][0] + points[2][0]) / 2, (points[0][1] + points[2][1]) / 2)
     assert points[0][1] > points[2][1]
-    assert [text for _, text in found.x_ticks] == ["1", "10", "100"]
+    assert [text for _, text in found.x_ticks] == ["1", "2", "4", "8", "16", "32", "64"]
     assert [text for _, text in found.y_ticks] == ["0", "2", "4", "6", "8", "10"]
     assert confusion("b", [[3, 1], [0, 0]]).cells == [(0, 0, 0.75), (0, 1, 0.25)]
