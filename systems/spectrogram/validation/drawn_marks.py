@@ -49,7 +49,10 @@ def _marks_of(user: int, own: np.ndarray, others: list[np.ndarray]) -> list[Mark
     mean = own.mean(0)
     steady = own.std(0).max(-1) <= STEADY
     unusual = steady.copy()
-    unusual[steady] = _unusual(mean[steady], [values[:, steady] for values in others])
+    unusual[steady] = np.abs(mean[steady] - _background(own)).max(-1) >= ALIKE
+    if others:
+        shares = [(np.abs(values[:, unusual] - mean[unusual]).max(-1) < ALIKE).mean(0) for values in others]
+        unusual[unusual] = np.mean(shares, 0) <= OTHERS  # each user counts the same
     groups, count = label(binary_dilation(unusual, iterations=GAP), np.ones((3, 3)))
     marks = []
     for number in range(1, count + 1):
@@ -63,15 +66,11 @@ def _marks_of(user: int, own: np.ndarray, others: list[np.ndarray]) -> list[Mark
     return marks
 
 
-def _unusual(colours: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
-    """Which of the steady colours (P, 3) are neither the commonest one nor what the other users, each (n, P, 3), have there: (P,) bool."""
-    if not len(colours):
-        return np.zeros(0, bool)
-    known, counts = np.unique((colours / ALIKE).round(), axis=0, return_counts=True)
-    different = np.abs(colours - ALIKE * known[counts.argmax()]).max(-1) >= ALIKE
-    if others:
-        different &= np.mean([(np.abs(values - colours).max(-1) < ALIKE).mean(0) for values in others], 0) <= OTHERS
-    return np.asarray(different)
+def _background(own: np.ndarray) -> np.ndarray:
+    """The commonest colour of all pixels, (3,), to `ALIKE` levels."""
+    steps = (own / ALIKE).round().astype(np.int64).reshape(-1, 3)
+    code = int(np.bincount(steps @ (256, 16, 1)).argmax())  # 255 / ALIKE is below 16
+    return ALIKE * np.array([code // 256, code // 16 % 16, code % 16], np.float32)
 
 
 def _edge(mean: np.ndarray, region: np.ndarray) -> float:

@@ -46,6 +46,13 @@ def test_the_number_of_each_user_is_found(clean, corner, size):
         assert mark.bottom <= corner[1] + size + 6
 
 
+def test_a_number_is_found_where_nothing_else_is_steady(clean):
+    random = np.random.default_rng(0)
+    noisy = {user: (own + random.normal(0, 30, own.shape)).clip(0, 255).astype(np.uint8) for user, own in clean.items()}
+    assert drawn_marks(noisy) == []
+    assert {mark.user for mark in drawn_marks(numbered(noisy))} == {0, 1, 2, 3}
+
+
 def test_a_mark_of_one_user_alone_is_found(clean):
     found = drawn_marks({0: numbered({0: clean[0]})[0]})
     assert {mark.user for mark in found} == {0}
