@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
-from . import check, generate, simulate, train, train_vae
+from . import check, generate, simulate, train, train_vae, validate
 
 # in the order of `relatent spectrogram --help`
-COMMANDS = (simulate, train_vae, train, generate, check)
+COMMANDS = (simulate, train_vae, train, generate, validate, check)
 
 EXAMPLES = """examples:
   relatent spectrogram simulate data/                        simulated spectrograms of 31 walkers; goes on where it was stopped

@@ -1,0 +1,1 @@
+"""Validators of generated spectrograms on own features: nothing is downloaded."""
