@@ -1,6 +1,7 @@
 """Training: what it writes, what it keeps, what it never trains on, where it goes on."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -200,6 +201,7 @@ def test_the_running_mean_is_judged_and_kept(small_settings):
 def test_a_longer_training_is_a_shorter_one_that_went_on(small_settings, changes):
     whole = trained(small_settings("whole", epochs=3, **changes))
     trained(small_settings("parts", epochs=1, **changes))
+    time.sleep(1)  # TensorBoard orders a folder's files by their names, which have seconds
     said: list[str] = []
     parts = VAETrainer(small_settings("parts", epochs=3, **changes), said.append)
     assert said == [f"going on at step {whole.step // 3}, epoch 1"]
