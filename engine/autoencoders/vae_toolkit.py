@@ -23,14 +23,18 @@ def load_vae_toolkit(
     # vae-toolkit 0.1 still names runwayml's repository, which was withdrawn; the entry's is its successor
     config = vae_toolkit.get_model_config(entry.name) | {"repo_id": entry.repository, "subfolder": entry.subfolder}
     vae_toolkit.add_model_config(entry.name, config)
-    try:
-        with warned("diffusers.models.modeling_utils") as warnings, quiet("vae_toolkit.vae_loader"):
+    failure: Exception | None = None
+    with warned("diffusers.models.modeling_utils") as warnings, quiet("vae_toolkit.vae_loader"):
+        try:
             vae, _ = vae_toolkit.VAELoader.load_sd_vae_simple(entry.name, "cpu", token)
-    except Exception as error:
-        raise unavailable(entry, error) from error
+        except Exception as error:
+            failure = error
+    # looked at first: beside accelerate, missing weights are a failure later, which does not name them
     faults = [" ".join(line.split())[:300] for line in warnings if line.startswith("Some weights of")]
     if faults:
         raise UsageError(
             f"the weights of {entry.repository} are not all of this autoencoder and nothing else: {faults[0]}"
-        )
+        ) from failure
+    if failure is not None:
+        raise unavailable(entry, failure) from failure
     return wrap_hub(vae, entry, entry.subfolder, clips=clips)
