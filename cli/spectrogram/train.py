@@ -9,6 +9,7 @@ from typing import Any
 from ...engine.errors import UsageError
 from ...systems.spectrogram.diffusion.settings import (  # does not import torch
     PRECISIONS,
+    PREDICTIONS,
     RECIPES,
     SCHEDULERS,
     DiffusionSettings,
@@ -43,6 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lr_warmup_steps": dict(type=int, metavar="N", help="updates over which the rate rises"),
     "weight_decay": dict(type=float, metavar="F"),
     "max_grad_norm": dict(type=float, metavar="F"),
+    "prediction_type": dict(choices=PREDICTIONS, help="what the network returns"),
     "condition_dropout": dict(type=float, metavar="F", help="probability that the null token takes a user's place"),
     "mixed_precision": dict(choices=PRECISIONS),
     "gradient_checkpointing": dict(action=argparse.BooleanOptionalAction, help="less memory, more time"),

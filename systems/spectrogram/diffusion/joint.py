@@ -26,7 +26,7 @@ from ..vae.settings import VAESettings
 from .checkpoint import load_checkpoint, save_checkpoint
 from .draws import Draws, generator_of, training_draws, validation_draws
 from .model_folder import DiffusionModel, load_model, save_model
-from .network import noise_scheduler
+from .network import noise_scheduler, prediction_target
 
 JOINT, NAME = "joint", "joint_checkpoint.pt"
 KEYS = {"settings", "data", "network", "vae", "optimizer", "step", "before"}
@@ -141,7 +141,8 @@ class _Joint:
         noise, timesteps = draws.noise.to(self.device), draws.timesteps.to(self.device)
         noisy = self.noise.add_noise(scaled, noise, timesteps)  # type: ignore[arg-type]  # it takes any integers
         predicted = self.network(noisy, timesteps, users.to(self.device), draws.dropped.to(self.device))
-        return torch.nn.functional.mse_loss(predicted, noise)
+        target = prediction_target(self.noise, self.network.prediction_type, scaled, noise, timesteps)
+        return torch.nn.functional.mse_loss(predicted, target)
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:

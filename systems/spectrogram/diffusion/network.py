@@ -1,4 +1,4 @@
-"""The noise-predicting network: diffusers' UNet2DConditionModel and the condition, and the noise schedule they share."""
+"""The denoising network: diffusers' UNet2DConditionModel and the condition, and the noise schedule they share."""
 
 import math
 from typing import Any
@@ -13,28 +13,35 @@ from .condition import UserCondition
 from .settings import DiffusionSettings
 
 NOISE_STEPS = 1000
-# Stable Diffusion's schedule; the network predicts the noise ε
+# Stable Diffusion's schedule
 NOISE_SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": NOISE_STEPS,
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
-    "prediction_type": "epsilon",
     "clip_sample": False,
 }
 
 
 class ConditionalUNet(nn.Module):
-    """Predicts the noise in scaled latents of `latent_shape`, (C, h, w), given the step of the noise and the user."""
+    """Predicts the noise in scaled latents of `latent_shape`, (C, h, w), given the step of the noise and the user.
+
+    prediction_type: what it returns, as in diffusers: epsilon, the noise, or v_prediction.
+    """
 
     def __init__(
-        self, unet: UNet2DConditionModel, condition: UserCondition, latent_shape: tuple[int, int, int]
+        self,
+        unet: UNet2DConditionModel,
+        condition: UserCondition,
+        latent_shape: tuple[int, int, int],
+        prediction_type: str = "epsilon",
     ) -> None:
         super().__init__()
         self.unet, self.condition, self.latent_shape = unet, condition, latent_shape
+        self.prediction_type = prediction_type
 
     def forward(self, noisy: Tensor, timesteps: Tensor, users: Tensor, dropped: Tensor) -> Tensor:
-        """The predicted noise, shaped as noisy.
+        """The prediction, shaped as noisy.
 
         noisy: (B, C, h, w) fp32. timesteps: (B,) int64 from 0 to 999. users, dropped: as `UserCondition` takes them.
         """
@@ -72,9 +79,18 @@ def build_network(settings: DiffusionSettings, shape: tuple[int, int, int], seed
         condition = UserCondition(settings.num_users, settings.cross_attention_dim)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    return ConditionalUNet(unet, condition, shape).train()
+    return ConditionalUNet(unet, condition, shape, settings.prediction_type).train()
 
 
 def noise_scheduler() -> DDPMScheduler:
     """The schedule of the training: 1000 steps, scaled-linear β from .00085 to .012."""
     return DDPMScheduler(**NOISE_SCHEDULE)
+
+
+def prediction_target(
+    scheduler: DDPMScheduler, prediction_type: str, scaled: Tensor, noise: Tensor, timesteps: Tensor
+) -> Tensor:
+    """What a network of that `prediction_type` should return for scaled latents with that noise, all (B, C, h, w), at timesteps (B,) int64."""
+    if prediction_type == "epsilon":
+        return noise
+    return scheduler.get_velocity(scaled, noise, timesteps)  # type: ignore[arg-type]  # it takes any integers

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ....engine.errors import UsageError
 from .latent_scaling import LatentScaling
-from .network import NOISE_SCHEDULE, ConditionalUNet
+from .network import NOISE_SCHEDULE, ConditionalUNet, noise_scheduler
 
 # noisy scaled latents (B, C, h, w), the timestep, users (B,) -> log-probabilities of the users (B,), differentiable
 Classifier = Callable[[Tensor, int, Tensor], Tensor]
@@ -22,10 +22,15 @@ def guided_noise(network: ConditionalUNet, noisy: Tensor, timestep: int, users: 
     steps = torch.full_like(users, timestep)
     dropped = torch.zeros_like(users, dtype=torch.bool)
     if scale == 1.0:
-        return network(noisy, steps, users, dropped)
-    both = network(noisy.repeat(2, 1, 1, 1), steps.repeat(2), users.repeat(2), torch.cat([dropped, ~dropped]))
-    of_user, of_any = both.chunk(2)
-    return of_any + scale * (of_user - of_any)
+        predicted = network(noisy, steps, users, dropped)
+    else:
+        both = network(noisy.repeat(2, 1, 1, 1), steps.repeat(2), users.repeat(2), torch.cat([dropped, ~dropped]))
+        of_user, of_any = both.chunk(2)
+        predicted = of_any + scale * (of_user - of_any)
+    if network.prediction_type == "epsilon":
+        return predicted
+    kept = noise_scheduler().alphas_cumprod[timestep].item()
+    return kept**0.5 * predicted + (1.0 - kept) ** 0.5 * noisy  # ε of v = √ᾱ ε − √(1 − ᾱ) z
 
 
 @torch.no_grad()

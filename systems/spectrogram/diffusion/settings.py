@@ -7,6 +7,7 @@ from ....engine.errors import UsageError
 
 PRECISIONS = ("no", "bf16", "fp16")
 SCHEDULERS = ("constant", "cosine")
+PREDICTIONS = ("epsilon", "v_prediction")
 _INTERVALS = ("save_every", "eval_every", "log_every")
 
 
@@ -28,6 +29,7 @@ class DiffusionSettings:
     lr_warmup_steps: int = 500  # updates over which the rate rises; it is above 0 from the first on
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0
+    prediction_type: str = "epsilon"  # of the network: the noise ε, or v = √ᾱ ε − √(1 − ᾱ) z (Salimans & Ho 2022)
     condition_dropout: float = 0.1  # probability, per latent, that the null token takes its user's place
     mixed_precision: str = "no"  # bf16 and fp16: autocast of the network; fp16 needs a GPU
     gradient_checkpointing: bool = False  # activations are computed twice: less memory, more time
@@ -45,7 +47,11 @@ class DiffusionSettings:
         for name in ("block_out_channels", "attention"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
         self._check_numbers()
-        for name, choices in (("mixed_precision", PRECISIONS), ("lr_scheduler", SCHEDULERS)):
+        for name, choices in (
+            ("mixed_precision", PRECISIONS),
+            ("lr_scheduler", SCHEDULERS),
+            ("prediction_type", PREDICTIONS),
+        ):
             if getattr(self, name) not in choices:
                 raise UsageError(f"{name}: expected one of {', '.join(choices)}, found {getattr(self, name)!r}")
         if len(self.attention) != len(self.block_out_channels) or not any(self.attention):

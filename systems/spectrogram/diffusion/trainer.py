@@ -29,7 +29,7 @@ from .draws import Draws, training_draws, validation_draws
 from .latent_scaling import LatentScaling
 from .latent_set import LatentSet
 from .model_folder import BEST, copy_vae, remove_partial, save_model
-from .network import ConditionalUNet, build_network, noise_scheduler
+from .network import ConditionalUNet, build_network, noise_scheduler, prediction_target
 from .preview import sample_rows, save_grid
 from .settings import DiffusionSettings
 
@@ -182,14 +182,16 @@ class DiffusionTrainer:
         return {"loss": total, "lr": rate, "grad_norm": float(norm)}
 
     def _loss(self, latents: Tensor, users: Tensor, draws: Draws) -> Tensor:
-        """Mean squared error of the noise that the network predicts. latents: scaled, of which `draws` takes some."""
+        """Mean squared error of the network's prediction. latents: scaled, of which `draws` takes some."""
         device = self.device
         noise, timesteps = draws.noise.to(device), draws.timesteps.to(device)
-        noisy = self.noise.add_noise(latents[draws.indices.to(device)], noise, timesteps)  # type: ignore[arg-type]  # it takes any integers
+        scaled = latents[draws.indices.to(device)]
+        noisy = self.noise.add_noise(scaled, noise, timesteps)  # type: ignore[arg-type]  # it takes any integers
+        target = prediction_target(self.noise, self.settings.prediction_type, scaled, noise, timesteps)
         dtype = DTYPES[self.settings.mixed_precision]
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             predicted = self.network(noisy, timesteps, users[draws.indices].to(device), draws.dropped.to(device))
-        return torch.nn.functional.mse_loss(predicted.float(), noise)
+        return torch.nn.functional.mse_loss(predicted.float(), target)
 
     def _update(self, finite: bool) -> None:
         if finite:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from relatent.engine.errors import UsageError
 from relatent.systems.spectrogram.diffusion.latent_scaling import LatentScaling
-from relatent.systems.spectrogram.diffusion.network import build_network
+from relatent.systems.spectrogram.diffusion.network import build_network, noise_scheduler, prediction_target
 from relatent.systems.spectrogram.diffusion.sampler import guided_noise, sample_latents
+from relatent.systems.spectrogram.diffusion.settings import PREDICTIONS
 from tiny_diffusion import tiny_settings
 
 SCALING = LatentScaling((1.0, -2.0), 3.0)
@@ -46,17 +47,17 @@ def test_a_sample_does_not_depend_on_its_batch(network):
     assert not torch.allclose(together[0], together[3], atol=0.1)
 
 
-def test_a_perfect_prediction_gives_the_latent_back():
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
+def test_a_perfect_prediction_gives_the_latent_back(prediction_type):
     """Where the noise is known, DDIM ends at the latent, in the decoder's scale."""
     target = torch.randn(2, 4, 4)
-    network = build_network(tiny_settings(num_users=3), (2, 4, 4))
-    from relatent.systems.spectrogram.diffusion.network import noise_scheduler
-
-    alphas = noise_scheduler().alphas_cumprod
+    network = build_network(tiny_settings(num_users=3, prediction_type=prediction_type), (2, 4, 4))
+    scheduler = noise_scheduler()
 
     def predict(noisy, timesteps, users, dropped):
-        remaining = alphas[timesteps][:, None, None, None]
-        return (noisy - remaining.sqrt() * target) / (1.0 - remaining).sqrt()
+        remaining = scheduler.alphas_cumprod[timesteps][:, None, None, None]
+        noise = (noisy - remaining.sqrt() * target) / (1.0 - remaining).sqrt()
+        return prediction_target(scheduler, prediction_type, target.expand_as(noisy), noise, timesteps)
 
     network.forward = predict
     found = sample_latents(network, SCALING, torch.tensor([1]), [0], 1.0, 50)
