@@ -113,6 +113,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "lr_warmup_steps": 100,
         "lr_scheduler": "cosine",
+        "prediction_type": "v_prediction",  # better samples than epsilon after few updates
         "use_ema": True,
         "ema_decay": 0.999,
     },
