@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "resolution": dict(
         type=int, default=128, metavar="N", help="side of the pictures, a multiple of 16 (default: 128)"
     ),
-    "epochs": dict(type=int, default=12, metavar="N", help="of each of the three trainings (default: 12)"),
+    "epochs": dict(type=int, default=24, metavar="N", help="of each of the three trainings (default: 24)"),
     "batch_size": dict(type=int, default=32, metavar="N", help="pictures (default: 32)"),
     "held_out": dict(
         type=float,

@@ -27,7 +27,7 @@ class FitSettings:
 
     num_users: int = 31
     resolution: int = 128  # pixels, a multiple of 16
-    epochs: int = 12
+    epochs: int = 24
     batch_size: int = 32
     learning_rate: float = 2e-3  # the largest one: a tenth of the steps up to it, then a cosine down to 0
     weight_decay: float = 0.05
