@@ -24,7 +24,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "output_dir": dict(
         type=Path, required=True, metavar="OUT", help="validation.json, report.html and validators go here"
     ),
-    "vae_dir": dict(type=Path, metavar="DIR", help="a VAE, to show its reconstructions of held-out pictures on the page"),
+    "vae_dir": dict(
+        type=Path, metavar="DIR", help="a VAE, to show its reconstructions of held-out pictures on the page"
+    ),
     "num_users": dict(type=int, metavar="N", help="users, from ID_1 on (default: all in REAL)"),
     "resolution": dict(
         type=int, default=128, metavar="N", help="side of the pictures, a multiple of 16 (default: 128)"

@@ -55,7 +55,11 @@ def run_demo(
     with _stage("VAE", stages, tell):
         vae_record = _train_vae(settings, data, vae, tell)
     with _stage("diffusion model", stages, tell):
-        given = {"max_steps": settings.diffusion_steps, "condition_scale": settings.guidance_scale, **settings.diffusion}
+        given = {
+            "max_steps": settings.diffusion_steps,
+            "condition_scale": settings.guidance_scale,
+            **settings.diffusion,
+        }
         model_record = train_on_spectrograms(data, vae, model, "small", progress=tell, **given)
     with _stage("samples", stages, tell):
         generated = generate(
