@@ -141,6 +141,9 @@ def _counted(scores: list[dict[str, Any]]) -> dict[str, int]:
 
 def _facts(result: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from result["settings"].items()
+    generation = result["generation"]
+    for name in ("guidance_scale", "num_inference_steps", "seed") if isinstance(generation, dict) else ():
+        yield f"generation: {name}", generation.get(name)
     for name in ("split", "training_recordings", "held_out_recordings"):
         yield name.replace("_", " "), result[name]
     yield "seconds", round(result["seconds"], 1)
