@@ -113,6 +113,7 @@ def plot(scales: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         for scale, x, y in drawn:
             axes.annotate(scale, (x, y), (6, 6), textcoords="offset points", fontsize=9)
         axes.plot(real["diversity_ratio"], factor * real[measure], "*", color="#3b7dd8", ms=14, label="held-out real")
+        axes.margins(0.12)
         axes.set_xlabel("diversity within a user, real = 1")
         axes.set_ylabel(text)
         axes.grid(True, alpha=0.25)
@@ -123,7 +124,9 @@ def plot(scales: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     right.set_ylim(bottom=0)
     left.legend(frameon=False, loc="best")
     kind = "simulated walkers" if next(iter(scales.values()))["simulated"] else "walkers"
-    figure.suptitle(f"Generated spectrograms of {kind} by scale of the guidance", fontsize=12)
+    figure.suptitle(
+        f"Generated spectrograms of {kind} by scale of the guidance, the numbers at the points", fontsize=12
+    )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
 

@@ -32,7 +32,7 @@ class DemoSettings:
     diffusion_steps: int = 2000
     samples: int = 10  # of each user
     guidance_scale: float = 1.5
-    epochs: int = 8  # of each of the three trainings of validators
+    epochs: int = 12  # of each of the three trainings of validators
     vae: dict[str, Any] = field(default_factory=dict)
     diffusion: dict[str, Any] = field(default_factory=lambda: {"subtract_mean": True})
 
