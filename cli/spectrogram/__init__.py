@@ -3,12 +3,13 @@
 import argparse
 from typing import Any
 
-from . import check, generate, simulate, train, train_vae, validate
+from . import check, demo, generate, simulate, train, train_vae, validate
 
 # in the order of `relatent spectrogram --help`
-COMMANDS = (simulate, train_vae, train, generate, validate, check)
+COMMANDS = (demo, simulate, train_vae, train, generate, validate, check)
 
 EXAMPLES = """examples:
+  relatent spectrogram demo out/                             all of the below on eight walkers, small, and a page; goes on, too
   relatent spectrogram simulate data/                        simulated spectrograms of 31 walkers; goes on where it was stopped
   relatent spectrogram train-vae --data_dir data --output_dir vae                 the VAE; goes on, too
   relatent spectrogram train --data_dir data --vae_dir vae --output_dir model     the diffusion model on its latents

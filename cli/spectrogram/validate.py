@@ -24,6 +24,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "output_dir": dict(
         type=Path, required=True, metavar="OUT", help="validation.json, report.html and validators go here"
     ),
+    "vae_dir": dict(
+        type=Path, metavar="DIR", help="a VAE, to show its reconstructions of held-out pictures on the page"
+    ),
     "num_users": dict(type=int, metavar="N", help="users, from ID_1 on (default: all in REAL)"),
     "resolution": dict(
         type=int, default=128, metavar="N", help="side of the pictures, a multiple of 16 (default: 128)"
@@ -66,7 +69,7 @@ def _validate(options: argparse.Namespace) -> int:
             options.data_dir, options.generated_dir, options.output_dir, fit, options.held_out
         )
         result, pictures = validate(settings, lambda line: print(line, file=sys.stderr, flush=True))
-        report = write_report(result, pictures, options.output_dir)
+        report = write_report(result, pictures, options.output_dir, options.vae_dir)
     short = {name: result[name] for name in ("simulated", "counts", "judge", "scores", "drawn_marks", "seconds")}
     print_result(short | {"report": str(report)}, _lines(result, report), options.json)
     return DONE

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 WIDTH, HEIGHT = 320.0, 170.0
+MOST_WRITTEN = 12  # users of a confusion matrix whose cells have numbers
 LEFT, BOTTOM, EDGE = 34.0, 18.0, 6.0  # room for the numbers of the axes
 
 
@@ -62,11 +63,14 @@ def _axis(values: np.ndarray, begin: float, end: float, log: bool) -> Axis:
 
 
 class Confusion(NamedTuple):
-    """cells: row, column and share of the row, for shares above 0; rows are users, columns what they were taken for."""
+    """cells: row, column and share of the row, for shares above 0; rows are users, columns whom they were taken for. ticks: users from 0 on whose
+    number is shown. written: there is room for the shares as text."""
 
     title: str
     users: int
     cells: list[tuple[int, int, float]]
+    ticks: list[int]
+    written: bool
 
 
 def confusion(title: str, counts: Sequence[Sequence[int]]) -> Confusion:
@@ -74,4 +78,5 @@ def confusion(title: str, counts: Sequence[Sequence[int]]) -> Confusion:
     table = np.asarray(counts, np.float64)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     cells = [(int(r), int(c), float(shares[r, c])) for r, c in np.argwhere(shares > 0)]
-    return Confusion(title, len(table), cells)
+    few = len(table) <= MOST_WRITTEN
+    return Confusion(title, len(table), cells, list(range(0, len(table), 1 if few else 5)), few)

@@ -11,6 +11,7 @@ from ....exporters.summaries.pages import render_page, webp_uri
 from ..validation.pictures import PictureSet
 from ..validation.pipeline import Pictures
 from .charts import Chart, chart, confusion
+from .reconstruction import reconstructions
 
 REPORT = "report.html"
 SHOWN = 5  # pictures of a user, real and generated each
@@ -21,8 +22,11 @@ NAMES = {"held_out": "real, held out", "generated": "generated", "baseline": "in
 LEAST_SHARE = 1e-5  # of a bin of the histogram, whose logarithm is drawn
 
 
-def write_report(result: dict[str, Any], pictures: Pictures, folder: Path) -> Path:
-    """Write `report.html` into the folder, and return its path. result, pictures: as `validate` returns them."""
+def write_report(result: dict[str, Any], pictures: Pictures, folder: Path, vae_dir: Path | None = None) -> Path:
+    """Write `report.html` into the folder, and return its path. result, pictures: as `validate` returns them.
+
+    vae_dir: of a VAE whose reconstructions of held-out pictures are shown too.
+    """
     text = render_page(
         __package__,
         "report.html.j2",
@@ -40,6 +44,7 @@ def write_report(result: dict[str, Any], pictures: Pictures, folder: Path) -> Pa
         sizes=result["frechet_by_size"],
         measures=_measures(result),
         copied=_copied(result, pictures),
+        rebuilt=None if vae_dir is None else _rebuilt(result, pictures, vae_dir),
         settings=list(_facts(result)),
     )
     path = folder / REPORT
@@ -110,6 +115,16 @@ def _measures(result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _rebuilt(result: dict[str, Any], pictures: Pictures, vae_dir: Path) -> dict[str, Any]:
+    found = reconstructions(vae_dir, pictures.held_out, result["settings"]["held_out"])
+    rows = [np.concatenate([_padded(picture) for picture in row], 1) for row in found.pop("shown")]
+    return found | {"sheet": webp_uri(np.concatenate(rows, 0)[:-GAP, :-GAP], QUALITY)}
+
+
+def _padded(picture: np.ndarray) -> np.ndarray:
+    return np.pad(picture, ((0, GAP), (0, GAP), (0, 0)), constant_values=128)
+
+
 def _copied(result: dict[str, Any], pictures: Pictures) -> list[dict[str, str]]:
     found = []
     for generated, original in result["sets"]["generated"]["nearest"]["copied"][:COPIES]:
@@ -126,6 +141,9 @@ def _counted(scores: list[dict[str, Any]]) -> dict[str, int]:
 
 def _facts(result: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from result["settings"].items()
+    generation = result["generation"]
+    for name in ("guidance_scale", "num_inference_steps", "seed") if isinstance(generation, dict) else ():
+        yield f"generation: {name}", generation.get(name)
     for name in ("split", "training_recordings", "held_out_recordings"):
         yield name.replace("_", " "), result[name]
     yield "seconds", round(result["seconds"], 1)

@@ -144,6 +144,8 @@ def _read(settings: ValidationSettings) -> tuple[Pictures, PictureSet, dict[str,
     facts = {
         "schema": SCHEMA,
         "simulated": None if index is None else bool(index["simulated"]),
+        "simulation": (index or {}).get("simulation"),
+        "generation": (read_index(settings.generated_dir) or {}).get("generation"),
         "settings": {name: str(getattr(settings, name)) for name in ("data_dir", "generated_dir")}
         | {"held_out": settings.held_out}
         | asdict(fit),

@@ -163,4 +163,7 @@ def test_charts():
     assert points[0][1] > points[2][1]
     assert [text for _, text in found.x_ticks] == ["1", "2", "4", "8", "16", "32", "64"]
     assert [text for _, text in found.y_ticks] == ["0", "2", "4", "6", "8", "10"]
-    assert confusion("b", [[3, 1], [0, 0]]).cells == [(0, 0, 0.75), (0, 1, 0.25)]
+    small = confusion("b", [[3, 1], [0, 0]])
+    assert small.cells == [(0, 0, 0.75), (0, 1, 0.25)]
+    assert (small.ticks, small.written) == ([0, 1], True)
+    assert confusion("c", np.eye(13)).ticks == [0, 5, 10]
