@@ -16,7 +16,7 @@ def study_plot(found: Mapping[str, Any], path: Path) -> None:
     panels = figure.subplots(len(domains), 2, squeeze=False, width_ratios=(3, 2))
     for (left, right), (name, domain) in zip(panels, domains.items(), strict=True):
         arms = {arm: row for arm, row in domain["arms"].items() if not arm.endswith("_shuffled")}
-        for place, (arm, row) in enumerate(arms.items()):
+        for place, row in enumerate(arms.values()):
             values = [cell["samples.1.frechet_held_out"] for cell in row["cells"].values()]
             mean = row["summary"]["samples.1.frechet_held_out"]["mean"]
             left.plot(values, [place] * len(values), "o", color=f"C{place}", markersize=5, alpha=0.6)
