@@ -52,7 +52,41 @@ def prior(latents: torch.Tensor, initial: torch.Tensor, step: torch.Tensor | Non
     return 0.5 * (ratio - 1.0 - ratio.log() + (mean - start).square() / before).mean(1)
 
 
-REGULARISERS: dict[str, Penalty] = {"prior": prior, "tv": tv, "l2_to_init": l2_to_init}
+def spectrum(latents: torch.Tensor, initial: torch.Tensor, step: torch.Tensor | None = None) -> torch.Tensor:
+    """½ (r − 1 − ln r), r being the power now over that at the start, averaged over channels and rings of equal frequency.
+
+    It is half of the Itakura-Saito distance of each channel's radially averaged power spectrum from the initial one, for any
+    number of spatial axes: values may move, but no band of frequencies gains or loses power. The means of channels do not
+    count, since `prior` keeps them. Powers count 10⁻⁴ σ² more, for channels that are constant.
+    """
+    rings = _rings(latents.shape[2:], latents.device, latents.dtype)
+    if rings.shape[1] == 0:  # one cell has no frequency but 0
+        return torch.zeros_like(latent_std(initial))
+    floor = 1e-4 * latent_std(initial).square().view(-1, 1, 1)
+    now, before = (_power(x).flatten(2) @ rings + floor for x in (latents, initial))  # (B, C, rings)
+    ratio = now / before
+    return 0.5 * (ratio - 1.0 - ratio.log()).flatten(1).mean(1)
+
+
+def _power(x: torch.Tensor) -> torch.Tensor:
+    """Power of each Fourier coefficient of (B, C, *spatial), in the same shape; white noise has its variance everywhere."""
+    transformed = torch.fft.fftn(x, dim=tuple(range(2, x.ndim)), norm="ortho")
+    return transformed.real.square() + transformed.imag.square()
+
+
+def _rings(shape: torch.Size, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """(cells, rings): the weights of means over rings as wide as the longest axis' lowest frequency; the corners beyond Nyquist
+    are in the last, frequency 0 in none."""
+    longest, squares = max(shape), torch.zeros((), device=device, dtype=dtype)
+    for axis, cells in enumerate(shape):
+        frequencies = torch.fft.fftfreq(cells, device=device, dtype=dtype)
+        squares = squares + frequencies.square().view([-1 if i == axis else 1 for i in range(len(shape))])
+    radius = (squares.sqrt() * longest).round().clamp_max(longest // 2).flatten()
+    member = (radius[:, None] == torch.arange(1, longest // 2 + 1, device=device)).to(dtype)
+    return member / member.sum(0)
+
+
+REGULARISERS: dict[str, Penalty] = {"prior": prior, "tv": tv, "l2_to_init": l2_to_init, "spectrum": spectrum}
 
 
 def parse_regularisers(expression: str) -> list[Term]:

@@ -1,5 +1,7 @@
 """Penalties on the latent: values, gradients, scale, and their place in the loop."""
 
+import math
+
 import pytest
 import torch
 from relatent import LatentOptimizer, OptimizationConfig
@@ -44,6 +46,20 @@ def test_gradients_and_scale(pair, name):
     )  # no spread, and one axis without neighbours
     (gradient,) = torch.autograd.grad(function(flat, flat.detach()).sum(), flat)
     assert torch.isfinite(gradient).all()
+
+
+def test_a_doubled_spectrum(pair):
+    """Twice the power at every frequency is ½ (2 − 1 − ln 2); another mean, and another phase, are 0."""
+    initial = pair[1] - pair[1].mean((2, 3), keepdim=True)
+    doubled = REGULARISERS["spectrum"](2.0**0.5 * initial, initial)
+    torch.testing.assert_close(doubled, torch.full_like(doubled, 0.5 * (1.0 - math.log(2.0))), rtol=1e-2, atol=0.0)
+    unchanged = REGULARISERS["spectrum"](initial.roll((2, 3), (2, 3)) + 5.0, initial)
+    torch.testing.assert_close(unchanged, torch.zeros_like(unchanged))
+    rougher = initial + 0.5 * torch.ones(5, 6).double().cumsum(1).remainder(2) * initial.std()
+    assert (REGULARISERS["spectrum"](rougher, initial) > 0.01).all()
+    line = initial[:, :, 0]  # any number of spatial axes, and one cell
+    assert REGULARISERS["spectrum"](2.0 * line, line).min() > 0.1
+    assert not REGULARISERS["spectrum"](2.0 * line[..., :1], line[..., :1]).any()
 
 
 def test_expressions():
