@@ -60,7 +60,7 @@ def against_encoder(report: dict[str, Any]) -> dict[str, Any]:
 
 def verdict(compared: dict[str, Any]) -> dict[str, str]:
     """Return `status`, one of `STATUSES`, and `text`, one paragraph for people. compared: of `against_encoder`."""
-    beyond, within, missing = [], [], []
+    beyond, within, missing = list[str](), list[str](), list[str]()
     for one in CRITERIA:
         value: Any = compared
         for key in one.keys:
