@@ -35,7 +35,7 @@ REMEDY = (
 )
 WHY_NOT = (
     "Pictures are decoded again for this when the run's first shard is complete; half way between two latents needs two "
-    "different pictures of one size in it."
+    "different pictures of one size in it. Runs of earlier versions have no such figures."
 )
 
 
