@@ -25,8 +25,8 @@ class Criterion:
 
 CRITERIA = (
     Criterion(("high_frequency_ratio",), 1.1, 1, "share of high frequencies", "×{:.2f}"),
-    Criterion(("noise_psnr", "noise_0.1"), -1.0, -1, "decoded with noise of 0.1 σ", "{:+.1f} dB"),
-    Criterion(("interpolation", "decoded_psnr"), -1.0, -1, "decoded half way to another latent", "{:+.1f} dB"),
+    Criterion(("noise_psnr", "noise_0.1"), -1.0, -1, "PSNR decoded with noise of 0.1 σ", "{:+.1f} dB"),
+    Criterion(("interpolation", "decoded_psnr"), -1.0, -1, "PSNR decoded half way to another latent", "{:+.1f} dB"),
 )
 STATUSES = ("similar", "differs", "incomplete")
 REMEDY = (
@@ -68,7 +68,7 @@ def verdict(compared: dict[str, Any]) -> dict[str, str]:
         if value is None:
             missing.append(one.label)
             continue
-        words = f"{one.label} {one.form.format(value)} (limit {one.form.format(one.limit)})"
+        words = f"{one.label}: {one.form.format(value)} (limit {one.form.format(one.limit)})"
         (beyond if (value - one.limit) * one.worse > 0 else within).append(words)
     text = f"The optimised latents differ from the encoder's: {'; '.join(beyond)}. {REMEDY}" if beyond else ""
     if within:

@@ -66,9 +66,9 @@ def test_white_noise_on_latents_is_found_by_each_of_the_three():
     found = found["verdict"]
     assert found["status"] == "differs"
     for words in (
-        "high frequencies ×",
-        "noise of 0.1 σ -",
-        "half way to another latent -",
+        "high frequencies: ×",
+        "noise of 0.1 σ: -",
+        "half way to another latent: -",
         "--regularise",
         "--preset fast",
     ):
@@ -106,14 +106,14 @@ def test_what_cannot_be_measured_is_said():
     assert (found["sample"], found["pairs"]) == (1, 0)
     assert "interpolation" not in found["initial"]
     assert found["verdict"]["status"] == "incomplete"
-    assert "Not measured: decoded half way to another latent. " in found["verdict"]["text"]
+    assert "Not measured: PSNR decoded half way to another latent. " in found["verdict"]["text"]
     noisy = report_of([(z, z + 0.3 * np.random.default_rng(1).standard_normal(z.shape))])["verdict"]
     assert noisy["status"] == "differs"  # what was measured suffices
     assert "Not measured" in noisy["text"]
     report = LatentReport()
     report.add([record(z, z)])
     text = report.summary()["verdict"]["text"]  # interrupted: nothing is decoded
-    assert "Not measured: decoded with noise of 0.1 σ; decoded half way" in text
+    assert "Not measured: PSNR decoded with noise of 0.1 σ; PSNR decoded half way" in text
     flat = report_of([(np.full((3, 8, 8), 0.5), np.full((3, 8, 8), 0.5))] * 2)
     assert flat["against_encoder"]["high_frequency_ratio"] is None
     assert flat["pairs"] == 0  # a copy is no neighbour
