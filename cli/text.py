@@ -102,7 +102,7 @@ def _statistics_table(run: dict[str, Any]) -> Iterator[str]:
 
 def _latents_table(report: dict[str, Any]) -> Iterator[str]:
     """Yield the statistics of the latents, the encoder's beside the optimised ones."""
-    from ..exporters.summaries.latents import latent_distance, latent_rows
+    from ..exporters.summaries.latents import latent_distance, latent_rows, latent_verdict
 
     rows = latent_rows(report)
     if not rows:
@@ -111,6 +111,7 @@ def _latents_table(report: dict[str, Any]) -> Iterator[str]:
     for label, before, after in rows:
         yield f"{label:26}{before:>10}{after:>12}"
     yield latent_distance(report)
+    yield latent_verdict(report)
     yield ""
 
 

@@ -13,7 +13,7 @@ from ..engine.records import Record
 from ..exporters.files.atomic import atomic_path
 from ..exporters.hdf5.reading import open_file, read_rows
 from ..exporters.summaries.figures import AMPLIFY, fall_figure, psnr_figure
-from ..exporters.summaries.latents import latent_distance, latent_figure, latent_rows
+from ..exporters.summaries.latents import latent_distance, latent_figure, latent_rows, latent_verdict
 from ..exporters.summaries.pages import figure_uri, render_page, webp_uri
 from ..exporters.summaries.statistics import statistic_rows
 from .state.counters import summarise
@@ -50,6 +50,7 @@ def write_report(out: str | Path) -> Path:
         fall=figure_uri(fall_figure, rows.losses(_spread(len(order), CURVES)), folder.record.config["loss_function"]),
         latent_rows=latent_rows,
         latent_distance=latent_distance,
+        latent_verdict=latent_verdict,
         latent_figure=lambda report: figure_uri(latent_figure, report),
         listed=[rows.facts(i) for i in order[:LISTED]],
         most=LISTED,

@@ -1,26 +1,25 @@
 """The latent report of a run: statistics of the encoder's latents and of the optimised ones, side by side.
 
-The report answers whether an optimised latent is still a good training target. Beside the reconstruction error, three
+The report answers whether an optimised latent is still a good training target. Beside the reconstruction error, four
 properties make a latent hard for a diffusion model: strong high frequencies (Skorokhodov et al., "Improving the
-Diffusability of Autoencoders", 2025, arXiv 2502.14831), outliers, and a decoder that amplifies small errors. All
-statistics are accumulated image by image, so that memory does not grow with the length of a run, and the reports of the
-parts of a run merge into the report of the whole run.
+Diffusability of Autoencoders", 2025, arXiv 2502.14831), outliers, a decoder that amplifies small errors, and a decoder that
+is far from linear between two latents (`decoded_sample.py`); `latent_verdict.py` judges. All statistics are accumulated
+image by image, so that memory does not grow with the length of a run, and the reports of the parts of a run merge into the
+report of the whole run.
 """
 
 import logging
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..autoencoders.autoencoder import Autoencoder
-from ..loop_decoder import LoopDecoder
-from ..losses.metrics import from_uint8, psnr
 from ..records import Record
+from .decoded_sample import Figures, Kept, Sample, mean_figures
+from .latent_verdict import against_encoder, verdict
 from .moments import Moments
 from .spectrum import Spectrum
 
@@ -29,29 +28,12 @@ logger = logging.getLogger(__name__)
 # The largest number of images (the first of the run) that are decoded again with rounded and with noisy latents.
 SAMPLE = 4
 ONE_IN = 8  # At most one image in this many is decoded again, so that the report costs little even in the shortest run.
-NOISE = (0.01, 0.03, 0.1)  # Standard deviations of the added noise, relative to σ.
-SEED = 0  # Seed of that noise: the same for every run, and for both latents of an image.
 OUTLIER = 4.0  # Threshold in σ; 6e-5 of the values of a normal distribution lie beyond it.
 MIN_STD = 1e-3  # Lower bound of the standard deviation for a constant latent, as in the optimisation loop.
 
 SUMS = ("count", "sigmas", "distances")  # The fields of a report that are summed over the parts of a run.
 # The fields of a `_Side`, grouped by how two parts are merged: minimum, maximum, sum.
 LEAST, MOST, COUNTS = ("least", "least_sigma"), ("most", "most_sigma"), ("outliers", "values")
-
-ROUNDINGS = {"fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-@dataclass
-class _Sample:
-    """One image that is decoded again, with both of its latents and the standard deviation of its initial latent."""
-
-    initial: np.ndarray  # (C, h, w)
-    optimized: np.ndarray
-    picture: np.ndarray  # uint8 (H, W, 3)
-    sigma: float
-    recorded: dict[
-        str, float
-    ]  # Metrics of the whole picture, the decoder in fp32; empty where they are of a part of it.
 
 
 class _Side:
@@ -133,9 +115,11 @@ class LatentReport:
         self.initial, self.optimized, self.change = _Side(), _Side(), Spectrum()
         self.count, self.sigmas = 0, 0.0
         self.distances, self.farthest = 0.0, 0.0
-        self.sample: list[_Sample] = []
-        self.sampled = 0  # The number of images of the sample that were decoded.
-        self.psnr: dict[str, dict[str, Any]] = {}
+        self.sample: list[Sample] = []
+        self.sampled = self.pairs = (
+            0  # The number of images of the sample that were decoded, and of those with a neighbour.
+        )
+        self.decoded: dict[str, Figures] = {}
         self.error: str | None = None
 
     def add(self, records: Sequence[Record]) -> None:
@@ -162,30 +146,28 @@ class LatentReport:
         self.distances += float(distances.sum())
         self.farthest = max(self.farthest, float(distances.max()))
         for record, spread in zip(records, sigma.ravel().tolist(), strict=True):
-            picture = record.images.get("original", record.target)
-            if len(self.sample) < SAMPLE and picture is not None:
-                recorded = {} if self.masked else record.metrics
-                self.sample.append(_Sample(record.initial_latents, record.optimized_latents, picture, spread, recorded))
+            image = Kept.of(record, self.masked)
+            if image is None:
+                continue
+            for sample in self.sample:
+                sample.consider(image)
+            if len(self.sample) < SAMPLE:
+                new = Sample(image, spread)
+                for sample in self.sample:
+                    new.consider(sample.image)
+                self.sample.append(new)
 
     def decode(self, autoencoder: Autoencoder, precision: str = "fp32") -> None:
-        """Decode the sample again, and measure how much PSNR it loses to rounded and to noisy latents.
+        """Decode the sample again: what it loses to rounding and noise, and how it looks half way to its neighbours.
 
-        precision: of the decoder for noisy latents and what they are compared with, the loop's own: several times faster
-        than fp32 where the processor has bf16. What rounding costs is too small for that, and is measured in fp32.
+        precision: of the decoder for all but rounded latents, the loop's own: several times faster than fp32 where the
+        processor has bf16. What rounding costs is too small for that, and is measured in fp32.
         """
         try:
-            decoders = [autoencoder.loop_decoder(name) for name in ("fp32", precision)]
+            exact, fast = (autoencoder.loop_decoder(name) for name in ("fp32", precision))
             del self.sample[-(-self.count // ONE_IN) :]
-            rows = [
-                [
-                    _losses(decoders, one, one.initial, one.recorded.get("initial_psnr"), autoencoder.device),
-                    _losses(decoders, one, one.optimized, one.recorded.get("final_psnr"), autoencoder.device),
-                ]
-                for one in self.sample
-            ]
-            for side, name in enumerate(("initial", "optimized")) if rows else ():
-                self.psnr[name] = {key: float(np.mean([row[side][key] for row in rows])) for key in rows[0][side]}
-            self.sampled = len(rows)
+            self.decoded = mean_figures([one.measure(exact, fast, autoencoder.device) for one in self.sample])
+            self.sampled, self.pairs = len(self.sample), sum(one.neighbour is not None for one in self.sample)
         except Exception as error:
             self._fail(error)
 
@@ -193,8 +175,8 @@ class LatentReport:
         """Return the report as JSON-compatible values, for `merge`; values that are not finite become null."""
         sums = {name: getattr(self, name) for name in SUMS}
         sides = {name: getattr(self, name).state() for name in ("initial", "optimized", "change")}
-        return {**sums, **sides, "farthest": self.farthest, "sampled": self.sampled,
-                "psnr": _plain(self.psnr), "error": self.error}  # fmt: skip
+        return {**sums, **sides, "farthest": self.farthest, "sampled": self.sampled, "pairs": self.pairs,
+                "decoded": _plain(self.decoded), "error": self.error}  # fmt: skip
 
     def merge(self, state: dict[str, Any]) -> None:
         """Add the `state` of another part of the run. The decoded sample of the first part that has one is kept."""
@@ -204,8 +186,11 @@ class LatentReport:
             getattr(self, name).merge(state[name])
         self.farthest = max(self.farthest, state["farthest"])
         self.error = self.error or state["error"]
-        if not self.psnr:
-            self.psnr, self.sampled = state["psnr"], state["sampled"]
+        if not self.decoded:
+            # shards of earlier versions hold the losses alone
+            earlier = {side: {"psnr_loss": losses} for side, losses in state.get("psnr", {}).items()}
+            self.decoded = state.get("decoded", earlier)
+            self.sampled, self.pairs = state["sampled"], state.get("pairs", 0)
 
     def summary(self) -> dict[str, Any]:
         """Return what `run.json` holds under `latents` (docs/files.md), as JSON-compatible values.
@@ -217,49 +202,20 @@ class LatentReport:
         found: dict[str, Any] = {"images": self.count, "sigma": self.sigmas / self.count}
         found["distance"] = {"mean": self.distances / self.count, "max": self.farthest}
         for name, side in (("initial", self.initial), ("optimized", self.optimized)):
-            found[name] = side.summary()
-            if name in self.psnr:
-                found[name]["psnr_loss"] = self.psnr[name]
+            found[name] = side.summary() | self.decoded.get(name, {})
         found["change"] = {"spectrum": self.change.power, "high_frequency_share": self.change.high_share}
-        if self.psnr:
-            found["sample"] = self.sampled
+        if self.decoded:
+            found |= {"sample": self.sampled, "pairs": self.pairs}
         if self.error is not None:
             found["error"] = self.error
-        return _plain(found)
+        found = _plain(found)
+        compared = _plain(against_encoder(found))
+        return found | {"against_encoder": compared, "verdict": verdict(compared)}
 
     def _fail(self, error: Exception) -> None:
         if self.error is None:
             logger.warning("the report on the latents is incomplete: %s: %s", type(error).__name__, error)
             self.error = f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-@torch.no_grad()
-def _losses(
-    decoders: Sequence[LoopDecoder],
-    sample: _Sample,
-    latents: np.ndarray,
-    recorded: float | None,
-    device: torch.device,
-) -> dict[str, float]:
-    """Return the PSNR against the image that is lost (dB) to each rounding and each noise; NaN where a latent overflows.
-
-    decoders: for rounded latents, in fp32, and for noisy ones. recorded: the PSNR of the latents themselves, the decoder in
-    fp32, where it is known, which saves a decoding.
-    """
-    z = torch.from_numpy(latents).float().unsqueeze(0).to(device)
-    target = from_uint8(torch.from_numpy(sample.picture)).permute(2, 0, 1).unsqueeze(0).to(device)
-    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED)).to(device) * sample.sigma
-    rounded = {name: z.to(dtype).float() for name, dtype in ROUNDINGS.items()}
-    noisy = {f"noise_{level:g}": z + noise * level for level in NOISE}
-    found = {}
-    for decoder, variants in zip(decoders, (rounded, noisy), strict=True):
-        known = recorded if decoder.dtype == torch.float32 else None
-        reference = psnr(decoder(z.to(decoder.dtype)), target).item() if known is None else known
-        for name, variant in variants.items():
-            finite = bool(variant.isfinite().all())
-            value = psnr(decoder(variant.to(decoder.dtype)), target).item() if finite else float("nan")
-            found[name] = reference - value
-    return found
 
 
 def _inner(latents: np.ndarray, first: int) -> tuple[int, ...]:

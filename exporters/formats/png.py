@@ -10,7 +10,7 @@ from ...engine.records import Outcome, Record
 from ..base.folder import FolderExporter
 from ..base.sample_metadata import outcome_metadata
 from ..summaries.figures import comparison, difference, loss_curves, overview
-from ..summaries.latents import latent_distance, latent_figure, latent_rows
+from ..summaries.latents import latent_distance, latent_figure, latent_rows, latent_verdict
 from ..summaries.statistics import metric_statistics
 
 OVERVIEW_ROWS = 8  # pictures shown in overview.png, taken from the start of the run
@@ -92,7 +92,9 @@ class PNGExporter(FolderExporter):
     def _latents(self) -> str:
         """Return the section of the README on the latents."""
         rows = "\n".join(f"| {' | '.join(row)} |" for row in latent_rows(self.header.latents))
-        return LATENTS.format(rows=rows, distance=latent_distance(self.header.latents))
+        return LATENTS.format(
+            rows=rows, distance=latent_distance(self.header.latents), verdict=latent_verdict(self.header.latents)
+        )
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:
@@ -126,13 +128,16 @@ metrics are under `{view.name}` in `metrics.json`, the latents in the other form
 LATENTS = """
 ## The latents
 
+{verdict}
+
 | | encoder | optimised |
 | --- | --- | --- |
 {rows}
 
 σ is the spread of a picture's initial latents; its optimised ones {distance}.
 High frequencies: the share of power beyond half of Nyquist. Lost: of the PSNR, when a latent is stored in fewer bits or
-disturbed; of the run's first pictures. `run.json` has the rest.
+disturbed. With noise: against the same latent decoded without. Half way to the nearest other picture's latent: the decoded
+midpoint against the mean of the two decoded pictures. All in dB, of the run's first pictures. `run.json` has the rest.
 
 ![spread per channel, spectra, PSNR lost to rounding and to noise](latents.png)
 """

@@ -5,6 +5,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ...engine.statistics.latent_verdict import against_encoder, verdict
+
 ENCODER, OPTIMISED, CHANGE = "#9aa0a6", "#1f77b4", "#d62728"
 FLOOR = 1e-4  # In dB: the lowest value of the logarithmic axis, shown for smaller and for negative losses.
 
@@ -19,6 +21,9 @@ ROWS: tuple[tuple[str, tuple[str, ...], float, int], ...] = (
     ("lost in fp16 (dB)", ("psnr_loss", "fp16"), 1, 3),
     ("lost in bf16 (dB)", ("psnr_loss", "bf16"), 1, 3),
     ("lost to noise 0.03 σ (dB)", ("psnr_loss", "noise_0.03"), 1, 2),
+    ("lost to noise 0.1 σ (dB)", ("psnr_loss", "noise_0.1"), 1, 2),
+    ("noise 0.1 σ, PSNR (dB)", ("noise_psnr", "noise_0.1"), 1, 2),
+    ("half way, PSNR (dB)", ("interpolation", "decoded_psnr"), 1, 2),
 )
 
 
@@ -40,6 +45,12 @@ def latent_distance(report: dict[str, Any]) -> str:
     """Return a sentence that states the distance between the optimised latents and the encoder's."""
     distance = report["distance"]
     return f"moved by {distance['mean']:.3f} σ on average, {distance['max']:.3f} σ at most"
+
+
+def latent_verdict(report: dict[str, Any]) -> str:
+    """Return the verdict on the latents as text. A report of an earlier version, which has none, is judged here."""
+    found = report.get("verdict") or verdict(against_encoder(report))
+    return str(found["text"])
 
 
 def _cell(side: dict[str, Any], keys: tuple[str, ...], factor: float, digits: int) -> str:

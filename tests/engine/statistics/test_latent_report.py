@@ -99,6 +99,12 @@ def test_reports_of_parts_merge_to_the_whole(small_vae, targets):
     assert found.pop("sample") == 1
     for name in ("initial", "optimized"):
         assert found[name].pop("psnr_loss").keys() == {"fp16", "bf16", "noise_0.01", "noise_0.03", "noise_0.1"}
+        assert found[name].pop("noise_psnr").keys() == {"noise_0.01", "noise_0.03", "noise_0.1"}
+        assert found[name].pop("interpolation").keys() == {"decoded_psnr", "picture_psnr"}
+    assert found.pop("pairs") == 1
+    assert "Not measured" in whole.pop("verdict")["text"]
+    assert "Not measured" not in found.pop("verdict")["text"]
+    assert found.pop("against_encoder").items() > whole.pop("against_encoder").items()
     assert json.dumps(found) == json.dumps(whole)
 
 
