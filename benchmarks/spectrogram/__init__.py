@@ -1,0 +1,1 @@
+"""Benchmarks of spectrograms of walkers."""
