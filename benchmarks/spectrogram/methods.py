@@ -125,16 +125,18 @@ def diffusion_costs(work: Path, data: Path, side: int, users: int, options: argp
 
 def vq_costs(work: Path, data: Path, side: int, options: argparse.Namespace) -> dict[str, Any]:
     """The same of the VQ-VAE and its transformer, whose records have the costs; samples are in WORK/vq_samples."""
-    model_dir = options.vq_dir
+    model_dir, trained = options.vq_dir, None
     if model_dir is None:
         model_dir = work / "vq"
         first, second = (
             {"max_steps": steps, "eval_every": min(steps, EVERY * factor)}
             for steps, factor in zip(options.vq_steps, (5, 1), strict=True)
         )
-        apart(work / "vq_cost.json", train_vq, data, model_dir, "small", first | {"resolution": side}, second)
+        trained = apart(work / "vq_cost.json", train_vq, data, model_dir, "small", first | {"resolution": side}, second)
     records = load_vq_model(model_dir).records
     autoencoder, generator = records["vqvae"], records["transformer"]
+    # in the records of a training that was started from here, the peak may be that of this process
+    peak = trained["peak_bytes"] if trained else max(autoencoder["peak_bytes"], generator["peak_bytes"])
     settings = VQGenerationSettings(options.guidance_scale)
     sampled = apart(
         work / "vq_samples.json",
@@ -152,7 +154,7 @@ def vq_costs(work: Path, data: Path, side: int, options: argparse.Namespace) -> 
         "steps": [autoencoder["steps"], generator["steps"]],
         "autoencoder_seconds": autoencoder["processor_seconds"],
         "generator_seconds": generator["processor_seconds"],
-        "peak_megabytes": max(autoencoder["peak_bytes"], generator["peak_bytes"]) / 1e6,
+        "peak_megabytes": peak / 1e6,
         "codes_of_a_picture": autoencoder["codes_of_a_picture"],
         "codes_used": autoencoder["codes_used"],
         "cross_entropy": generator["cross_entropy"],
@@ -270,6 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "guidance_scale": options.guidance_scale,
         "num_inference_steps": options.num_inference_steps,
         "epochs": options.epochs,
+        "threads": torch.get_num_threads(),
         "methods": methods,
     }
     if not options.quick:
