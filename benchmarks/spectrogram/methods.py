@@ -103,10 +103,10 @@ def diffusion_costs(work: Path, data: Path, side: int, users: int, options: argp
         model_dir = work / "diffusion"
         steps = {"max_steps": options.diffusion_steps, "eval_every": options.diffusion_steps}
         second = apart(work / "diffusion_cost.json", train_on_spectrograms, data, vae_dir, model_dir, "small", **steps)
-    settings = GenerationSettings(options.guidance_scale, options.num_inference_steps)
+    sampling = GenerationSettings(options.guidance_scale, options.num_inference_steps)
     out = work / "diffusion_samples"
     sampled = apart(
-        work / "diffusion_samples.json", generate, model_dir, out, options.samples_per_user, settings=settings
+        work / "diffusion_samples.json", generate, model_dir, out, options.samples_per_user, settings=sampling
     )
     record = read_model_record(Path(model_dir))
     vae, of_vae = load_vae(Path(model_dir) / record["vae"])
@@ -249,8 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work, data = options.work, options.data_dir
     if data is None:
         data = work / "data"
-        sizes = {"users": 3, "recordings": 3, "windows": 4} if options.quick else {}
-        simulate(data, side=options.side, **sizes)
+        users, recordings, windows = (3, 3, 4) if options.quick else (31, 5, 20)
+        simulate(data, users, recordings, windows, options.side)
     items = read_spectrograms(data)
     users = 1 + max(item.user for item in items)
     with Image.open(items[0].path) as picture:

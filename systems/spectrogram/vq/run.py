@@ -56,10 +56,10 @@ def train_vq(
         "versions": {"relatent": VERSION, "torch": torch.__version__},
     }
     folder = Path(output_dir)
-    model, of_vqvae = train_vqvae(first, parts, pictures_digest(items), folder, common, progress)
-    return {VQVAE_NAME: of_vqvae} | {
-        TRANSFORMER_NAME: train_transformer(second, first, model, parts, folder, common, progress)
-    }
+    codes, of_vqvae = train_vqvae(first, parts, pictures_digest(items), folder, common, progress)
+    numbers = [torch.tensor([item.user for item in part]) for part in parts]
+    of_transformer = train_transformer(second, first, codes, numbers, folder, common, progress)
+    return {VQVAE_NAME: of_vqvae, TRANSFORMER_NAME: of_transformer}
 
 
 def train_vqvae(
@@ -69,8 +69,11 @@ def train_vqvae(
     folder: Path,
     common: dict[str, Any],
     progress: Progress = print,
-) -> tuple[VQVAE, dict[str, Any]]:
-    """The autoencoder, with its record. parts: to train with, and held out. data: their digest. common: goes into the record."""
+) -> tuple[list[Tensor], dict[str, Any]]:
+    """Train the autoencoder. parts: to train with, and held out. data: their digest. common: goes into the record.
+
+    Returns the codes of both parts, not augmented, (N, h, w) int64, and the record.
+    """
     device = resolve_device(settings.device)
     model = build_vqvae(settings).to(device)
     training = SpectrogramDataset(parts[0], settings.resolution, Augmentation(), settings.seed)
@@ -93,8 +96,8 @@ def train_vqvae(
         return Evaluation(-found.psnr, {"psnr": found.psnr, "ssim": found.ssim}, found.shown)
 
     trained = Training(VQVAE_NAME, model, settings, data, folder, loss, evaluate, progress).run()
-    codes = encode(model, SpectrogramDataset(parts[0], settings.resolution))
-    shares = torch.bincount(codes.flatten(), minlength=settings.num_embeddings) / codes.numel()
+    codes = [encode(model, SpectrogramDataset(part, settings.resolution)) for part in parts]
+    shares = torch.bincount(codes[0].flatten(), minlength=settings.num_embeddings) / codes[0].numel()
     record = {
         **common,
         "settings": asdict(settings),
@@ -102,25 +105,25 @@ def train_vqvae(
         **evaluate(None).values,
         "codes_used": int((shares > 0).sum()),
         "perplexity": float(torch.special.entr(shares).sum().exp()),
-        "codes_of_a_picture": list(codes.shape[1:]),
+        "codes_of_a_picture": list(codes[0].shape[1:]),
     }
     save_network(folder, VQVAE_NAME, model, record)
-    return model, record
+    return codes, record
 
 
 def train_transformer(
     settings: TransformerSettings,
     of_vqvae: VQVAESettings,
-    vqvae: VQVAE,
-    parts: Sequence[Sequence[Spectrogram]],
+    codes: Sequence[Tensor],
+    users: Sequence[Tensor],
     folder: Path,
     common: dict[str, Any],
     progress: Progress = print,
 ) -> dict[str, Any]:
-    """Train on the codes of pictures that are not augmented. Returns the record."""
+    """Train on codes, (N, h, w) int64, of users, (N,) int64: to train with, and held out. Returns the record."""
     device = resolve_device(settings.device)
-    codes = [encode(vqvae, SpectrogramDataset(part, of_vqvae.resolution)).flatten(1).to(device) for part in parts]
-    users = [torch.tensor([item.user for item in part], device=device) for part in parts]
+    codes = [part.flatten(1).to(device) for part in codes]
+    users = [part.to(device) for part in users]
     model = build_transformer(settings, of_vqvae).to(device)
     data = hashlib.sha256(b"".join(part.cpu().numpy().tobytes() for part in codes)).hexdigest()
 

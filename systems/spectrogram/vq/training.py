@@ -114,7 +114,7 @@ class Training:
             # dropout, null tokens, and the vectors that replace codes which are hardly used
             torch.manual_seed(generator_of(settings.seed, self.step).initial_seed())
             terms = self.loss(self.step)
-            terms["loss"].backward()  # type: ignore[no-untyped-call]
+            terms["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.max_grad_norm)
         if not norm.isfinite():
             raise RunStoppedError(
