@@ -105,7 +105,7 @@ def _model(_: Path) -> str:
 def _quantiser(_: Path) -> str:
     import torch
 
-    from .model.quantiser import VectorQuantiser
+    from ...engine.vector_quantiser import VectorQuantiser
 
     z = torch.randn(1, 4, 4, 4, 4, requires_grad=True)
     weights = torch.randn(z.shape)

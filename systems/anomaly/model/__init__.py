@@ -1,1 +1,1 @@
-"""The 3-D VQ-VAE: its configuration, vector quantiser and network."""
+"""The 3-D VQ-VAE: its configuration, network and checkpoints."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ....engine.errors import UsageError
+from ....engine.vector_quantiser import Quantised, VectorQuantiser
 from .configuration import VQVAEConfig
-from .quantiser import Quantised, VectorQuantiser
 
 
 class Reconstruction(NamedTuple):

@@ -32,20 +32,25 @@ class Draws:
 
 
 def training_draws(count: int, shape: Sequence[int], size: int, seed: int, step: int, dropout: float) -> Draws:
-    """Those of update `step` on `count` latents of that shape (C, h, w). Each epoch, of as many updates as fit, has its own order; what is left over is left out.
+    """Those of update `step` on `count` latents of that shape (C, h, w).
 
     dropout: probability, for each latent by itself, that the null token takes its user's place.
     """
-    per_epoch = max(1, count // size)
-    order = np.random.default_rng((seed, step // per_epoch)).permutation(max(count, size)) % count
-    start = (step % per_epoch) * size
     generator = generator_of(seed, step)
     return Draws(
-        torch.from_numpy(order[start : start + size]),
+        batch_indices(count, size, seed, step),
         torch.randn((size, *shape), generator=generator),
         torch.randint(NOISE_STEPS, (size,), generator=generator),
         torch.rand(size, generator=generator) < dropout,
     )
+
+
+def batch_indices(count: int, size: int, seed: int, step: int) -> Tensor:
+    """Which of `count` samples update `step` takes, (size,) int64. Each epoch, of as many updates as fit, has its own order; what is left over is left out."""
+    per_epoch = max(1, count // size)
+    order = np.random.default_rng((seed, step // per_epoch)).permutation(max(count, size)) % count
+    start = (step % per_epoch) * size
+    return torch.from_numpy(order[start : start + size])
 
 
 def validation_draws(total: int, shape: Sequence[int], most: int = 512) -> Draws:

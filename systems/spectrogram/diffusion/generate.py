@@ -1,26 +1,22 @@
 """Spectrograms from a trained model, as a folder that can be read as a folder of measured ones."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor
 
 from ....engine.errors import UsageError
 from ....engine.runtime.device import resolve_device
-from ....exporters.files.atomic import atomic_path, file_sha256, write_json
-from ..data.spectrogram_folder import INDEX, SCHEMA
+from ....exporters.files.atomic import file_sha256
+from ..data.sample_folder import SampleFolder, requested
 from ..vae.model import find_vae, load_vae
 from .draws import sample_seed
 from .encoding import WEIGHTS
 from .model_folder import CONDITION, EMA_UNET, UNET, DiffusionModel, load_model
 from .sampler import Classifier, sample_latents
 
-RECORD = "generation.json"
 OnStep = Callable[[int, int], None]  # samples done, in all
 
 
@@ -54,11 +50,10 @@ def generate(
     the same whichever others are asked for, beyond rounding. Returns the content of `generation.json`.
     Raises `UsageError` for a user or model that does not exist, and for a folder of other settings.
     """
-    output_dir = Path(output_dir)
     model = load_model(model_dir, settings.ema)
-    users = _users(user_ids, model.num_users)
-    if samples_per_user < 1 or batch_size < 1:
-        raise UsageError(f"expected 1 sample per user and batch at least, found {samples_per_user} and {batch_size}")
+    plan = requested(user_ids, model.num_users, samples_per_user)
+    if batch_size < 1:
+        raise UsageError(f"batch_size: expected at least 1, found {batch_size}")
     scale: float = settings.guidance_scale  # type: ignore[assignment]  # None is replaced here
     if scale is None:
         scale = model.record["settings"]["condition_scale"]
@@ -72,10 +67,8 @@ def generate(
         **asdict(settings),
         "guidance_scale": scale,
     }
-    _check_record(output_dir / RECORD, identity)
-    write_json(output_dir / RECORD, identity)
-    plan = [(user, index) for user in users for index in range(samples_per_user)]
-    missing = [one for one in plan if not _path(output_dir, *one).exists()]
+    folder = SampleFolder(Path(output_dir), identity)
+    missing = folder.missing(plan)
     where = resolve_device(device)
     network, vae = model.network.to(where), vae.to(where)
     for start in range(0, len(missing), batch_size):
@@ -93,63 +86,14 @@ def generate(
         with torch.no_grad():
             pictures = vae.decode(latents).sample.float().cpu()
         for one, picture in zip(batch, pictures, strict=True):
-            _save(picture, _path(output_dir, *one))
+            folder.save(picture, *one)
         if on_step is not None:
             on_step(len(plan) - len(missing) + start + len(batch), len(plan))
-    _write_index(output_dir, model, identity)
+    folder.write_index(model.record["simulated"])
     return {**identity, "samples": len(plan), "new": len(missing), "simulated": model.record["simulated"]}
-
-
-def _users(user_ids: Sequence[int] | None, num_users: int) -> list[int]:
-    """The users from 0 on, each once, in order."""
-    if user_ids is None:
-        return list(range(num_users))
-    if not user_ids or not all(1 <= one <= num_users for one in user_ids):
-        raise UsageError(f"user_ids: expected numbers from 1 to {num_users}, as in ID_1, found {list(user_ids)}")
-    return sorted({one - 1 for one in user_ids})
-
-
-def _path(output_dir: Path, user: int, index: int) -> Path:
-    return output_dir / f"ID_{user + 1}" / f"sample_{index:04d}.png"
-
-
-def _save(picture: Tensor, path: Path) -> None:
-    """picture: (3, H, W) in [−1, 1]. Nothing is drawn into it: what tells users apart must be the network's work."""
-    pixels = ((picture.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    with atomic_path(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
 
 
 def _weights_digest(model: DiffusionModel, ema: bool) -> str:
     averaged = ema and (model.folder / EMA_UNET).is_dir()
     files = (model.folder / (EMA_UNET if averaged else UNET) / WEIGHTS, model.folder / CONDITION)
     return " ".join(map(file_sha256, files))
-
-
-def _check_record(path: Path, identity: dict[str, Any]) -> None:
-    """Raise `UsageError` where the folder holds samples of another model or of other settings."""
-    if not path.exists():
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [name for name, value in identity.items() if found[name] != value]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); give another output_dir") from error
-    if differing:
-        raise UsageError(f"{path.parent} holds samples of another {', '.join(differing)}; give another output_dir")
-
-
-def _write_index(output_dir: Path, model: DiffusionModel, identity: dict[str, Any]) -> None:
-    """`spectrograms.json` of all samples in the folder, each a recording of its own."""
-    entries = {}
-    for path in sorted(output_dir.glob("ID_*/sample_*.png")):
-        user = int(path.parent.name.removeprefix("ID_")) - 1
-        entries[f"{path.parent.name}/{path.name}"] = {"user": user, "recording": path.stem, "time": 0.0}
-    index = {
-        "schema": SCHEMA,
-        "simulated": bool(model.record["simulated"]),  # what the model was trained on
-        "generated": True,
-        "generation": identity,
-        "spectrograms": entries,
-    }
-    write_json(output_dir / INDEX, index)

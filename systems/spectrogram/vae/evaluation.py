@@ -1,6 +1,6 @@
 """What a VAE does to pictures it has not seen, and how its latents are distributed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -27,18 +27,34 @@ class Reconstruction:
     shown: Tensor
 
 
-@torch.no_grad()
 def reconstruction_quality(
     vae: VAEModel, dataset: SpectrogramDataset, batch_size: int, limit: int | None = None, workers: int = 0
 ) -> Reconstruction:
     """Reconstruct pictures of a data set without augmentation, in fp32. limit: evenly spaced over it; None: all."""
+    device = next(vae.parameters()).device
+
+    def reconstruct(images: Tensor) -> Tensor:
+        decoded: Tensor = vae.decode(vae.encode(images.to(device)).latent_dist.mode()).sample
+        return decoded
+
+    return picture_quality(reconstruct, dataset, batch_size, limit, workers)
+
+
+@torch.no_grad()
+def picture_quality(
+    reconstruct: Callable[[Tensor], Tensor],
+    dataset: SpectrogramDataset,
+    batch_size: int,
+    limit: int | None = None,
+    workers: int = 0,
+) -> Reconstruction:
+    """The same of any function from pictures (B, 3, R, R) in [−1, 1] to reconstructions of that shape, on any device."""
     psnrs: list[Tensor] = []
     ssims: list[Tensor] = []
     shown: list[Tensor] = []
-    device = next(vae.parameters()).device
     for images in _pictures(dataset, batch_size, limit, workers):
-        images = images.to(device)
-        decoded = vae.decode(vae.encode(images).latent_dist.mode()).sample
+        decoded = reconstruct(images)
+        images = images.to(decoded.device)
         psnrs.append(psnr(decoded, images))
         ssims.append(ssim(decoded.clamp(-1.0, 1.0), images))
         if batch_size * len(shown) < GRID:

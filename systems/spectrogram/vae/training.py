@@ -53,7 +53,7 @@ class VAETrainer:
         self.folder = Path(settings.output_dir)
         items = read_spectrograms(settings.data_dir, settings.num_users)
         training, held_out = split_by_recording(items, settings.held_out, SPLIT_SEED)
-        self.data = _digest(items)
+        self.data = pictures_digest(items)
         self.training = SpectrogramDataset(training, settings.resolution, Augmentation(), settings.seed)
         self.held_out = SpectrogramDataset(held_out, settings.resolution)
         self.rows = settings.batch_size * settings.gradient_accumulation_steps  # pictures of an update
@@ -287,7 +287,7 @@ def train_vae(settings: VAESettings, progress: Progress = print) -> dict[str, An
     return VAETrainer(settings, progress).run()
 
 
-def _digest(items: list[Spectrogram]) -> str:
+def pictures_digest(items: list[Spectrogram]) -> str:
     """Changes with the set of pictures and what is known of them, wherever their folder is."""
     known = [f"{item.user} {item.recording} {item.time} {item.path.name}" for item in items]
     return hashlib.sha256("\n".join(known).encode("utf-8", "surrogateescape")).hexdigest()

@@ -4,11 +4,11 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
+from relatent.engine.vector_quantiser import VectorQuantiser
 from relatent.systems.anomaly import installation_check
 from relatent.systems.anomaly.data import procedural
 from relatent.systems.anomaly.installation_check import MALICIOUS, STEPS, check_installation
 from relatent.systems.anomaly.maps.error_mapper import ErrorMapper
-from relatent.systems.anomaly.model.quantiser import VectorQuantiser
 from relatent.systems.anomaly.model.vqvae import VQVAE3D, Reconstruction
 from relatent.systems.anomaly.training import run
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 from relatent.engine.errors import UsageError
+from relatent.systems.spectrogram.data.sample_folder import SampleFolder
 from relatent.systems.spectrogram.data.spectrogram_folder import read_index, read_spectrograms
-from relatent.systems.spectrogram.diffusion import generate as module
 from relatent.systems.spectrogram.diffusion.draws import sample_seed
 from relatent.systems.spectrogram.diffusion.generate import GenerationSettings, generate
 from relatent.systems.spectrogram.diffusion.model_folder import load_model
@@ -62,7 +62,7 @@ def test_nothing_is_drawn_into_a_picture(generated, model_dir):
 
 
 def test_it_goes_on(model_dir, generated, tmp_path, monkeypatch):
-    save, left = module._save, [2]
+    save, left = SampleFolder.save, [2]
 
     def stop(*arguments):
         if not left[0]:
@@ -70,11 +70,11 @@ def test_it_goes_on(model_dir, generated, tmp_path, monkeypatch):
         left[0] -= 1
         save(*arguments)
 
-    monkeypatch.setattr(module, "_save", stop)
+    monkeypatch.setattr(SampleFolder, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         generate(model_dir, tmp_path, 2, settings=QUICK, device="cpu")
     assert len(names(tmp_path)) == 2
-    monkeypatch.setattr(module, "_save", save)
+    monkeypatch.setattr(SampleFolder, "save", save)
     shown = []
     result = generate(model_dir, tmp_path, 2, settings=QUICK, device="cpu", on_step=lambda *done: shown.append(done))
     assert (result["samples"], result["new"]) == (4, 2)

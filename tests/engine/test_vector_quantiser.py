@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from relatent.systems.anomaly.model.quantiser import VectorQuantiser
+from relatent.engine.vector_quantiser import VectorQuantiser
 
 
 def quantiser_of(codes: torch.Tensor, **options) -> VectorQuantiser:
@@ -41,6 +41,17 @@ def test_the_codebook_moves_with_weight_one_and_the_encoder_with_beta():
     torch.testing.assert_close(z.grad, 0.25 * 2 * difference / Z.numel())
     torch.testing.assert_close(quantiser.codebook.grad[:2], -2 * difference[0, :, 0, 0].T / Z.numel())
     assert not quantiser.codebook.grad[2].any()
+
+
+def test_any_number_of_axes_is_quantised_alike():
+    vectors = torch.randn(2, 4, 24, generator=torch.Generator().manual_seed(0))
+    quantiser = quantiser_of(torch.randn(5, 4, generator=torch.Generator().manual_seed(1))).eval()
+    flat = quantiser(vectors)
+    for axes in ((4, 6), (2, 3, 4)):
+        out = quantiser(vectors.reshape(2, 4, *axes))
+        assert torch.equal(out.indices, flat.indices.reshape(2, *axes))
+        assert torch.equal(out.quantised, flat.quantised.reshape(2, 4, *axes))
+        assert out.vq_loss.item() == pytest.approx(flat.vq_loss.item())
 
 
 def test_the_gradient_goes_straight_through():

@@ -2,7 +2,7 @@
 
 The package vector-quantize-pytorch is not used: with a codebook that is learned by gradients it has one weight for the
 commitment and none for the codebook, it reports no perplexity, and its threshold for dead codes is an absolute number of
-uses per step, whereas a step has 32 vectors at 32³ and 2048 at 128³.
+uses per step, whereas a step of the volumes has 32 vectors at 32³ and 2048 at 128³.
 """
 
 from typing import NamedTuple
@@ -17,10 +17,10 @@ EPSILON = 1e-5
 class Quantised(NamedTuple):
     """What the quantiser returns."""
 
-    quantised: Tensor  # (B, dim, D, H, W) fp32; its gradient goes to the input unchanged
+    quantised: Tensor  # (B, dim, *axes) fp32; its gradient goes to the input unchanged
     vq_loss: Tensor  # scalar
     perplexity: Tensor  # scalar, 1 to K: how many codes are used, weighted by how often
-    indices: Tensor  # (B, D, H, W) int64
+    indices: Tensor  # (B, *axes) int64
 
 
 class VectorQuantiser(nn.Module):
@@ -56,7 +56,7 @@ class VectorQuantiser(nn.Module):
             self.register_buffer("mean_sum", self.codebook.detach() * self.new_share)  # share × mean vector, running
 
     def forward(self, z_e: Tensor) -> Quantised:
-        """Quantise (B, dim, D, H, W). Without autocast: in half precision the nearest of two codes may be the other."""
+        """Quantise (B, dim, *axes), with any number of spatial axes. Without autocast: in half precision the nearest of two codes may be the other."""
         with torch.autocast(z_e.device.type, enabled=False):
             vectors = z_e.float().movedim(1, -1)
             flat = vectors.detach().reshape(-1, vectors.shape[-1])

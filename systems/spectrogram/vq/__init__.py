@@ -1,0 +1,1 @@
+"""A VQ-VAE of spectrograms and a transformer that is told who walks: the rival of the latent diffusion."""
