@@ -20,11 +20,12 @@ from ..options import add_command
 from ..start_up import start_torch
 from ..text import print_result
 from .packages import needs_packages
-from .progress import steps_shown
+from .progress import is_main_process, steps_shown
 
 EXAMPLES = """examples:
   relatent spectrogram train --data_dir spectrograms --vae_dir vae --output_dir model
   relatent spectrogram train --data_dir spectrograms --vae_dir vae --output_dir model --recipe small     on a processor
+  accelerate launch --num_processes 2 -m relatent spectrogram train --data_dir … --vae_dir … --output_dir …    on two GPUs
   relatent spectrogram train --dataset out/dataset.h5 --column initial_latents --output_dir model        on given latents
 
 The same command again goes on where it was stopped. Every option may be written with dashes, too. docs/spectrogram_diffusion.md
@@ -152,7 +153,10 @@ def _train(options: argparse.Namespace) -> int:
                 joint_steps=options.joint_steps or 0,
                 **given,
             )
-    print_result({"output_dir": str(options.output_dir), **record}, _lines(options.output_dir, record), options.json)
+    if is_main_process():
+        print_result(
+            {"output_dir": str(options.output_dir), **record}, _lines(options.output_dir, record), options.json
+        )
     return DONE
 
 

@@ -8,6 +8,7 @@ import torch
 from ....engine.errors import UsageError
 from ..data.spectrogram_folder import read_index, read_spectrograms
 from ..data.split import split_by_recording
+from ..training.acceleration import make_accelerator
 from ..vae.model import find_vae, read_record
 from .encoding import encode_spectrograms
 from .joint import JointSettings, train_jointly
@@ -47,7 +48,11 @@ def train_on_spectrograms(
     settings = recipe_settings(recipe, **{**given, "num_users": users})
     index = read_index(Path(data_dir))
     parts = split_by_recording(items, record.get("held_out", HELD_OUT), record.get("split_seed", SPLIT_SEED))
-    latents = encode_spectrograms(vae_dir, items, Path(output_dir) / CACHE, device=settings.device, progress=progress)
+    accelerator = make_accelerator(settings.device, settings.mixed_precision)
+    with accelerator.main_process_first():  # the others read what it has encoded
+        latents = encode_spectrograms(
+            vae_dir, items, Path(output_dir) / CACHE, device=accelerator.device, progress=progress
+        )
     number = {item: row for row, item in enumerate(items)}
     training, validation = (latents.select(torch.tensor([number[item] for item in part])) for part in parts)
     trained = train_diffusion(
