@@ -52,7 +52,7 @@ def test_shares_cover_an_update_once():
             self.num_processes, self.process_index = 3, index
 
     rows = [list(range(8))[share(Processes(index), 8)] for index in range(3)]
-    assert sum(rows, []) == list(range(8))
+    assert [row for part in rows for row in part] == list(range(8))
     assert {len(row) for row in rows} == {2, 3}
     with pytest.raises(UsageError, match="3 processes cannot share an update of 2"):
         share(Processes(0), 2)
