@@ -94,6 +94,8 @@ def load_classifier(folder: Path, model: dict[str, Any]) -> NoisyClassifier:
             )
         classifier = build_classifier(record["latent_shape"][0], users, 0)
         classifier.load_state_dict(load_file(folder / WEIGHTS))
+    except UsageError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UsageError(
             f"{folder / WEIGHTS} is damaged ({' '.join(str(error).split())[:200]}); {again} anew"
