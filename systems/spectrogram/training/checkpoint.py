@@ -41,5 +41,5 @@ def load_own_checkpoint(
     differing = [name for name, value in settings.items() if content["settings"].get(name, value) != value]
     if differing or content["data"] != data:
         what = f"of other settings ({', '.join(differing)})" if differing else f"of other {of_data}"
-        raise UsageError(f"{path} is {what}; give the same ones, or another output_dir")
+        raise UsageError(f"{path} is {what}; give the same ones or another output_dir, or remove it to start anew")
     return content
