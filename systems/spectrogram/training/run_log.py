@@ -17,7 +17,9 @@ class RunLog:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Names as `train/loss`."""
-        for name, value in values.items() if self.writer else ():
+        if self.writer is None:
+            return
+        for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
     def grid(self, name: str, rows: Tensor, step: int) -> None:
