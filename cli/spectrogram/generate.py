@@ -43,6 +43,14 @@ def add_commands(commands: Any) -> None:
         metavar="F",
         help="1: the condition alone; above: more of what tells users apart (default: --condition_scale of the training)",
     )
+    option(
+        parser,
+        "classifier_scale",
+        type=float,
+        default=0.0,
+        metavar="F",
+        help="of the gradient of the model's own classifier, see train --classifier_steps (default: 0, none)",
+    )
     option(parser, "num_inference_steps", type=int, default=50, metavar="N", help="of DDIM (default: 50)")
     option(parser, "vae_dir", type=Path, metavar="DIR", help="a VAE in place of the model's own")
     option(parser, "batch_size", type=int, default=16, metavar="N", help="samples at once (default: 16)")
@@ -62,7 +70,9 @@ def _generate(options: argparse.Namespace) -> int:
     start_torch()
     with needs_packages():
         from ...systems.spectrogram.diffusion.generate import GenerationSettings, generate
-    settings = GenerationSettings(options.guidance_scale, options.num_inference_steps, options.seed, options.use_ema)
+    settings = GenerationSettings(
+        options.guidance_scale, options.num_inference_steps, options.seed, options.use_ema, options.classifier_scale
+    )
     with steps_shown("sample") as (_, move):
         result = generate(
             options.model_dir,
@@ -85,4 +95,5 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{result['output_dir']}: {result['samples']} generated spectrograms, {result['new']} of them now"
     if result["simulated"]:
         yield "the model was trained on simulated spectrograms"
-    yield f"guidance {result['guidance_scale']:g}, {result['num_inference_steps']} steps, seed {result['seed']}"
+    led = f", classifier {result['classifier_scale']:g}" if result["classifier_scale"] else ""
+    yield f"guidance {result['guidance_scale']:g}{led}, {result['num_inference_steps']} steps, seed {result['seed']}"

@@ -1,5 +1,6 @@
 """Progress of work in steps, on stderr: a bar on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -8,9 +9,20 @@ from contextlib import contextmanager
 SECONDS_BETWEEN_LINES = 10.0
 
 
+def is_main_process() -> bool:
+    """Whether this is the process that prints, of those that a launcher has started; true without a launcher."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def steps_shown(unit: str) -> Iterator[tuple[Callable[[str], None], Callable[..., None]]]:
-    """Yield what shows a line, and what shows the number of steps done, in all, and the loss where there is one."""
+    """Yield what shows a line, and what shows the number of steps done, in all, and the loss where there is one.
+
+    Of several processes that a launcher has started the main one alone shows anything.
+    """
+    if not is_main_process():
+        yield lambda line: None, lambda *_: None
+        return
     if sys.stderr.isatty():
         from tqdm import tqdm
 

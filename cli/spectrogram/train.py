@@ -20,11 +20,12 @@ from ..options import add_command
 from ..start_up import start_torch
 from ..text import print_result
 from .packages import needs_packages
-from .progress import steps_shown
+from .progress import is_main_process, steps_shown
 
 EXAMPLES = """examples:
   relatent spectrogram train --data_dir spectrograms --vae_dir vae --output_dir model
   relatent spectrogram train --data_dir spectrograms --vae_dir vae --output_dir model --recipe small     on a processor
+  accelerate launch --num_processes 2 -m relatent spectrogram train --data_dir … --vae_dir … --output_dir …    on two GPUs
   relatent spectrogram train --dataset out/dataset.h5 --column initial_latents --output_dir model        on given latents
 
 The same command again goes on where it was stopped. Every option may be written with dashes, too. docs/spectrogram_diffusion.md
@@ -99,6 +100,13 @@ def add_commands(commands: Any) -> None:
     option(train, "resolution", type=int, metavar="N", help="side of the pictures, pixels: the VAE's (default)")
     option(train, "num_users", type=int, metavar="N", help="users, from ID_1 on (default: all)")
     option(train, "joint_steps", type=int, metavar="N", help="updates of VAE and UNet together at the end (default: 0)")
+    option(
+        train,
+        "classifier_steps",
+        type=int,
+        metavar="N",
+        help="updates of a classifier that guides samples, see generate --classifier_scale (default: 0, none)",
+    )
     defaults = {field.name: field.default for field in fields(DiffusionSettings)}
     for name, declared in OPTIONS.items():
         about = f"{declared.get('help', '')} (default: {_text(defaults[name])})".lstrip()
@@ -139,6 +147,7 @@ def _train(options: argparse.Namespace) -> int:
     with needs_packages():
         from ...systems.spectrogram.diffusion.run import train_on_dataset, train_on_spectrograms
     with steps_shown("step") as (tell, move):
+        given |= {"classifier_steps": options.classifier_steps or 0}
         given |= {"recipe": options.recipe, "num_users": options.num_users, "progress": tell, "on_step": move}
         if options.dataset is not None:
             column = options.column or "optimized_latents"
@@ -152,7 +161,10 @@ def _train(options: argparse.Namespace) -> int:
                 joint_steps=options.joint_steps or 0,
                 **given,
             )
-    print_result({"output_dir": str(options.output_dir), **record}, _lines(options.output_dir, record), options.json)
+    if is_main_process():
+        print_result(
+            {"output_dir": str(options.output_dir), **record}, _lines(options.output_dir, record), options.json
+        )
     return DONE
 
 
@@ -164,6 +176,8 @@ def _lines(folder: Path, record: dict[str, Any]) -> Iterator[str]:
     yield f"the least was {record['best']['validation_loss']:.4f} at step {record['best']['step']}: {folder / 'best'}"
     if record["skipped"]:
         yield f"{record['skipped']} updates were left out: their gradient was not finite"
+    if classifier := record.get("classifier"):
+        yield f"classifier for guidance: {classifier['accuracy_little_noise']:.1%} right on held-out latents of little noise"
     if joint := record.get("joint"):
         before, after = joint["before"], joint["after"]
         yield f"trained jointly, {folder / 'joint'}: PSNR {before['psnr']:.2f} → {after['psnr']:.2f} dB, loss "

@@ -19,6 +19,7 @@ from ..options import add_command
 from ..start_up import start_torch
 from ..text import print_result
 from .packages import needs_packages
+from .progress import is_main_process
 
 EXAMPLES = """examples:
   relatent spectrogram train-vae --data_dir spectrograms --output_dir model
@@ -101,7 +102,8 @@ def _train(options: argparse.Namespace) -> int:
     with needs_packages():
         from ...systems.spectrogram.vae.training import train_vae
     record = train_vae(settings, lambda line: print(line, file=sys.stderr, flush=True))
-    print_result({"output_dir": settings.output_dir, **record}, _lines(settings, record), options.json)
+    if is_main_process():
+        print_result({"output_dir": settings.output_dir, **record}, _lines(settings, record), options.json)
     return DONE
 
 

@@ -49,8 +49,9 @@ def test_train_and_generate(folders, capsys):
         2,
     ]
     words = ["train", "--data_dir", data, "--vae_dir", vae, "--output_dir", model, "--recipe", "small", *SMALL, *flags]
-    assert command(*words, "--joint_steps", 1, "--json") == 0
+    assert command(*words, "--joint_steps", 1, "--classifier_steps", 2, "--json") == 0
     result = strict(capsys.readouterr().out)
+    assert 0.0 <= result["classifier"]["accuracy"] <= 1.0
     assert (result["steps"], result["simulated"], result["latents"]["training"]) == (2, True, 16)
     assert result["joint"].keys() == {"before", "after", "settings"}
     settings = load_model(model).record["settings"]
@@ -70,6 +71,22 @@ def test_train_and_generate(folders, capsys):
     assert len(list(out.glob("ID_*/sample_*.png"))) == 4
     assert command(*words) == 0
     assert "4 generated spectrograms, 0 of them now" in capsys.readouterr().out
+    led = [*words[:4], root / "led", *words[5:], "--classifier-scale", 2]
+    assert command(*led) == 0
+    assert "classifier 2, 2 steps" in capsys.readouterr().out
+    first = (out / "ID_1" / "sample_0000.png").read_bytes()
+    assert first != (root / "led" / "ID_1" / "sample_0000.png").read_bytes()
+    best = [*led[:2], model / "best", led[3], root / "led_best", *led[5:]]
+    assert command(*best) == 0
+    joint = [*led[:2], model / "joint", led[3], root / "led_joint", *led[5:]]
+    capsys.readouterr()
+    assert command(*joint) == 2
+    error = capsys.readouterr().err
+    assert "has no classifier; train it with `relatent spectrogram train" in error
+    assert error.count("\n") == 1
+    assert not (root / "led_joint").exists()
+    assert command("check", "--model_path", vae, "--diffusion_dir", model) in (0, 1)
+    assert "holds    diffusion: classifier" in capsys.readouterr().out
     assert command(*words, "--guidance-scale", 3) == 2
     assert "samples of another guidance_scale" in capsys.readouterr().err
 

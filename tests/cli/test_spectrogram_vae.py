@@ -83,6 +83,12 @@ def test_what_is_said(data, model, capsys):
     assert "scaling factor" in lines[2]
 
 
+def test_a_process_that_is_not_the_main_one_prints_nothing(data, model, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert main(["spectrogram", "train-vae", "--data_dir", str(data), "--output_dir", str(model), *SMALL]) == 0
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

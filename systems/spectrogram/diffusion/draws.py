@@ -25,6 +25,13 @@ class Draws:
     timesteps: Tensor
     dropped: Tensor
 
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def rows(self, own: slice) -> "Draws":
+        """A process's share."""
+        return Draws(self.indices[own], self.noise[own], self.timesteps[own], self.dropped[own])
+
     def parts(self, size: int) -> "list[Draws]":
         """In parts of `size`, for accumulation."""
         columns = (self.indices, self.noise, self.timesteps, self.dropped)

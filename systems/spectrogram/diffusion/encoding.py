@@ -25,7 +25,7 @@ def encode_spectrograms(
     items: Sequence[Spectrogram],
     cache: Path,
     batch_size: int = 32,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     progress: Progress = print,
 ) -> LatentSet:
     """The latents of spectrograms at the VAE's resolution: the mode of its posterior, in fp32, unscaled, not augmented.

@@ -11,10 +11,12 @@ from ....engine.errors import UsageError
 from ....engine.runtime.device import resolve_device
 from ....exporters.files.atomic import file_sha256
 from ..data.sample_folder import SampleFolder, requested
+from ..guidance.classifier import WEIGHTS as CLASSIFIER
+from ..guidance.classifier import has_classifier, load_classifier
 from ..vae.model import find_vae, load_vae
 from .draws import sample_seed
 from .encoding import WEIGHTS
-from .model_folder import CONDITION, EMA_UNET, UNET, DiffusionModel, load_model
+from .model_folder import BEST, CONDITION, EMA_UNET, UNET, DiffusionModel, load_model
 from .sampler import Classifier, sample_latents
 
 OnStep = Callable[[int, int], None]  # samples done, in all
@@ -28,7 +30,7 @@ class GenerationSettings:
     num_inference_steps: int = 50
     seed: int = 0
     ema: bool = True  # the averaged weights, where the model has some
-    classifier_scale: float = 0.0  # of the classifier's gradient; needs a classifier
+    classifier_scale: float = 0.0  # of the classifier's gradient; 0: no classifier
 
 
 def generate(
@@ -45,6 +47,7 @@ def generate(
 ) -> dict[str, Any]:
     """Write `ID_{n}/sample_{i:04d}.png`, i from 0 on, and `spectrograms.json`, which says that they are generated.
 
+    classifier: None for the model's own, which is used where classifier_scale is above 0.
     user_ids: the n of the folders, from 1 on; None: all users of the model. vae_dir: None for the model's own VAE. Samples that are
     there already are left as they are, so a stopped generation goes on, and a larger number of samples or users adds to it. A sample is
     the same whichever others are asked for, beyond rounding. Returns the content of `generation.json`.
@@ -54,6 +57,8 @@ def generate(
     plan = requested(user_ids, model.num_users, samples_per_user)
     if batch_size < 1:
         raise UsageError(f"batch_size: expected at least 1, found {batch_size}")
+    if not 0.0 <= settings.classifier_scale < float("inf"):
+        raise UsageError(f"classifier_scale: expected a number from 0 on, found {settings.classifier_scale}")
     scale: float = settings.guidance_scale  # type: ignore[assignment]  # None is replaced here
     if scale is None:
         scale = model.record["settings"]["condition_scale"]
@@ -67,9 +72,13 @@ def generate(
         **asdict(settings),
         "guidance_scale": scale,
     }
+    where = resolve_device(device)
+    if classifier is None and settings.classifier_scale > 0.0:
+        own = _classifier_folder(model.folder)
+        classifier = load_classifier(own, model.record).to(where).log_probability
+        identity["classifier"] = file_sha256(own / CLASSIFIER)
     folder = SampleFolder(Path(output_dir), identity)
     missing = folder.missing(plan)
-    where = resolve_device(device)
     network, vae = model.network.to(where), vae.to(where)
     for start in range(0, len(missing), batch_size):
         batch = missing[start : start + batch_size]
@@ -80,7 +89,7 @@ def generate(
             [sample_seed(settings.seed, *one) for one in batch],
             scale,
             settings.num_inference_steps,
-            classifier,
+            classifier if settings.classifier_scale > 0.0 else None,
             settings.classifier_scale,
         )
         with torch.no_grad():
@@ -91,6 +100,11 @@ def generate(
             on_step(len(plan) - len(missing) + start + len(batch), len(plan))
     folder.write_index(model.record["simulated"])
     return {**identity, "samples": len(plan), "new": len(missing), "simulated": model.record["simulated"]}
+
+
+def _classifier_folder(model: Path) -> Path:
+    """The best model so far is beside the classifier of its training; no other subfolder's latents are the same."""
+    return model.parent if model.name == BEST and not has_classifier(model) else model
 
 
 def _weights_digest(model: DiffusionModel, ema: bool) -> str:

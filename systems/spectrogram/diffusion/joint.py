@@ -13,23 +13,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ....engine.errors import UsageError
-from ....engine.runtime.device import resolve_device
 from ..data.dataset import Augmentation, SpectrogramDataset
 from ..data.spectrogram import Spectrogram
+from ..training.acceleration import make_accelerator
+from ..training.checkpoint import load_own_checkpoint, save_checkpoint
+from ..training.optimization import KEYS, Optimization
 from ..vae.evaluation import reconstruction_quality
 from ..vae.losses import VAELoss
 from ..vae.model import load_vae, save_vae
 from ..vae.settings import VAESettings
-from .checkpoint import load_checkpoint, save_checkpoint
+from ..vae.training import Reconstruct
 from .draws import Draws, generator_of, training_draws, validation_draws
 from .model_folder import DiffusionModel, load_model, save_model
-from .network import noise_scheduler, prediction_target
+from .noise_loss import NoiseLoss
 
 JOINT, NAME = "joint", "joint_checkpoint.pt"
-KEYS = {"settings", "data", "network", "vae", "optimizer", "step", "before"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class JointSettings:
 
     max_steps: int = 500  # updates
     batch_size: int = 8  # pictures per update
-    learning_rate: float = 1e-5
+    learning_rate: float = 1e-5  # of AdamW
+    weight_decay: float = 1e-2
+    max_grad_norm: float = 1.0
     diffusion_weight: float = 1.0  # of the noise's loss, beside the VAE's own
     seed: int = 0
     device: str = "auto"
@@ -65,6 +68,19 @@ def train_jointly(
     return _Joint(Path(model_dir), training, held_out, settings, progress).run()
 
 
+class _Both(nn.Module):
+    """VAE and network as they are trained: one forward, so that several processes can share it."""
+
+    def __init__(self, reconstruct: Reconstruct, noise_loss: NoiseLoss, scale: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.reconstruct, self.noise_loss, self.scale = reconstruct, noise_loss, scale
+
+    def forward(self, pictures: Tensor, noise: Tensor, users: Tensor, draws: Draws) -> tuple[Tensor, Any, Tensor]:
+        """Reconstructions, posterior, and the noise's loss, which does not reach the encoder."""
+        reconstruction, posterior = self.reconstruct(pictures, noise)
+        return reconstruction, posterior, self.noise_loss(self.scale(posterior.mode().detach()), users, draws)
+
+
 class _Joint:
     def __init__(
         self,
@@ -74,11 +90,13 @@ class _Joint:
         settings: JointSettings,
         progress: Callable[[str], None],
     ) -> None:
-        self.settings, self.progress, self.folder = settings, progress, model_dir / JOINT
+        self.settings, self.folder = settings, model_dir / JOINT
+        self.accelerator = make_accelerator(settings.device)
+        self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
+        self.progress = progress if self.main else lambda line: None
         self.model: DiffusionModel = load_model(model_dir)
         if self.model.vae_folder is None:
             raise UsageError(f"{model_dir} was trained on latents without a VAE: there is nothing to train jointly")
-        self.device = resolve_device(settings.device)
         self.vae, self.vae_record = load_vae(self.model.vae_folder)
         self.vae.to(self.device)
         self.network = self.model.network.to(self.device)
@@ -87,10 +105,10 @@ class _Joint:
         self.held_out = SpectrogramDataset(held_out, side)
         self.users = torch.tensor([item.user for item in training])
         self.vae_loss = VAELoss(VAESettings("", "", resolution=side, use_lpips=False), self.device)
-        self.parameters = [*self.vae.parameters(), *self.network.parameters()]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=settings.learning_rate)
-        self.noise, self.step = noise_scheduler(), 0
-        self.data = self._digest(training)
+        self.data, self.step = self._digest(training), 0
+        self.noise_loss = NoiseLoss(self.network)
+        both = _Both(Reconstruct(self.vae), self.noise_loss, self.model.scaling.scale)
+        self.optimization = Optimization(self.accelerator, both, settings, settings.batch_size)
         self.before: dict[str, float] = {}
         self._go_on()
 
@@ -103,15 +121,23 @@ class _Joint:
             self.step += 1
             if self.step == settings.max_steps or self.step % settings.save_every == 0:
                 self._save()
-                self.progress(f"joint step {self.step}/{settings.max_steps}: {values}")
+                reconstruction, noise = values["mse"], values["noise"]
+                self.progress(
+                    f"joint step {self.step}/{settings.max_steps}: reconstruction {reconstruction:.5f}, noise {noise:.4f}"
+                )
         after = self._measure()
-        save_vae(self.vae.eval(), self.vae_record | {"psnr": after["psnr"], "ssim": after["ssim"]}, self.folder)
         joint = {"before": self.before, "after": after, "settings": asdict(settings)}
         record = self.model.record | {"vae": "vae", "validation_loss": after["validation_loss"], "joint": joint}
-        save_model(self.folder, self.network, {name: value for name, value in record.items() if name != "schema"})
+        if self.main:
+            self._write(record, after)
+        self.accelerator.wait_for_everyone()
         return record
 
-    def _train_step(self) -> str:
+    def _write(self, record: dict[str, Any], after: dict[str, float]) -> None:
+        save_vae(self.vae.eval(), self.vae_record | {"psnr": after["psnr"], "ssim": after["ssim"]}, self.folder)
+        save_model(self.folder, self.network, {name: value for name, value in record.items() if name != "schema"})
+
+    def _train_step(self) -> dict[str, float]:
         settings = self.settings
         draws = training_draws(
             len(self.users),
@@ -122,27 +148,18 @@ class _Joint:
             self.model.record["settings"]["condition_dropout"],
         )
         self.training.set_epoch(self.step)
-        pictures = torch.stack([self.training[index]["image"] for index in draws.indices.tolist()]).to(self.device)
-        self.vae.train()
-        self.network.train()
-        posterior = self.vae.encode(pictures).latent_dist
-        latents = posterior.sample(generator_of(settings.seed, self.step, 1))
-        terms = self.vae_loss(self.vae.decode(latents).sample, pictures, posterior)
-        error = self._noise_error(self.model.scaling.scale(posterior.mode().detach()), self.users[draws.indices], draws)
-        self.optimizer.zero_grad(set_to_none=True)
-        (terms["loss"] + settings.diffusion_weight * error).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        if norm.isfinite():
-            self.optimizer.step()
-        return f"reconstruction {float(terms['mse'].detach()):.5f}, noise {float(error.detach()):.4f}"
+        shape = (settings.batch_size, *self.model.record["latent_shape"])
+        noise = torch.randn(shape, generator=generator_of(settings.seed, self.step, 1))[self.optimization.own]
 
-    def _noise_error(self, scaled: Tensor, users: Tensor, draws: Draws) -> Tensor:
-        """scaled, users: of the latents that the draws are for, in their order."""
-        noise, timesteps = draws.noise.to(self.device), draws.timesteps.to(self.device)
-        noisy = self.noise.add_noise(scaled, noise, timesteps)  # type: ignore[arg-type]  # it takes any integers
-        predicted = self.network(noisy, timesteps, users.to(self.device), draws.dropped.to(self.device))
-        target = prediction_target(self.noise, self.network.prediction_type, scaled, noise, timesteps)
-        return torch.nn.functional.mse_loss(predicted, target)
+        def terms(part: Draws) -> dict[str, Tensor]:
+            rows = part.indices.tolist()
+            pictures = torch.stack([self.training[index]["image"] for index in rows]).to(self.device)
+            users = self.users[part.indices]
+            found = self.optimization.model(pictures, noise.to(self.device), users, part)
+            losses = self.vae_loss(found[0], pictures, found[1])
+            return {**losses, "noise": found[2], "loss": losses["loss"] + settings.diffusion_weight * found[2]}
+
+        return self.optimization.update([draws.rows(self.optimization.own)], terms, settings.learning_rate, self.step)
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:
@@ -158,28 +175,28 @@ class _Joint:
         latents, users = torch.cat(found), torch.tensor([item.user for item in self.held_out.items])
         draws = validation_draws(len(latents), latents.shape[1:])
         losses = [
-            float(self._noise_error(latents[part.indices.to(self.device)], users[part.indices], part))
-            * len(part.indices)
+            float(self.noise_loss(latents[part.indices.to(self.device)], users[part.indices], part)) * len(part)
             for part in draws.parts(size)
         ]
         return {"psnr": quality.psnr, "ssim": quality.ssim, "validation_loss": sum(losses) / len(draws.indices)}
 
     def _go_on(self) -> None:
-        path = self.folder / NAME
-        if not path.exists():
+        keys = KEYS | {"network", "vae", "step", "before"}
+        content = load_own_checkpoint(
+            self.folder / NAME, self.device, keys, asdict(self.settings), self.data, "spectrograms or weights"
+        )
+        if content is None:
             return
-        content = load_checkpoint(path, self.device, KEYS)
-        if content["settings"] != asdict(self.settings) or content["data"] != self.data:
-            raise UsageError(
-                f"{path} is of other settings, spectrograms or weights; remove it to start this phase anew"
-            )
-        for one, name in ((self.network, "network"), (self.vae, "vae"), (self.optimizer, "optimizer")):
-            one.load_state_dict(content[name])
+        self.network.load_state_dict(content["network"])
+        self.vae.load_state_dict(content["vae"])
+        self.optimization.go_on(content)
         self.step, self.before = content["step"], content["before"]
         self.progress(f"going on with the joint phase at step {self.step}")
 
     def _save(self) -> None:
-        parts = {name: getattr(self, name).state_dict() for name in ("network", "vae", "optimizer")}
+        if not self.main:
+            return
+        parts = {"network": self.network.state_dict(), "vae": self.vae.state_dict(), **self.optimization.state()}
         rest = {"settings": asdict(self.settings), "data": self.data, "step": self.step, "before": self.before}
         save_checkpoint(self.folder / NAME, parts | rest)
 
@@ -187,6 +204,6 @@ class _Joint:
         """Of the spectrograms, and of the weights that the phase starts from."""
         rows = [[item.user, item.recording, item.time, item.path.name] for item in training]
         found = hashlib.sha256(json.dumps(rows).encode("utf-8", "surrogateescape"))
-        for parameter in self.parameters:
+        for parameter in (*self.vae.parameters(), *self.network.parameters()):
             found.update(np.ascontiguousarray(parameter.detach().cpu().numpy()).tobytes())
         return found.hexdigest()

@@ -8,11 +8,13 @@ import torch
 from ....engine.errors import UsageError
 from ..data.spectrogram_folder import read_index, read_spectrograms
 from ..data.split import split_by_recording
+from ..guidance.training import ClassifierSettings, train_guidance
+from ..training.acceleration import make_accelerator
 from ..vae.model import find_vae, read_record
 from .encoding import encode_spectrograms
 from .joint import JointSettings, train_jointly
 from .latent_set import LatentSet
-from .settings import recipe_settings
+from .settings import DiffusionSettings, recipe_settings
 from .trainer import OnStep, Progress, train_diffusion
 
 CACHE = "latents.safetensors"
@@ -27,6 +29,7 @@ def train_on_spectrograms(
     resolution: int | None = None,
     num_users: int | None = None,
     joint_steps: int = 0,
+    classifier_steps: int = 0,
     progress: Progress = print,
     on_step: OnStep | None = None,
     **given: Any,
@@ -34,8 +37,9 @@ def train_on_spectrograms(
     """Train on the latents of the users ID_1 to ID_{num_users} (None: all), or go on with that training.
 
     The recordings that were held out of the VAE's training are held out here too. resolution: must be the VAE's, which is the default.
-    joint_steps: updates of the third phase, see `train_jointly`; 0: none. given: settings in place of the recipe's. Returns the record
-    in `model.json`, with the third phase's as `joint`. Raises `UsageError` and `SpectrogramError` before any work.
+    joint_steps: updates of the third phase, see `train_jointly`; 0: none. classifier_steps: of the classifier that guides, see
+    `train_guidance`; 0: none. given: settings in place of the recipe's. Returns the record in `model.json`, with those of these phases as
+    `joint` and `classifier`. Raises `UsageError` and `SpectrogramError` before any work.
     """
     record = read_record(find_vae(Path(vae_dir))[1])
     if resolution not in (None, record["resolution"]):
@@ -47,7 +51,11 @@ def train_on_spectrograms(
     settings = recipe_settings(recipe, **{**given, "num_users": users})
     index = read_index(Path(data_dir))
     parts = split_by_recording(items, record.get("held_out", HELD_OUT), record.get("split_seed", SPLIT_SEED))
-    latents = encode_spectrograms(vae_dir, items, Path(output_dir) / CACHE, device=settings.device, progress=progress)
+    accelerator = make_accelerator(settings.device, settings.mixed_precision)
+    with accelerator.main_process_first():  # the others read what it has encoded
+        latents = encode_spectrograms(
+            vae_dir, items, Path(output_dir) / CACHE, device=accelerator.device, progress=progress
+        )
     number = {item: row for row, item in enumerate(items)}
     training, validation = (latents.select(torch.tensor([number[item] for item in part])) for part in parts)
     trained = train_diffusion(
@@ -60,6 +68,7 @@ def train_on_spectrograms(
         progress=progress,
         on_step=on_step,
     )
+    trained |= _with_classifier(classifier_steps, settings, output_dir, training, validation, progress)
     if not joint_steps:
         return trained
     joint = JointSettings(joint_steps, seed=settings.seed, device=settings.device)
@@ -73,6 +82,7 @@ def train_on_dataset(
     vae_dir: str | Path | None = None,
     recipe: str = "standard",
     num_users: int | None = None,
+    classifier_steps: int = 0,
     progress: Progress = print,
     on_step: OnStep | None = None,
     **given: Any,
@@ -87,6 +97,21 @@ def train_on_dataset(
         raise UsageError(f"num_users: {dataset} has {users} users, found {num_users}; leave it out")
     settings = recipe_settings(recipe, **{**given, "num_users": users})
     training, validation = latents.split(HELD_OUT, SPLIT_SEED)
-    return train_diffusion(
+    trained = train_diffusion(
         settings, training, validation, output_dir, vae_dir=vae_dir, progress=progress, on_step=on_step
     )
+    return trained | _with_classifier(classifier_steps, settings, output_dir, training, validation, progress)
+
+
+def _with_classifier(
+    steps: int,
+    settings: DiffusionSettings,
+    output_dir: str | Path,
+    training: LatentSet,
+    validation: LatentSet,
+    progress: Progress,
+) -> dict[str, Any]:
+    if not steps:
+        return {}
+    own = ClassifierSettings(steps, seed=settings.seed, device=settings.device)
+    return {"classifier": train_guidance(output_dir, training, validation, own, progress)}

@@ -15,6 +15,7 @@ from ....exporters.files.atomic import file_sha256
 from ..data.dataset import SpectrogramDataset
 from ..data.spectrogram_folder import read_index, read_spectrograms
 from ..data.split import split_by_recording
+from ..guidance.classifier import has_classifier, load_classifier
 from .evaluation import latent_statistics, reconstruction_quality
 from .model import KIND, VAE, WEIGHTS, VAEModel, find_vae, load_vae
 
@@ -121,6 +122,8 @@ def _diffusion(vae: VAEModel, where: Path, record: dict[str, Any], folder: Path)
     users = _part(model, "settings").get("num_users")
     yield _compared("diffusion: users", {"num_users": (users, record["num_users"])}, "model.json", "vae_training.json")
     yield _spread(_part(model, "scaling").get("std"), record)
+    if has_classifier(folder):
+        yield _classifier(folder, model)
     own = folder / str(model.get("vae") or VAE) / WEIGHTS
     if own.is_file():
         same = own.samefile(where / WEIGHTS) or file_sha256(own) == file_sha256(where / WEIGHTS)
@@ -128,6 +131,16 @@ def _diffusion(vae: VAEModel, where: Path, record: dict[str, Any], folder: Path)
         yield Check("diffusion: VAE", same, detail)
     else:
         yield Check("diffusion: VAE", None, f"{own} is not there to compare with")
+
+
+def _classifier(folder: Path, model: dict[str, Any]) -> Check:
+    """The classifier that guides is of the diffusion model's latents and users."""
+    try:
+        load_classifier(folder, model)
+    except RelatentError as error:
+        return Check("diffusion: classifier", False, str(error))
+    accuracy = _json(folder / "classifier.json").get("accuracy_little_noise")
+    return Check("diffusion: classifier", True, f"fits; accuracy {accuracy:.3f} on held-out latents of little noise")
 
 
 def _spread(std: Any, record: dict[str, Any]) -> Check:

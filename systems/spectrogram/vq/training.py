@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from ....engine.errors import RunStoppedError, UsageError
 from ....engine.runtime.memory import peak_memory
-from ..diffusion.checkpoint import load_checkpoint, save_checkpoint
 from ..diffusion.draws import generator_of
-from ..vae.run_log import RunLog
-from ..vae.schedule import learning_rate
+from ..training.checkpoint import load_checkpoint, save_checkpoint
+from ..training.run_log import RunLog
+from ..training.schedule import learning_rate
 from .settings import TrainingSettings
 
 KEYS = {"settings", "data", "model", "optimizer", "step", "best", "seconds", "peak_bytes"}

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 import torch
-from relatent.systems.spectrogram.diffusion.checkpoint import NAME, load_checkpoint
 from relatent.systems.spectrogram.diffusion.model_folder import load_model
+from relatent.systems.spectrogram.diffusion.trainer import NAME
+from relatent.systems.spectrogram.training.checkpoint import load_checkpoint
 
 # one process imports everything and starts each training by fork, before any thread of torch's
 SCRIPT = """

@@ -58,5 +58,5 @@ def test_the_joint_phase(spectrograms, model_dir, tmp_path):
     generate(folder / "joint", tmp_path / "out", 1, [1], GenerationSettings(num_inference_steps=1), device="cpu")
     # gone on with behind its end, it is the same; a longer one is another
     assert train_jointly(folder, *parts, settings, **QUIET)["joint"] == whole
-    with pytest.raises(UsageError, match="remove it to start this phase anew"):
+    with pytest.raises(UsageError, match="remove it to start anew"):
         train_jointly(folder, *parts, JointSettings(max_steps=9, device="cpu"), **QUIET)

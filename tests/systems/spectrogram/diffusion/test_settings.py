@@ -5,7 +5,7 @@ import torch
 from relatent.engine.errors import UsageError
 from relatent.systems.spectrogram.diffusion.network import build_network
 from relatent.systems.spectrogram.diffusion.settings import RECIPES, DiffusionSettings, recipe_settings
-from relatent.systems.spectrogram.vae.schedule import learning_rate
+from relatent.systems.spectrogram.training.schedule import learning_rate
 from tiny_diffusion import tiny_settings
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 from relatent.engine.errors import RunStoppedError, UsageError
-from relatent.systems.spectrogram.diffusion.checkpoint import NAME, load_checkpoint
 from relatent.systems.spectrogram.diffusion.latent_set import LatentSet
 from relatent.systems.spectrogram.diffusion.model_folder import BEST, load_model
 from relatent.systems.spectrogram.diffusion.sampler import sample_latents
-from relatent.systems.spectrogram.diffusion.trainer import DiffusionTrainer
+from relatent.systems.spectrogram.diffusion.trainer import NAME, DiffusionTrainer
+from relatent.systems.spectrogram.training.checkpoint import load_checkpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_diffusion import DISTANCE, tiny_settings, toy_latents
 
@@ -119,7 +119,7 @@ def test_the_model_is_read_back(tmp_path):
     raw, averaged = load_model(tmp_path, ema=False), load_model(tmp_path)
     assert largest_difference(weights(one), raw.network.state_dict().values()) == 0
     assert largest_difference(weights(one), averaged.network.state_dict().values()) > 0
-    with one._averaged():
+    with one.optimization.averaged():
         assert largest_difference(weights(one), averaged.network.state_dict().values()) == 0
     assert raw.scaling == one.scaling
     assert raw.num_users == 2
@@ -199,7 +199,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(one, "_loss", lambda *values: loss(*values) * float("nan"))
     before = weights(one)
     one._train_step()
-    assert one.skipped == 1
+    assert one.optimization.skipped == 1
     assert largest_difference(before, weights(one)) == 0
     with pytest.raises(RunStoppedError, match="20 updates in a row"):
         one.run()

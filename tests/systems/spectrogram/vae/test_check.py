@@ -159,6 +159,13 @@ def test_a_diffusion_model_that_does_not_fit(folder, diffusion, change, name, me
     assert message in detail
 
 
+def test_a_classifier_that_does_not_fit(folder, diffusion):
+    write(diffusion / "classifier.json", {"num_users": 3})
+    name, detail = failing(folder, diffusion_dir=diffusion)
+    assert name == "diffusion: classifier"
+    assert "--classifier_steps" in detail
+
+
 def test_what_is_not_there(folder, diffusion, tmp_path):
     (diffusion / "model.json").unlink()
     assert failing(folder, diffusion_dir=diffusion)[0] == "diffusion"

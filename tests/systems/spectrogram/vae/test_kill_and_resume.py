@@ -5,8 +5,9 @@ import sys
 
 import pytest
 import torch
-from relatent.systems.spectrogram.vae.checkpoint import NAME, load_checkpoint
+from relatent.systems.spectrogram.training.checkpoint import load_checkpoint
 from relatent.systems.spectrogram.vae.model import RECORD, load_vae
+from relatent.systems.spectrogram.vae.training import NAME
 
 # one process imports everything and starts each training by fork, before any thread of torch's
 SCRIPT = """

@@ -1,7 +1,7 @@
 """The learning rate is above 0 at every update, the first ones included."""
 
 import pytest
-from relatent.systems.spectrogram.vae.schedule import learning_rate
+from relatent.systems.spectrogram.training.schedule import learning_rate
 
 
 @pytest.mark.parametrize("scheduler", ["constant", "cosine"])

@@ -1,4 +1,4 @@
-"""The learning rate over a training of the VAE."""
+"""The learning rate over a training."""
 
 import math
 

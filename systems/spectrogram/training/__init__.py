@@ -1,0 +1,1 @@
+"""What the trainings of VAE, diffusion and classifier share."""
