@@ -18,9 +18,11 @@ from .look import Request, look
 from .report import as_text, write
 
 # What `--write` measures.
+NORMS = (*DEFAULT_REWRITES, "join_norm_and_silu")
 STEPS = {
     "sd": Request(),
-    "sd, norm kernel": Request(rewrites=(*DEFAULT_REWRITES, "join_norm_and_silu")),
+    "sd, join_norm_and_silu": Request(rewrites=NORMS),
+    "sd, join_residuals": Request(rewrites=(*NORMS, "join_residuals")),
     "taef2": Request(vae="taef2"),
 }
 

@@ -19,6 +19,7 @@ from ...kernels.frozen_norm import frozen_norm
 from ...kernels.group_norm_silu import group_norm_silu
 from ...kernels.library import channels_last, runs_on
 from ...kernels.upsample_conv import phase_weight
+from .joined_decoder import join_residuals
 
 Factors = tuple[torch.Tensor, torch.Tensor]  # project (r, C), expand (C, r)
 LowRankFactors = dict[
@@ -64,8 +65,15 @@ class FrozenConv(nn.Module):
         return nn.Parameter(tensor.to(self.weight).contiguous(), requires_grad=False)
 
     def forward(self, x: torch.Tensor, output_size: None = None) -> torch.Tensor:
+        return self._run(x, self.bias)
+
+    def without_bias(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the convolution alone."""
+        return self._run(x, None)
+
+    def _run(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         return frozen_conv(
-            x, self.weight, self.bias, stride=self.stride, padding=self.padding, transposed=self.transposed,
+            x, self.weight, bias, stride=self.stride, padding=self.padding, transposed=self.transposed,
             project=self.project, reduced=self.reduced, expand=self.expand,
         )  # fmt: skip
 
@@ -226,9 +234,11 @@ REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "freeze_convolutions": freeze_convolutions,
     "freeze_norms": freeze_norms,
     "join_norm_and_silu": join_norm_and_silu,  # needs Triton
+    "join_residuals": join_residuals,  # needs Triton, and join_norm_and_silu before it
     "recompute_blocks": recompute_blocks,  # last: it hides the blocks from the others
 }
-# join_norm_and_silu waits for a figure: it must beat what the compiler makes of the same lines
+TRITON = ("join_norm_and_silu", "join_residuals")
+# these two wait for a figure: they must beat what the compiler makes of the same lines
 DEFAULT_REWRITES = ("fold_input", "fold_upsampling", "freeze_convolutions", "freeze_norms")
 
 
@@ -246,8 +256,9 @@ def prepare(
     decoder = copy.deepcopy(decoder)
     last = [name for name in rewrites if name == "recompute_blocks"]  # which changes the modules' names
     for name in rewrites:
-        if name not in last and (name != "join_norm_and_silu" or runs_on(device)):
-            REWRITES[name](decoder)
+        if name in last or (name in TRITON and not runs_on(device)) or (name == "join_residuals" and last):
+            continue  # a joined decoder runs the inside of blocks, which recomputing would hide
+        REWRITES[name](decoder)
     for name, factors in (low_rank or {}).items():
         decoder.get_submodule(name).set_low_rank(*factors)  # type: ignore[operator]
     for name in last:

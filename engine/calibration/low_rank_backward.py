@@ -74,7 +74,8 @@ def _load_or_measure(
 def measure(autoencoder: Autoencoder, kernel: torch.Tensor, grid: tuple[int, int], error: float) -> LowRankFactors:
     """Return the factors by the names of the rewritten decoder's modules, on the CPU. kernel: of the whitening convolution."""
     assert isinstance(autoencoder.decoder, nn.Module)
-    module = prepare(autoencoder.decoder, torch.float32, tuple(autoencoder.rewrites))
+    rewrites = tuple(name for name in autoencoder.rewrites if name != "join_residuals")  # it calls no hooks
+    module = prepare(autoencoder.decoder, torch.float32, rewrites)
     generator = torch.Generator().manual_seed(SEED)
     std = typical_latent_std(autoencoder, grid)
 
