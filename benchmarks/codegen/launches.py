@@ -154,7 +154,7 @@ def _describe(name: str, arguments: tuple[Any, ...]) -> tuple[str, str]:
 
 
 def _part(tensor: torch.Tensor) -> Part:
-    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.numel()
+    return tensor.untyped_storage()._cdata, int(tensor.storage_offset()), tensor.numel()
 
 
 def _bytes(tensor: torch.Tensor) -> int:

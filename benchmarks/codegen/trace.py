@@ -32,11 +32,11 @@ from .summary import summarise
 
 def trace(request: dict[str, Any], device: torch.device, code: Path | None) -> dict[str, Any]:
     """Compile the step that `request` describes and return its summary; the generated code goes to `code`."""
-    fake, recorders = FakeTensorMode(), []
+    fake, recorders = FakeTensorMode(), list[Recorder]()
     _intercept(recorders, code)
     autoencoder = build_autoencoder(request["vae"])
     autoencoder.rewrites = tuple(request["rewrites"])
-    rewrite.runs_on = lambda _: True  # type: ignore[attr-defined]  # `prepare` asks for the meta device
+    rewrite.runs_on = lambda device: True  # `prepare` asks for the meta device
     decoder = autoencoder.loop_decoder(request["precision"])
     batch, cells = request["batch"], request["size"] // (autoencoder.downscale_factor or 1)
     channels = autoencoder.latent_channels

@@ -59,7 +59,8 @@ def join_residuals(decoder: nn.Module) -> int:
 
 def _is_known(decoder: Any) -> bool:
     """Whether it is made of the blocks that `JoinedDecoder` runs, with the norms that `join_norm_and_silu` makes."""
-    mid, ups = getattr(decoder, "mid_block", None), getattr(decoder, "up_blocks", ())
+    mid: Any = getattr(decoder, "mid_block", None)
+    ups: Any = getattr(decoder, "up_blocks", ())
     if not (hasattr(mid, "attentions") and hasattr(mid, "resnets") and all(hasattr(up, "upsamplers") for up in ups)):
         return False
     blocks = [*mid.resnets, *(block for up in ups for block in up.resnets)]
