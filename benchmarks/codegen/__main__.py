@@ -23,6 +23,7 @@ STEPS = {
     "sd": Request(),
     "sd, join_norm_and_silu": Request(rewrites=NORMS),
     "sd, join_residuals": Request(rewrites=(*NORMS, "join_residuals")),
+    "sd, turn_convolutions too": Request(rewrites=(*NORMS, "join_residuals", "turn_convolutions")),
     "taef2": Request(vae="taef2"),
 }
 

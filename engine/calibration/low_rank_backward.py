@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..autoencoders.autoencoder import Autoencoder
-from ..autoencoders.rewrite import Factors, FrozenConv, LowRank, LowRankFactors, prepare
+from ..autoencoders.frozen_conv import Factors, FrozenConv
+from ..autoencoders.rewrite import LowRank, LowRankFactors, prepare
 from ..errors import ImageError
 from ..runtime.one_time import one_time
 from .cache import cache_folder, read_tensors, write_tensors

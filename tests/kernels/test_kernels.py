@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from relatent.kernels import group_norm_silu as group_norm_module
 from relatent.kernels import reference
-from relatent.kernels.frozen_conv import _frozen_conv, frozen_conv
+from relatent.kernels.frozen_conv import _frozen_conv, frozen_conv, turn
 from relatent.kernels.frozen_norm import frozen_norm
 from relatent.kernels.fused_adam import _fused_adam, fused_adam
 from relatent.kernels.fused_loss import KINDS, _fused_loss, fused_loss, mean_one
@@ -381,6 +381,16 @@ def test_frozen_conv_equals_torch(stride, padding, kernel, transposed, side):
     torch.testing.assert_close(torch.autograd.grad(found, x, pull)[0], torch.autograd.grad(exact, x, pull)[0])
 
 
+@pytest.mark.parametrize(("padding", "kernel"), [(1, 3), (0, 1), (0, 4), (2, 3)])
+def test_frozen_conv_with_a_turned_weight_has_the_same_gradient(padding, kernel):
+    x, weight = images((2, 4, 9, 8)).double().requires_grad_(True), images((6, 4, kernel, kernel), seed=1).double()
+    exact = F.conv2d(x, weight, padding=padding)
+    found = frozen_conv(x, weight, padding=padding, reduced=turn(weight), turned=True)
+    assert torch.equal(found, exact)
+    pull = torch.randn_like(exact)
+    torch.testing.assert_close(torch.autograd.grad(found, x, pull)[0], torch.autograd.grad(exact, x, pull)[0])
+
+
 def test_frozen_conv_keeps_its_input_out_of_the_backward_pass():
     weight = images((4, 4, 3, 3), seed=1)
     kept = []
@@ -449,9 +459,9 @@ def test_opcheck():
         defined(_group_norm_silu_backward), (x.detach() * 0.5, other, x.detach(), shift, mean, rstd, w, b, 2, True)
     )
     weight, whole = images((4, 8, 3, 3), seed=3), (None, None, None)
-    torch.library.opcheck(defined(_frozen_conv), (x, weight, None, 1, 1, False, *whole))
+    torch.library.opcheck(defined(_frozen_conv), (x, weight, None, 1, 1, False, *whole, False))
     low_rank = (images((2, 4, 1, 1)), images((2, 3, 3, 3)), images((8, 3, 1, 1)))
-    torch.library.opcheck(defined(_frozen_conv), (x, weight, None, 1, 1, False, *low_rank))
+    torch.library.opcheck(defined(_frozen_conv), (x, weight, None, 1, 1, False, *low_rank, False))
 
 
 def test_compiled_gradients_equal_eager():

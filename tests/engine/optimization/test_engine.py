@@ -260,6 +260,9 @@ def test_each_rewrite_finds_its_places():
     assert counts["fold_upsampling"] == 3
     assert counts["fold_input"] == 1
     assert counts["join_norm_and_silu"] == sum(type(m) is nn.GroupNorm for m in decoder.modules()) - 1  # attention's
+    frozen = copy.deepcopy(decoder)
+    assert counts["turn_convolutions"] == 0, "it needs the convolutions of freeze_convolutions"
+    assert REWRITES["freeze_convolutions"](frozen) == REWRITES["turn_convolutions"](frozen)
     joined = copy.deepcopy(decoder)
     assert counts["join_residuals"] == 0, "it needs the norms of join_norm_and_silu"
     REWRITES["join_norm_and_silu"](joined)
