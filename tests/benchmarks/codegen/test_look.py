@@ -8,9 +8,9 @@ from relatent.benchmarks.codegen.stub import CodegenUnavailableError, build_stub
 from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES
 from relatent.engine.errors import UsageError
 
-JOINED = (*DEFAULT_REWRITES, "join_norm_and_silu", "join_residuals")
-# at most: launches, GB without convolutions, GB at the peak, fp32 buffers of activation size
-BOUNDS = {DEFAULT_REWRITES: (430, 16.5, 2.2, 5), JOINED: (296, 9.2, 1.2, 1)}
+JOINED = (*DEFAULT_REWRITES, "join_norm_and_silu", "join_residuals", "turn_convolutions")
+# at most: launches, GB without convolutions, GB at the peak, fp32 buffers of activation size, transposed convolutions
+BOUNDS = {DEFAULT_REWRITES: (430, 16.5, 2.2, 5, 36), JOINED: (296, 9.2, 1.2, 1, 4)}
 
 
 @pytest.mark.slow
@@ -25,13 +25,13 @@ def test_the_step_of_stable_diffusion(rewrites, tmp_path):
     assert found["graphs"] == 1
     assert found["cpu_tensors"] == 0
     # docs/codegen.md says what is aimed at
-    launches, moved, peak, fp32 = BOUNDS[rewrites]
+    launches, moved, peak, fp32, transposed = BOUNDS[rewrites]
     assert found["launches"] <= launches
     assert found["bytes_without_convolutions"] <= moved * 1e9
     assert found["peak_bytes"] <= peak * 1e9
     assert found["fp32_activations"] <= fp32
     assert found["stored_twice"] == 0
-    assert found["convolutions"]["transposed, stride 1"] <= 33
+    assert sum(count for detail, count in found["convolutions"].items() if "transposed" in detail) <= transposed
     assert sum(found["convolutions"].values()) == 72
     assert any("scaled_dot_product" in name for name in found["attention"])
 
