@@ -29,6 +29,7 @@ DECODERS: dict[str, tuple[tuple[str, ...], bool]] = {
     "as published": ((), False),
     "rewritten": (DEFAULT_REWRITES, False),
     "rewritten, norm kernel": ((*DEFAULT_REWRITES, "join_norm_and_silu"), False),
+    "rewritten, joined": ((*DEFAULT_REWRITES, "join_norm_and_silu", "join_residuals", "turn_convolutions"), False),
     "recomputing": (DEFAULT_REWRITES, True),
 }
 

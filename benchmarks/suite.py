@@ -35,6 +35,8 @@ PLAN = [
     (512, 1, "rewritten", ("eager", "compiled", "captured")),
     (1024, 1, "rewritten", ("eager", "captured")),
     (512, 8, "rewritten, norm kernel", ("compiled", "captured")),
+    (512, 8, "rewritten, joined", ("compiled", "captured")),
+    (512, 1, "rewritten, joined", ("compiled", "captured")),
     (512, 8, "as published", ("eager", "compiled")),
     (256, 1, "rewritten", ("eager", "captured")),
     (1024, 1, "recomputing", ("captured",)),

@@ -86,12 +86,20 @@ def group_norm_silu_reference(
     groups: int,
     eps: float = 1e-6,
     residual: torch.Tensor | None = None,
+    *,
+    shift: torch.Tensor | None = None,
+    silu: bool = True,
+    keep: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Arguments, results and maths of `group_norm_silu`; the statistics in fp32 at least."""
-    s = x if residual is None else x + residual
-    wide = torch.promote_types(s.dtype, torch.float32)
-    y = F.silu(F.group_norm(s.to(wide), groups, weight.to(wide), bias.to(wide), eps))
-    return y.to(s.dtype), s
+    """Arguments, results and maths of `group_norm_silu`; sum and statistics in fp32 at least."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    s = x.to(wide)
+    s = s if shift is None else s + shift.to(wide).view(1, -1, 1, 1)
+    s = s if residual is None else s + residual
+    keep = keep or residual is not None
+    s = s.to(x.dtype) if keep else s
+    y = F.group_norm(s.to(wide), groups, weight.to(wide), bias.to(wide), eps)
+    return (F.silu(y) if silu else y).to(x.dtype), s if keep else x
 
 
 def upsample_conv_reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -14,13 +14,13 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
-from ...kernels.frozen_conv import frozen_conv
 from ...kernels.frozen_norm import frozen_norm
 from ...kernels.group_norm_silu import group_norm_silu
 from ...kernels.library import channels_last, runs_on
 from ...kernels.upsample_conv import phase_weight
+from .frozen_conv import Factors, FrozenConv
+from .joined_decoder import join_residuals
 
-Factors = tuple[torch.Tensor, torch.Tensor]  # project (r, C), expand (C, r)
 LowRankFactors = dict[
     str, tuple[Factors | None, Factors | None]
 ]  # module's name -> what `FrozenConv.set_low_rank` takes
@@ -32,42 +32,6 @@ class LowRank:
 
     key: str  # what the factors were made from: equal keys, equal factors
     factors: LowRankFactors
-
-
-class FrozenConv(nn.Module):
-    """nn.Conv2d or nn.Conv3d of frozen weights, zero padding and one group; its input is not kept for the backward pass."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, stride: int, padding: int, transposed: bool):
-        super().__init__()
-        self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
-        self.stride, self.padding, self.transposed = stride, padding, transposed
-        self.project: nn.Parameter | None = None
-        self.reduced: nn.Parameter | None = None
-        self.expand: nn.Parameter | None = None
-
-    def set_low_rank(self, outputs: Factors | None, inputs: Factors | None) -> None:
-        """Replace, in the backward pass of a 2-D convolution, the identity over the O output channels by expand · project,
-        of (O, r) and (r, O), and likewise over the inputs; None: the identity itself."""
-        reduced = self.weight.detach().double().cpu()
-        reduced = reduced.transpose(0, 1) if self.transposed else reduced
-        if outputs is not None:
-            reduced = torch.einsum("oihw,or->rihw", reduced, outputs[1].double())
-        if inputs is not None:
-            reduced = torch.einsum("rihw,si->rshw", reduced, inputs[0].double())
-        reduced = reduced.transpose(0, 1) if self.transposed else reduced
-        self.project = None if outputs is None else self._frozen(outputs[0][:, :, None, None])
-        self.reduced = None if outputs is None and inputs is None else self._frozen(reduced)
-        self.expand = None if inputs is None else self._frozen(inputs[1][:, :, None, None])
-
-    def _frozen(self, tensor: torch.Tensor) -> nn.Parameter:
-        return nn.Parameter(tensor.to(self.weight).contiguous(), requires_grad=False)
-
-    def forward(self, x: torch.Tensor, output_size: None = None) -> torch.Tensor:
-        return frozen_conv(
-            x, self.weight, self.bias, stride=self.stride, padding=self.padding, transposed=self.transposed,
-            project=self.project, reduced=self.reduced, expand=self.expand,
-        )  # fmt: skip
 
 
 class FrozenGroupNorm(nn.GroupNorm):
@@ -167,6 +131,11 @@ def freeze_convolutions(decoder: nn.Module) -> int:
     return changed
 
 
+def turn_convolutions(decoder: nn.Module) -> int:
+    """The gradients of frozen convolutions of stride 1 become convolutions too, for twice the memory of their weights."""
+    return sum(module.turn() for module in decoder.modules() if isinstance(module, FrozenConv))
+
+
 def freeze_norms(decoder: nn.Module) -> int:
     """Let GroupNorms compute their gradient in fp32 where that is faster."""
     changed = 0
@@ -224,11 +193,14 @@ REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "fold_upsampling": fold_upsampling,
     "fold_batch_norms": fold_batch_norms,
     "freeze_convolutions": freeze_convolutions,
+    "turn_convolutions": turn_convolutions,  # after freeze_convolutions
     "freeze_norms": freeze_norms,
     "join_norm_and_silu": join_norm_and_silu,  # needs Triton
+    "join_residuals": join_residuals,  # needs Triton, and join_norm_and_silu before it
     "recompute_blocks": recompute_blocks,  # last: it hides the blocks from the others
 }
-# join_norm_and_silu waits for a figure: it must beat what the compiler makes of the same lines
+TRITON = ("join_norm_and_silu", "join_residuals")
+# these two and turn_convolutions wait for a figure: they must beat what the compiler makes of the same lines
 DEFAULT_REWRITES = ("fold_input", "fold_upsampling", "freeze_convolutions", "freeze_norms")
 
 
@@ -246,8 +218,9 @@ def prepare(
     decoder = copy.deepcopy(decoder)
     last = [name for name in rewrites if name == "recompute_blocks"]  # which changes the modules' names
     for name in rewrites:
-        if name not in last and (name != "join_norm_and_silu" or runs_on(device)):
-            REWRITES[name](decoder)
+        if name in last or (name in TRITON and not runs_on(device)) or (name == "join_residuals" and last):
+            continue  # a joined decoder runs the inside of blocks, which recomputing would hide
+        REWRITES[name](decoder)
     for name, factors in (low_rank or {}).items():
         decoder.get_submodule(name).set_low_rank(*factors)  # type: ignore[operator]
     for name in last:

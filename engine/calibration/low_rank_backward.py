@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..autoencoders.autoencoder import Autoencoder
-from ..autoencoders.rewrite import Factors, FrozenConv, LowRank, LowRankFactors, prepare
+from ..autoencoders.frozen_conv import Factors, FrozenConv
+from ..autoencoders.rewrite import LowRank, LowRankFactors, prepare
 from ..errors import ImageError
 from ..runtime.one_time import one_time
 from .cache import cache_folder, read_tensors, write_tensors
@@ -74,7 +75,8 @@ def _load_or_measure(
 def measure(autoencoder: Autoencoder, kernel: torch.Tensor, grid: tuple[int, int], error: float) -> LowRankFactors:
     """Return the factors by the names of the rewritten decoder's modules, on the CPU. kernel: of the whitening convolution."""
     assert isinstance(autoencoder.decoder, nn.Module)
-    module = prepare(autoencoder.decoder, torch.float32, tuple(autoencoder.rewrites))
+    rewrites = tuple(name for name in autoencoder.rewrites if name != "join_residuals")  # it calls no hooks
+    module = prepare(autoencoder.decoder, torch.float32, rewrites)
     generator = torch.Generator().manual_seed(SEED)
     std = typical_latent_std(autoencoder, grid)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from relatent import Autoencoder, LatentOptimizer, OptimizationConfig, load_autoencoder
-from relatent.engine.autoencoders.rewrite import FrozenConv
+from relatent.engine.autoencoders.frozen_conv import FrozenConv
 from relatent.engine.coordinates import Coordinates, ScaledCoordinates
 from relatent.engine.errors import UsageError
 from relatent.engine.loop_decoder import Decoded, LoopDecoder

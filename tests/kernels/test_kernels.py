@@ -11,8 +11,9 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from relatent.kernels import group_norm_silu as group_norm_module
 from relatent.kernels import reference
-from relatent.kernels.frozen_conv import _frozen_conv, frozen_conv
+from relatent.kernels.frozen_conv import _frozen_conv, frozen_conv, turn
 from relatent.kernels.frozen_norm import frozen_norm
 from relatent.kernels.fused_adam import _fused_adam, fused_adam
 from relatent.kernels.fused_loss import KINDS, _fused_loss, fused_loss, mean_one
@@ -247,30 +248,72 @@ SHAPES = [((2, 128, 12, 11), 32), ((1, 24, 5, 7), 4), ((3, 6, 1, 1), 2), ((1, 64
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("shape", "groups"), SHAPES)
-@pytest.mark.parametrize("add", [False, True])
-def test_group_norm_silu_and_its_gradient(dtype, shape, groups, add):
+@pytest.mark.parametrize(
+    ("add", "shifted", "options"),
+    [
+        (False, False, {}),
+        (True, False, {}),
+        (False, True, {}),
+        (True, True, {}),
+        (False, True, {"keep": True}),
+        (False, False, {"silu": False}),
+        (True, True, {"silu": False}),
+    ],
+)
+def test_group_norm_silu_and_its_gradient(dtype, shape, groups, add, shifted, options):
     x = (images(shape, dtype, last=True) + 3.0).detach().requires_grad_(True)  # a mean far from 0 shows cancellation
     residual = images(shape, dtype, last=True, seed=1).requires_grad_(True) if add else None
     weight, bias = images((shape[1],), dtype, seed=2) + 1.0, images((shape[1],), dtype, seed=3)
+    shift = images((shape[1],), dtype, seed=5) if shifted else None
     pull = images(shape, dtype, last=True, seed=4)
     inputs = [x] + ([residual] if add else [])
+    kept = add or "keep" in options
 
-    y, total = group_norm_silu(x, weight, bias, groups, residual=residual)
-    found = torch.autograd.grad([y, total] if add else [y], inputs, [pull, pull] if add else [pull])
+    def both(function, inputs, to):
+        other = inputs[1] if add else None
+        y, total = function(
+            inputs[0], to(weight), to(bias), groups, residual=other, shift=to(shift) if shifted else None, **options
+        )
+        results = [y, total] if kept else [y]
+        return y, total, torch.autograd.grad(results, inputs, [to(pull)] * len(results))
 
+    y, total, found = both(group_norm_silu, inputs, lambda tensor: tensor)
     wide = [tensor.detach().double().requires_grad_(True) for tensor in inputs]
-    exact_y, exact_total = reference.group_norm_silu_reference(
-        wide[0], weight.double(), bias.double(), groups, residual=wide[1] if add else None
-    )
-    exact = torch.autograd.grad([exact_y, exact_total] if add else [exact_y], wide, [pull.double()] * (2 if add else 1))
-    same_y, same_total = reference.group_norm_silu_reference(x, weight, bias, groups, residual=residual)
-    same = torch.autograd.grad([same_y, same_total] if add else [same_y], inputs, [pull, pull] if add else [pull])
+    exact_y, exact_total, exact = both(reference.group_norm_silu_reference, wide, torch.Tensor.double)
+    same_y, _, same = both(reference.group_norm_silu_reference, inputs, lambda tensor: tensor)
     close(y.detach(), exact_y.detach(), same_y.detach())
     for value, wanted, torchs in zip(found, exact, same, strict=True):
         close(value, wanted, torchs)
     assert y.stride() == x.stride()
-    if add:
+    if kept:
         close(total.detach(), exact_total.detach())
+    else:
+        assert total is x
+
+
+def test_group_norm_silu_of_a_sum_of_which_only_one_result_is_used():
+    x, other = (images((2, 8, 5, 3), last=True, seed=seed).requires_grad_(True) for seed in (0, 1))
+    w, b, pull = images((8,), seed=2), images((8,), seed=3), images((2, 8, 5, 3), last=True, seed=4)
+    found, exact = (f(x, w, b, 2, residual=other) for f in (group_norm_silu, reference.group_norm_silu_reference))
+    for used in (0, 1):
+        gradients = [
+            torch.autograd.grad(results[used], [x, other], pull, retain_graph=True) for results in (found, exact)
+        ]
+        for value, wanted in zip(*gradients, strict=True):
+            close(value, wanted)
+
+
+def test_group_norm_silu_merges_more_tiles_than_fit_at_once(monkeypatch):
+    monkeypatch.setattr(group_norm_module, "MERGED", 2)
+    monkeypatch.setattr(group_norm_module, "ELEMENTS", 64)
+    x = (images((2, 8, 9, 7), last=True) + 3.0).requires_grad_(True)
+    w, b, pull = images((8,), seed=1), images((8,), seed=2), images((2, 8, 9, 7), last=True, seed=3)
+    found, same = group_norm_silu(x, w, b, 2)[0], reference.group_norm_silu_reference(x, w, b, 2)[0]
+    wide = x.detach().double().requires_grad_(True)
+    exact = reference.group_norm_silu_reference(wide, w.double(), b.double(), 2)[0]
+    close(found.detach(), exact.detach(), same.detach())
+    (wanted,) = torch.autograd.grad(exact, wide, pull.double())
+    close(torch.autograd.grad(found, x, pull)[0], wanted, torch.autograd.grad(same, x, pull)[0])
 
 
 def test_group_norm_silu_refuses():
@@ -280,10 +323,11 @@ def test_group_norm_silu_refuses():
         ((x, w, w, 3), "3 groups do not divide 8"),
         ((x, w[:4], w, 2), "weight must be frozen"),
         ((x, w, w.clone().requires_grad_(True), 2), "bias must be frozen"),
+        ((x, w, w, 2, 1e-6, None, w[:4]), "shift must be frozen"),
         ((x.double(), w, w, 2), "float64"),
     ):
         with pytest.raises(ValueError, match=words):
-            group_norm_silu(*arguments)
+            group_norm_silu(*arguments[:6], **dict(zip(["shift"], arguments[6:], strict=False)))
     with pytest.raises(ValueError, match="residual must have shape"):
         group_norm_silu(x, w, w, 2, residual=x[:, :, :2])
 
@@ -333,6 +377,16 @@ def test_frozen_conv_equals_torch(stride, padding, kernel, transposed, side):
     exact = convolve(x, weight, bias, stride=stride, padding=padding)
     found = frozen_conv(x, weight, bias, stride=stride, padding=padding, transposed=transposed)
     torch.testing.assert_close(found, exact)
+    pull = torch.randn_like(exact)
+    torch.testing.assert_close(torch.autograd.grad(found, x, pull)[0], torch.autograd.grad(exact, x, pull)[0])
+
+
+@pytest.mark.parametrize(("padding", "kernel"), [(1, 3), (0, 1), (0, 4), (2, 3)])
+def test_frozen_conv_with_a_turned_weight_has_the_same_gradient(padding, kernel):
+    x, weight = images((2, 4, 9, 8)).double().requires_grad_(True), images((6, 4, kernel, kernel), seed=1).double()
+    exact = F.conv2d(x, weight, padding=padding)
+    found = frozen_conv(x, weight, padding=padding, reduced=turn(weight), turned=True)
+    assert torch.equal(found, exact)
     pull = torch.randn_like(exact)
     torch.testing.assert_close(torch.autograd.grad(found, x, pull)[0], torch.autograd.grad(exact, x, pull)[0])
 
@@ -396,14 +450,18 @@ def test_opcheck():
     torch.library.opcheck(defined(_fused_adam), (*tensors.values(), *(flags | decay(flags, (0.9, 0.999))).values()))
     x = images((2, 8, 5, 3), last=True).requires_grad_(True)
     w, b = images((8,), seed=1), images((8,), seed=2)
-    torch.library.opcheck(defined(_group_norm_silu), (x, w, b, 2, 1e-6))
-    torch.library.opcheck(defined(_add_group_norm_silu), (x, images((2, 8, 5, 3), last=True, seed=5), w, b, 2, 1e-6))
-    _, mean, rstd = _group_norm_silu(x.detach(), w, b, 2, 1e-6)
-    torch.library.opcheck(defined(_group_norm_silu_backward), (x.detach() * 0.5, x.detach(), mean, rstd, w, b, 2))
+    other, shift = images((2, 8, 5, 3), last=True, seed=5), images((8,), seed=6)
+    torch.library.opcheck(defined(_group_norm_silu), (x, shift, w, b, 2, 1e-6, True))
+    torch.library.opcheck(defined(_add_group_norm_silu), (x, other, shift, w, b, 2, 1e-6, True))
+    torch.library.opcheck(defined(_add_group_norm_silu), (x, None, None, w, b, 2, 1e-6, False))
+    _, mean, rstd = _group_norm_silu(x.detach(), shift, w, b, 2, 1e-6, True)
+    torch.library.opcheck(
+        defined(_group_norm_silu_backward), (x.detach() * 0.5, other, x.detach(), shift, mean, rstd, w, b, 2, True)
+    )
     weight, whole = images((4, 8, 3, 3), seed=3), (None, None, None)
-    torch.library.opcheck(defined(_frozen_conv), (x, weight, None, 1, 1, False, *whole))
+    torch.library.opcheck(defined(_frozen_conv), (x, weight, None, 1, 1, False, *whole, False))
     low_rank = (images((2, 4, 1, 1)), images((2, 3, 3, 3)), images((8, 3, 1, 1)))
-    torch.library.opcheck(defined(_frozen_conv), (x, weight, None, 1, 1, False, *low_rank))
+    torch.library.opcheck(defined(_frozen_conv), (x, weight, None, 1, 1, False, *low_rank, False))
 
 
 def test_compiled_gradients_equal_eager():

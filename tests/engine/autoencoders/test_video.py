@@ -46,7 +46,8 @@ def test_nothing_is_kept_from_one_call_to_the_next(name):
     "name", [*FLATTENED, "kl", "flux2", "flux2-small", "hunyuan-image", "asymmetric", "hunyuan-video"]
 )
 def test_every_convolution_of_the_decoder_freezes(name):
-    from relatent.engine.autoencoders.rewrite import FrozenConv, prepare
+    from relatent.engine.autoencoders.frozen_conv import FrozenConv
+    from relatent.engine.autoencoders.rewrite import prepare
 
     vae = relatent.load_autoencoder(make(name))
     convolutions = sum(isinstance(module, nn.Conv2d | nn.Conv3d) for module in vae.decoder.modules())

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from helpers import small_kl
 from relatent.benchmarks.research.evaluation_counter import count_costs, low_rank_iteration
+from relatent.engine.autoencoders.frozen_conv import FrozenConv
 from relatent.engine.autoencoders.loading import load_autoencoder
-from relatent.engine.autoencoders.rewrite import FrozenConv
 from relatent.engine.calibration import low_rank_backward as module
 from relatent.engine.calibration.low_rank_backward import low_rank_backward, measure
 from relatent.engine.calibration.preconditioner import whitening_kernel
@@ -34,8 +34,9 @@ def photograph():
 @pytest.mark.parametrize(
     ("stride", "kernel", "transposed"), [(1, 3, False), (2, 3, False), (1, 1, False), (2, 4, True)]
 )
-@pytest.mark.parametrize("sides", [(True, True), (True, False), (False, True)])
-def test_projections_enter_at_both_sides(stride, kernel, transposed, sides):
+@pytest.mark.parametrize("sides", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_projections_enter_at_both_sides(stride, kernel, transposed, sides, turned):
     """∂x ≈ P_in (w ∗ᵀ (P_out ∂out)), P the products of the factors."""
     draw = torch.Generator().manual_seed(0)
     shape = (6, 10, kernel, kernel) if transposed else (10, 6, kernel, kernel)
@@ -53,6 +54,7 @@ def test_projections_enter_at_both_sides(stride, kernel, transposed, sides):
     if sides[1]:
         expected = torch.einsum("is,sj,bjhw->bihw", factors[1][1], factors[1][0], expected)
     before = conv(x)
+    assert not turned or conv.turn() == (stride == 1)
     conv.set_low_rank(*(each if wanted else None for each, wanted in zip(factors, sides, strict=True)))
     torch.testing.assert_close(conv(x), before, rtol=0.0, atol=0.0)
     torch.testing.assert_close(torch.autograd.grad(conv(x), x, pull)[0], expected)

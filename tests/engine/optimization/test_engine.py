@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers import PLAIN, assert_same, run_loop, small_kl, started
 from relatent import LatentOptimizer, OptimizationConfig, load_autoencoder
+from relatent.engine.autoencoders.joined_decoder import JoinedDecoder
 from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES, REWRITES, prepare
 from relatent.engine.autoencoders.taef2 import build_decoder
 from relatent.engine.losses.metrics import psnr
@@ -25,6 +26,7 @@ from relatent.engine.runtime.memory import fastest_batch_size
 from relatent.kernels.library import register_operators
 from torch import nn
 
+ONLY_TRITON = ("join_norm_and_silu", "join_residuals")
 EXACT = OptimizationConfig(iterations=6, precision="fp32", convergence_threshold=0.0)
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -77,7 +79,7 @@ def test_on_a_gpu_the_step_would_be_one_region_with_the_kernels_and_no_kept_inpu
     assert found["graphs"] == 1
     kernels = [name for name in found["operations"] if "triton_kernel_wrapper" in name]
     norms = 1 + 2 * (2 + 4 * 3)  # the end's, and two in each residual block
-    assert len(kernels) == 2 + norms * 4, "loss, Adam, and four launches for each norm and its gradient"
+    assert len(kernels) == 2 + norms * 6, "loss, Adam, and six launches for each norm and its gradient"
     assert any("convolution" in name for name in found["operations"])
     assert not any("convolution_backward" in name for name in found["operations"])
 
@@ -220,7 +222,10 @@ def test_gradient_clip(small_vae, targets):
 
 
 @pytest.mark.parametrize("model", ["kl", "tiny", "taef2", "taesd"])
-@pytest.mark.parametrize("rewrites", [DEFAULT_REWRITES, tuple(REWRITES)])
+@pytest.mark.parametrize(
+    "rewrites",
+    [DEFAULT_REWRITES, tuple(REWRITES), tuple(name for name in REWRITES if name != "recompute_blocks"), ONLY_TRITON],
+)
 def test_rewritten_decoders_are_the_same_function(model, rewrites):
     torch.manual_seed(3)
     if model == "kl":
@@ -241,7 +246,11 @@ def test_rewritten_decoders_are_the_same_function(model, rewrites):
     pull = torch.randn_like(before)
     expected, found = (torch.autograd.grad(image, z, pull)[0] for image in (before, after))
     assert ((found - expected).norm() / expected.norm()).item() < 1e-4
-    assert not any(isinstance(module, nn.Upsample) for module in rewritten.modules())
+    assert "fold_upsampling" not in rewrites or not any(
+        isinstance(module, nn.Upsample) for module in rewritten.modules()
+    )
+    if model == "kl" and "join_residuals" in rewrites and "recompute_blocks" not in rewrites:
+        assert isinstance(rewritten.decoder, JoinedDecoder)
     assert any(module.padding_mode == "zeros" for module in decoder.modules() if isinstance(module, nn.Conv2d))
 
 
@@ -251,6 +260,13 @@ def test_each_rewrite_finds_its_places():
     assert counts["fold_upsampling"] == 3
     assert counts["fold_input"] == 1
     assert counts["join_norm_and_silu"] == sum(type(m) is nn.GroupNorm for m in decoder.modules()) - 1  # attention's
+    frozen = copy.deepcopy(decoder)
+    assert counts["turn_convolutions"] == 0, "it needs the convolutions of freeze_convolutions"
+    assert REWRITES["freeze_convolutions"](frozen) == REWRITES["turn_convolutions"](frozen)
+    joined = copy.deepcopy(decoder)
+    assert counts["join_residuals"] == 0, "it needs the norms of join_norm_and_silu"
+    REWRITES["join_norm_and_silu"](joined)
+    assert REWRITES["join_residuals"](joined) == 1
     assert counts["freeze_norms"] == sum(type(m) is nn.GroupNorm for m in decoder.modules())
     assert counts["freeze_convolutions"] == sum(type(m) is nn.Conv2d for m in decoder.modules())
 

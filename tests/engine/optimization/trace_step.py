@@ -31,7 +31,7 @@ def keep(graph, inputs):
 
 with FakeTensorMode():
     decoder = SDDecoder(channels=(8, 8, 16, 16), groups=4)
-    for name in ("fold_input", "fold_upsampling", "freeze_convolutions", "join_norm_and_silu"):
+    for name in ("fold_input", "fold_upsampling", "freeze_convolutions", "join_norm_and_silu", "join_residuals"):
         REWRITES[name](decoder)
     latents, targets = torch.empty(2, 4, 8, 8), torch.empty(2, 3, 64, 64)
     config = OptimizationConfig(iterations=10, target_gain=3.0)

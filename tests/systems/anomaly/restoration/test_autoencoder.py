@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from relatent.engine.autoencoders.rewrite import FrozenConv
+from relatent.engine.autoencoders.frozen_conv import FrozenConv
 from relatent.systems.anomaly.restoration.autoencoder import VolumeAutoencoder
 from relatent.systems.anomaly.restoration.volumes import Volumes
 from torch import nn
