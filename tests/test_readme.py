@@ -49,6 +49,7 @@ def test_readme_figures_are_those_of_the_results(path):
     from relatent.benchmarks.anomaly import methods
     from relatent.benchmarks.research import codec_phase1, quality, regularisers, roundtrip
     from relatent.benchmarks.research import time_to_target as time_to_target
+    from relatent.benchmarks.spectrogram import guidance
     from relatent.benchmarks.spectrogram import methods as spectrogram_methods
     from relatent.systems.codec.evaluation.markdown_tables import markdown_tables
 
@@ -78,6 +79,8 @@ def test_readme_figures_are_those_of_the_results(path):
         assert methods.short_table(summary, seeds) in README
     if content["benchmark"] == "spectrogram_methods":
         assert spectrogram_methods.table(content) in spectrogram_methods.PAGE.read_text(encoding="utf-8")
+    if content["benchmark"] == "spectrogram_guidance":
+        assert guidance.table(content["scales"]) in guidance.PAGE.read_text(encoding="utf-8")
     page = quality.PAGE.read_text(encoding="utf-8")
     if content["benchmark"] == "loop":
         assert bench_loop.table(content["results"]) in page

@@ -93,14 +93,15 @@ def table(scales: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def plot(scales: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Accuracy and Fréchet distance over diversity, a point per scale, held-out real pictures beside them."""
+    """Accuracy and Fréchet distance over diversity, a point per scale above 0, held-out real pictures beside them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     real = next(iter(scales.values()))["sets"]["held_out"]
-    points = {scale: found["sets"]["generated"] for scale, found in scales.items()}
+    # without the condition, samples lie so far away that the others would be one point
+    points = {scale: found["sets"]["generated"] for scale, found in scales.items() if float(scale) > 0.0}
     for axes, measure, text, factor in zip(
         figure.subplots(1, 2),
         ("recognition.accuracy", "frechet"),
@@ -109,7 +110,9 @@ def plot(scales: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         strict=True,
     ):
         drawn = [(scale, one["diversity_ratio"], factor * one[measure]) for scale, one in points.items()]
-        axes.plot([x for _, x, _ in drawn], [y for _, _, y in drawn], "o-", color="#d8572a", label="generated")
+        axes.plot(
+            [x for _, x, _ in drawn], [y for _, _, y in drawn], "o-", color="#d8572a", label="generated, by scale"
+        )
         for scale, x, y in drawn:
             axes.annotate(scale, (x, y), (6, 6), textcoords="offset points", fontsize=9)
         axes.plot(real["diversity_ratio"], factor * real[measure], "*", color="#3b7dd8", ms=14, label="held-out real")
@@ -120,7 +123,7 @@ def plot(scales: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     left, right = figure.axes
     left.axhline(100 * CLASSIFICATION, color="#8a8a8a", ls="--", lw=1, label="target")
-    left.set_ylim(0, 103)
+    left.set_ylim(min(100 * CLASSIFICATION, left.get_ylim()[0]) - 3, 103)
     right.set_ylim(bottom=0)
     left.legend(frameon=False, loc="best")
     kind = "simulated walkers" if next(iter(scales.values()))["simulated"] else "walkers"
