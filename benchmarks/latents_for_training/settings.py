@@ -19,15 +19,15 @@ class StudySettings:
     side: int = 64  # pixels
     users: int = 31  # simulated ones, where no spectrograms are given
     recordings: int = 5  # of each simulated user
-    windows: int = 8  # pictures of each recording that are used
+    windows: int = 6  # pictures of each recording that are used
     crops: int = 8  # of each photograph
     max_photographs: int = 1_000  # at most, in the order of their names
     vae_steps: int = 3_000  # updates of the spectrograms' VAE, where none is given
-    classifier_epochs: int = 12
-    steps: int = 4_000  # updates of each diffusion
+    classifier_epochs: int = 24
+    steps: int = 1_200  # updates of each diffusion
     samples: int = 8  # of each user, at each guidance scale
     photo_samples: int = 256  # of each model of photographs
-    inference_steps: int = 50  # of DDIM
+    inference_steps: int = 25  # of DDIM
 
     def __post_init__(self) -> None:
         least = {"recordings": 2, "users": 2, "crops": 2, "samples": 2, "photo_samples": 2, "max_photographs": 3}
