@@ -12,7 +12,7 @@ from ...exporters.files.atomic import write_json
 from ...systems.spectrogram.diffusion.draws import generator_of, sample_seed
 from ...systems.spectrogram.diffusion.latent_set import LatentSet
 from ...systems.spectrogram.diffusion.model_folder import DiffusionModel, load_model
-from ...systems.spectrogram.diffusion.network import noise_scheduler
+from ...systems.spectrogram.diffusion.network import alphas_cumprod
 from ...systems.spectrogram.diffusion.sampler import guided_noise, sample_latents
 from ...systems.spectrogram.diffusion.settings import recipe_settings
 from ...systems.spectrogram.diffusion.trainer import train_diffusion
@@ -49,17 +49,14 @@ def run_cell(domain: Domain, arm: Arm, seed: int, settings: StudySettings) -> No
         recipe, training, held_out, folder, simulated=pictures.simulated, progress=lambda line: None
     )
     trained = time.monotonic()
+    model = load_model(folder)
     found = {
         "validation_loss": record["validation_loss"],
-        "restored": _restore(domain, folder_model(folder), pictures, held_out),
+        "restored": _restore(domain, model, pictures, held_out),
+        "samples": _sample(domain, model, pictures, seed, settings),
+        "seconds": {"training": trained - started, "rest": time.monotonic() - trained},
     }
-    found["samples"] = _sample(domain, folder_model(folder), pictures, seed, settings)
-    found["seconds"] = {"training": trained - started, "rest": time.monotonic() - trained}
     write_json(domain.cell(arm, seed), found)
-
-
-def folder_model(folder: Any) -> DiffusionModel:
-    return load_model(folder)
 
 
 def latent_sets(domain: Domain, arm: Arm, pictures: Pictures, seed: int) -> tuple[LatentSet, LatentSet]:
@@ -79,13 +76,13 @@ def _restore(domain: Domain, model: DiffusionModel, pictures: Pictures, held_out
     """PSNR, in dB, of the pictures that held-out latents become when noised and restored in one step, by timestep; and as they are."""
     count = min(RESTORED, len(held_out))
     chosen = torch.linspace(0, len(held_out) - 1, count).round().long()
-    autoencoder, schedule = load_domain(domain), noise_scheduler()
+    autoencoder = load_domain(domain)
     real, latents, users = from_uint8(pictures.away.images[chosen]), held_out.latents[chosen], held_out.users[chosen]
     scaled = model.scaling.scale(latents)
     found: dict[str, Any] = {}
     for timestep in TIMESTEPS:
         noise = torch.randn(latents.shape, generator=generator_of(RESTORE_SEED, timestep))  # the same for all arms
-        kept = float(schedule.alphas_cumprod[timestep])
+        kept = alphas_cumprod()[timestep]
         noisy = kept**0.5 * scaled + (1.0 - kept) ** 0.5 * noise
         parts = zip(noisy.split(BATCH), users.split(BATCH), strict=True)
         predicted = torch.cat([guided_noise(model.network, part, timestep, of, 1.0) for part, of in parts])

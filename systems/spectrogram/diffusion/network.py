@@ -1,6 +1,7 @@
 """The denoising network: diffusers' UNet2DConditionModel and the condition, and the noise schedule they share."""
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -94,3 +95,17 @@ def prediction_target(
     if prediction_type == "epsilon":
         return noise
     return scheduler.get_velocity(scaled, noise, timesteps)  # type: ignore[arg-type]  # it takes any integers
+
+
+def predicted_noise(prediction_type: str, predicted: Tensor, noisy: Tensor, timestep: int) -> Tensor:
+    """The noise ε that a prediction for noisy latents stands for, both (B, C, h, w): the inverse of `prediction_target`."""
+    if prediction_type == "epsilon":
+        return predicted
+    kept = alphas_cumprod()[timestep]
+    return kept**0.5 * predicted + (1.0 - kept) ** 0.5 * noisy  # ε of v = √ᾱ ε − √(1 − ᾱ) z
+
+
+@cache  # it is asked at every step of a sample
+def alphas_cumprod() -> tuple[float, ...]:
+    """ᾱ of each of the 1000 steps: the share of a noisy latent's variance that is the latent's."""
+    return tuple(noise_scheduler().alphas_cumprod.tolist())

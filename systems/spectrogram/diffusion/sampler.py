@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ....engine.errors import UsageError
 from .latent_scaling import LatentScaling
-from .network import NOISE_SCHEDULE, ConditionalUNet, noise_scheduler
+from .network import NOISE_SCHEDULE, ConditionalUNet, predicted_noise
 
 # noisy scaled latents (B, C, h, w), the timestep, users (B,) -> log-probabilities of the users (B,), differentiable
 Classifier = Callable[[Tensor, int, Tensor], Tensor]
@@ -27,10 +27,7 @@ def guided_noise(network: ConditionalUNet, noisy: Tensor, timestep: int, users: 
         both = network(noisy.repeat(2, 1, 1, 1), steps.repeat(2), users.repeat(2), torch.cat([dropped, ~dropped]))
         of_user, of_any = both.chunk(2)
         predicted = of_any + scale * (of_user - of_any)
-    if network.prediction_type == "epsilon":
-        return predicted
-    kept = noise_scheduler().alphas_cumprod[timestep].item()
-    return kept**0.5 * predicted + (1.0 - kept) ** 0.5 * noisy  # ε of v = √ᾱ ε − √(1 − ᾱ) z
+    return predicted_noise(network.prediction_type, predicted, noisy, timestep)
 
 
 @torch.no_grad()
