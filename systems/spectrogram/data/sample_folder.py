@@ -1,19 +1,21 @@
 """A folder of generated spectrograms, `ID_{n}/sample_{i:04d}.png`, which can be read as a folder of measured ones."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ....engine.errors import UsageError
+from ....engine.losses.metrics import to_uint8
 from ....exporters.files.atomic import atomic_path, write_json
 from .spectrogram_folder import INDEX, SCHEMA
 
 RECORD = "generation.json"
+Sample = tuple[int, int]  # user and number, from 0 on
+OnStep = Callable[[int, int], None]  # samples done, in all
 
 
 class SampleFolder:
@@ -27,18 +29,37 @@ class SampleFolder:
         _check_record(folder / RECORD, identity)
         write_json(folder / RECORD, identity)
 
-    def missing(self, plan: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Those of the samples, (user, number) from 0 on, that are not there yet."""
-        return [one for one in plan if not self._path(*one).exists()]
+    def fill(
+        self,
+        plan: Sequence[Sample],
+        draw: Callable[[Sequence[Sample]], Tensor],
+        batch_size: int,
+        simulated: bool | None,
+        on_step: OnStep | None = None,
+    ) -> dict[str, Any]:
+        """Save those samples of the plan that are not there yet, then `spectrograms.json` of all that are in the folder.
+
+        draw: makes the pictures (B, 3, H, W) in [−1, 1], on the CPU, of at most batch_size samples. simulated: what the model was trained
+        on. Returns the identity with `samples`, how many were asked for, `new`, how many of them were made now, and `simulated`.
+        """
+        missing = [one for one in plan if not self._path(*one).exists()]
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            for one, picture in zip(batch, draw(batch), strict=True):
+                self.save(picture, *one)
+            if on_step is not None:
+                on_step(len(plan) - len(missing) + start + len(batch), len(plan))
+        self._write_index(simulated)
+        return {**self.identity, "samples": len(plan), "new": len(missing), "simulated": simulated}
 
     def save(self, picture: Tensor, user: int, index: int) -> None:
         """picture: (3, H, W) in [−1, 1]. Nothing is drawn into it: what tells users apart must be the network's work."""
-        pixels = ((picture.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(1, 2, 0)
+        pixels = to_uint8(picture).permute(1, 2, 0)
         with atomic_path(self._path(user, index)) as temporary:
             Image.fromarray(pixels.contiguous().numpy()).save(temporary)
 
-    def write_index(self, simulated: bool | None) -> None:
-        """`spectrograms.json` of all samples in the folder, each a recording of its own. simulated: what the model was trained on."""
+    def _write_index(self, simulated: bool | None) -> None:
+        """Each sample is a recording of its own."""
         entries = {}
         for path in sorted(self.folder.glob("ID_*/sample_*.png")):
             user = int(path.parent.name.removeprefix("ID_")) - 1
@@ -56,7 +77,7 @@ class SampleFolder:
         return self.folder / f"ID_{user + 1}" / f"sample_{index:04d}.png"
 
 
-def requested(user_ids: Sequence[int] | None, num_users: int, samples_per_user: int) -> list[tuple[int, int]]:
+def requested(user_ids: Sequence[int] | None, num_users: int, samples_per_user: int) -> list[Sample]:
     """The samples, (user, number) from 0 on. user_ids: the n of the folders, from 1 on; None: all users.
 
     Raises `UsageError` for a user that does not exist, and where no sample is asked for.

@@ -1,16 +1,17 @@
 """Spectrograms from a trained model, as a folder that can be read as a folder of measured ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ....engine.errors import UsageError
 from ....engine.runtime.device import resolve_device
 from ....exporters.files.atomic import file_sha256
-from ..data.sample_folder import SampleFolder, requested
+from ..data.sample_folder import OnStep, Sample, SampleFolder, requested
 from ..guidance.classifier import WEIGHTS as CLASSIFIER
 from ..guidance.classifier import has_classifier, load_classifier
 from ..vae.model import find_vae, load_vae
@@ -18,8 +19,6 @@ from .draws import sample_seed
 from .encoding import WEIGHTS
 from .model_folder import BEST, CONDITION, EMA_UNET, UNET, DiffusionModel, load_model
 from .sampler import Classifier, sample_latents
-
-OnStep = Callable[[int, int], None]  # samples done, in all
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,9 @@ def generate(
         classifier = load_classifier(own, model.record).to(where).log_probability
         identity["classifier"] = file_sha256(own / CLASSIFIER)
     folder = SampleFolder(Path(output_dir), identity)
-    missing = folder.missing(plan)
     network, vae = model.network.to(where), vae.to(where)
-    for start in range(0, len(missing), batch_size):
-        batch = missing[start : start + batch_size]
+
+    def draw(batch: Sequence[Sample]) -> Tensor:
         latents = sample_latents(
             network,
             model.scaling,
@@ -93,13 +91,10 @@ def generate(
             settings.classifier_scale,
         )
         with torch.no_grad():
-            pictures = vae.decode(latents).sample.float().cpu()
-        for one, picture in zip(batch, pictures, strict=True):
-            folder.save(picture, *one)
-        if on_step is not None:
-            on_step(len(plan) - len(missing) + start + len(batch), len(plan))
-    folder.write_index(model.record["simulated"])
-    return {**identity, "samples": len(plan), "new": len(missing), "simulated": model.record["simulated"]}
+            pictures: Tensor = vae.decode(latents).sample
+        return pictures.float().cpu()
+
+    return folder.fill(plan, draw, batch_size, model.record["simulated"], on_step)
 
 
 def _classifier_folder(model: Path) -> Path:

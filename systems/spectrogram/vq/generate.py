@@ -1,21 +1,20 @@
 """Spectrograms from a VQ-VAE and a transformer, as a folder that can be read as a folder of measured ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ....engine.errors import UsageError
 from ....engine.runtime.device import resolve_device
 from ....exporters.files.atomic import file_sha256
-from ..data.sample_folder import SampleFolder, requested
+from ..data.sample_folder import OnStep, Sample, SampleFolder, requested
 from ..diffusion.draws import sample_seed
 from .model_folder import TRANSFORMER_NAME, VQVAE_NAME, load_vq_model
 from .sampler import sample_codes
-
-OnStep = Callable[[int, int], None]  # samples done, in all
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,10 @@ def generate_vq(
         raise UsageError(f"batch_size: expected at least 1, found {batch_size}")
     weights = {name: file_sha256(model.folder / f"{name}.safetensors") for name in (VQVAE_NAME, TRANSFORMER_NAME)}
     folder = SampleFolder(Path(output_dir), {**weights, **asdict(settings)})
-    where, missing = resolve_device(device), folder.missing(plan)
+    where = resolve_device(device)
     transformer, vqvae = model.transformer.to(where), model.vqvae.to(where)
-    for start in range(0, len(missing), batch_size):
-        batch = missing[start : start + batch_size]
+
+    def draw(batch: Sequence[Sample]) -> Tensor:
         codes = sample_codes(
             transformer,
             torch.tensor([user for user, _ in batch]),
@@ -62,11 +61,6 @@ def generate_vq(
             settings.top_k,
         )
         with torch.no_grad():
-            pictures = vqvae.decode(codes.unflatten(1, model.shape)).cpu()
-        for one, picture in zip(batch, pictures, strict=True):
-            folder.save(picture, *one)
-        if on_step is not None:
-            on_step(len(plan) - len(missing) + start + len(batch), len(plan))
-    simulated = model.records[TRANSFORMER_NAME]["simulated"]
-    folder.write_index(simulated)
-    return {**folder.identity, "samples": len(plan), "new": len(missing), "simulated": simulated}
+            return vqvae.decode(codes.unflatten(1, model.shape)).cpu()
+
+    return folder.fill(plan, draw, batch_size, model.records[TRANSFORMER_NAME]["simulated"], on_step)
