@@ -15,6 +15,7 @@ from ....exporters.files.atomic import file_sha256
 from ..data.dataset import SpectrogramDataset
 from ..data.spectrogram_folder import read_index, read_spectrograms
 from ..data.split import split_by_recording
+from ..guidance.classifier import RECORD as CLASSIFIER_RECORD
 from ..guidance.classifier import has_classifier, load_classifier
 from .evaluation import latent_statistics, reconstruction_quality
 from .model import KIND, VAE, WEIGHTS, VAEModel, find_vae, load_vae
@@ -139,7 +140,7 @@ def _classifier(folder: Path, model: dict[str, Any]) -> Check:
         load_classifier(folder, model)
     except RelatentError as error:
         return Check("diffusion: classifier", False, str(error))
-    accuracy = _json(folder / "classifier.json").get("accuracy_little_noise")
+    accuracy = _json(folder / CLASSIFIER_RECORD).get("accuracy_little_noise")
     return Check("diffusion: classifier", True, f"fits; accuracy {accuracy:.3f} on held-out latents of little noise")
 
 

@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ....engine.errors import RunStoppedError, UsageError
+from ....engine.errors import RunStoppedError
 from ....engine.runtime.memory import peak_memory
 from ..diffusion.draws import generator_of
-from ..training.checkpoint import load_checkpoint, save_checkpoint
+from ..training.checkpoint import load_own_checkpoint, save_checkpoint
+from ..training.pace import Pace
 from ..training.run_log import RunLog
 from ..training.schedule import learning_rate
 from .settings import TrainingSettings
 
-KEYS = {"settings", "data", "model", "optimizer", "step", "best", "seconds", "peak_bytes"}
-SECONDS_BETWEEN_LINES = 10.0
+STATE = ("step", "best", "seconds", "peak_bytes")
 Progress = Callable[[str], None]
 
 
@@ -69,7 +69,7 @@ class Training:
 
     def run(self) -> dict[str, Any]:
         """Train to the end. Returns what the records have in common. Raises `RunStoppedError` where the training diverges."""
-        settings, shown = self.settings, time.monotonic()
+        settings, pace = self.settings, Pace(self.step)
         log = RunLog(self.folder / f"{self.name}_logs", self.step)
         try:
             while self.step < settings.max_steps:
@@ -83,8 +83,7 @@ class Training:
                 self.peak_bytes = max(self.peak_bytes, peak_memory(self.device))
                 if self.step % settings.log_every == 0:
                     log.scalars({f"train/{name}": value for name, value in values.items()}, self.step)
-                if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
-                    shown = time.monotonic()
+                if pace.due(self.step) is not None:
                     of = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
                     self.progress(f"{self.name}: step {self.step}/{settings.max_steps}: {of}")
                 if last or self.step % settings.save_every == 0:
@@ -142,16 +141,13 @@ class Training:
             }
 
     def _go_on(self) -> None:
-        if not self.path.exists():
+        keys, settings = {"model", "optimizer", *STATE}, self.settings.decisive()
+        content = load_own_checkpoint(self.path, self.device, keys, settings, self.data, "data")
+        if content is None:
             return
-        content = load_checkpoint(self.path, keys=KEYS)
-        differing = [k for k, v in self.settings.decisive().items() if content["settings"].get(k, v) != v]
-        if differing or content["data"] != self.data:
-            what = f"of other settings ({', '.join(differing)})" if differing else "of other data"
-            raise UsageError(f"{self.path} is {what}; give the same ones, or another output_dir")
         self.network.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        for name in ("step", "best", "seconds", "peak_bytes"):
+        for name in STATE:
             setattr(self, name, content[name])
         self.progress(f"{self.name}: going on at step {self.step}")
 
@@ -162,6 +158,6 @@ class Training:
             "data": self.data,
             "model": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            **{name: getattr(self, name) for name in ("step", "best", "seconds", "peak_bytes")},
+            **{name: getattr(self, name) for name in STATE},
         }
         save_checkpoint(self.path, content)
