@@ -22,7 +22,7 @@ from ...systems.spectrogram.diffusion.generate import GenerationSettings, genera
 from ...systems.spectrogram.vae.model import find_vae, read_record
 from ...systems.spectrogram.validation.fitting import FitSettings
 from ...systems.spectrogram.validation.pipeline import ValidationSettings, validate
-from ...systems.spectrogram.validation.scores import CLASSIFICATION
+from ...systems.spectrogram.validation.scores import CLASSIFICATION, figure_at
 from ..results import FOLDER, command_line, replace_table, write_result
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -40,17 +40,6 @@ COLUMNS = (
     ("metric learning", "metric_success", "{:.1%}"),
     ("copies", "nearest.copies", "{:.1%}"),
 )
-
-
-def figures_of(measured: Mapping[str, Any]) -> dict[str, float | None]:
-    """The values of `COLUMNS` by their paths. measured: of one set what `validate` returns."""
-    found = {}
-    for _, path, _ in COLUMNS:
-        value: Any = measured
-        for key in path.split("."):
-            value = value[key]
-        found[path] = value
-    return found
 
 
 def judge_scale(options: argparse.Namespace, scale: float, vae: Mapping[str, Any], fit: FitSettings) -> dict[str, Any]:
@@ -72,7 +61,10 @@ def judge_scale(options: argparse.Namespace, scale: float, vae: Mapping[str, Any
             return found
     held_out = vae.get("held_out", ValidationSettings.held_out)
     result, _ = validate(ValidationSettings(options.data, samples, options.work / VALIDATORS, fit, held_out), print)
-    sets = {name: figures_of(result["sets"][name]) for name in ("generated", *REFERENCES)}
+    sets = {
+        name: {path: figure_at(result["sets"][name], path) for _, path, _ in COLUMNS}
+        for name in ("generated", *REFERENCES)
+    }
     found = {name: result[name] for name in ("simulated", "judge", "counts")} | {"sets": sets, "made_from": made_from}
     write_json(done, found)
     return found

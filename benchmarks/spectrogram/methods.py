@@ -32,6 +32,7 @@ from ...systems.spectrogram.vae.settings import recipe_settings
 from ...systems.spectrogram.vae.training import train_vae
 from ...systems.spectrogram.validation.fitting import FitSettings
 from ...systems.spectrogram.validation.pipeline import ValidationSettings, validate
+from ...systems.spectrogram.validation.scores import figure_at
 from ...systems.spectrogram.vq.generate import VQGenerationSettings, generate_vq
 from ...systems.spectrogram.vq.model_folder import load_vq_model
 from ...systems.spectrogram.vq.run import train_vq
@@ -177,16 +178,9 @@ def scores(work: Path, data: Path, samples: Path, fit: FitSettings) -> dict[str,
     sets = {}
     for name, one in result["sets"].items():
         by_user = one["recognition"]["accuracy_by_user"]
-        sets[name] = {path: _at(one, path) for _, path, _ in SCORES if path != LEAST}
+        sets[name] = {path: figure_at(one, path) for _, path, _ in SCORES if path != LEAST}
         sets[name] |= {LEAST: min(by_user.values()), "accuracy_by_user": by_user, "pictures": one["pictures"]}
     return {"judge": result["judge"], "sets": sets, "frechet_size": result["sets"]["generated"]["frechet_size"]}
-
-
-def _at(values: Mapping[str, Any], path: str) -> Any:
-    found: Any = values
-    for key in path.split("."):
-        found = found[key]
-    return found
 
 
 def table(content: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ...engine.errors import UsageError
+from ...engine.losses.metrics import from_uint8, to_uint8
 from ...exporters.files.atomic import atomic_path
 from ...systems.spectrogram.data.dataset import SpectrogramDataset
 from ...systems.spectrogram.data.gait import Gait
@@ -48,7 +49,7 @@ class Windows(Dataset[dict[str, Any]]):
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": torch.from_numpy(self.pictures[index].transpose(2, 0, 1).astype(np.float32)) / 127.5 - 1}
+        return {"image": from_uint8(torch.from_numpy(self.pictures[index].transpose(2, 0, 1)))}
 
 
 def read_maps(folder: Path) -> list[np.ndarray]:
@@ -124,7 +125,7 @@ def compare(vae_dir: Path, data_dir: Path, real_maps: Path) -> tuple[dict[str, A
 
 def _rows(shown: torch.Tensor) -> list[np.ndarray]:
     """shown: (2, n, 3, R, R) in [-1, 1], to two rows (R, GRID · R, 3) uint8; what is missing is black."""
-    pixels = ((shown + 1.0) * 127.5).round().byte().permute(0, 1, 3, 4, 2).numpy()
+    pixels = to_uint8(shown).permute(0, 1, 3, 4, 2).numpy()
     pixels = np.pad(pixels, ((0, 0), (0, GRID - pixels.shape[1]), (0, 0), (0, 0), (0, 0)))
     return [np.concatenate(list(row), axis=1) for row in pixels]
 

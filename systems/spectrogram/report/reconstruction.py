@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ....engine.errors import UsageError
+from ....engine.losses.metrics import to_uint8
 from ..data.dataset import SpectrogramDataset
 from ..data.spectrogram import Spectrogram
 from ..vae.evaluation import GRID, reconstruction_quality
@@ -35,12 +36,11 @@ def reconstructions(vae_dir: Path, pictures: PictureSet, held_out: float) -> dic
     ]
     found = reconstruction_quality(vae, SpectrogramDataset(items, side), BATCH, MEASURED)
     few = SpectrogramDataset([items[i] for i in _spread(pictures)], side)
-    shown = ((reconstruction_quality(vae, few, GRID).shown + 1.0) * 127.5).round().byte()
     return {
         "psnr": found.psnr,
         "ssim": found.ssim,
         "pictures": min(len(items), MEASURED),
-        "shown": shown.permute(0, 1, 3, 4, 2).numpy(),
+        "shown": to_uint8(reconstruction_quality(vae, few, GRID).shown).permute(0, 1, 3, 4, 2).numpy(),
     }
 
 

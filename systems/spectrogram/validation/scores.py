@@ -1,6 +1,7 @@
 """The scores of a validation, each beside its target, the same score of held-out real pictures, and that of the baseline."""
 
 import operator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,16 +40,19 @@ class Score:
         return asdict(self) | {"holds": self.holds}
 
 
+def figure_at(values: Mapping[str, Any], path: str) -> Any:
+    """The figure at a path such as `recognition.accuracy` in what `pipeline.measure` returns."""
+    found: Any = values
+    for key in path.split("."):
+        found = found[key]
+    return found
+
+
 def scores_of(sets: dict[str, Any], judge: dict[str, Any], marks: int) -> list[Score]:
     """All scores. sets: of `generated`, `held_out` and `baseline` what `pipeline.measure` returns. judge: what the classifier is worth."""
 
     def of(label: str, path: str, *rest: Any) -> Score:
-        found = []
-        for name in ("generated", "held_out", "baseline"):
-            value: Any = sets[name]
-            for key in path.split("."):
-                value = value[key]
-            found.append(value)
+        found = [figure_at(sets[name], path) for name in ("generated", "held_out", "baseline")]
         return Score(path, label, *found, *rest)
 
     original, own = "original", "own"
