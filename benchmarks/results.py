@@ -1,9 +1,10 @@
 """Storage of results: one JSON file per benchmark and machine, and the tables of the pages generated from them."""
 
 import json
+import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +52,16 @@ def replace_table(marker: str, table: str, readme: Path = README) -> None:
     head, rest = text.split(f"<!-- {marker} -->\n", 1)
     _, tail = rest.split(f"<!-- /{marker} -->", 1)
     readme.write_text(f"{head}<!-- {marker} -->\n{table}\n<!-- /{marker} -->{tail}", encoding="utf-8")
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean, least and most of a figure over seeds."""
+    return {"mean": statistics.fmean(values), "least": min(values), "most": max(values)}
+
+
+def spread_text(found: Mapping[str, float], form: str) -> str:
+    """What `spread` returned, as `0.219 (0.175 to 0.250)`. form: of each number."""
+    return f"{found['mean']:{form}} ({found['least']:{form}} to {found['most']:{form}})"
 
 
 def _commit() -> str:

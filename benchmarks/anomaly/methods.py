@@ -8,7 +8,6 @@ their own. What is finished in WORK is not made again. Writes benchmarks/results
 """
 
 import argparse
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from ...systems.anomaly.restoration.normality import Normality
 from ...systems.anomaly.restoration.priors.registry import NONE, PRIORS
 from ...systems.anomaly.restoration.settings import WEIGHTS, RestorationSettings
 from ...systems.anomaly.training.run import read_config, train
-from ..results import FOLDER, README, command_line, replace_table, write_result
+from ..results import FOLDER, README, command_line, replace_table, spread, spread_text, write_result
 
 PAGE = Path(__file__).parents[2] / "docs" / "anomaly_evaluation.md"
 NORMAL, VALIDATION, HELD_OUT, WEAK = "normal", "validation", "held_out", "weak"
@@ -134,12 +133,8 @@ def summarise(seeds: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[st
         for key in figures:
             values = [found[method][key] for found in seeds.values()]
             differences = [found[method][key] - found["plain error"].get(key, 0.0) for found in seeds.values()]
-            summary[method][key] = _spread(values) | {"difference": _spread(differences)}
+            summary[method][key] = spread(values) | {"difference": spread(differences)}
     return summary
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"mean": statistics.fmean(values), "least": min(values), "most": max(values)}
 
 
 def table(summary: Mapping[str, Any], seeds: int) -> str:
@@ -149,11 +144,7 @@ def table(summary: Mapping[str, Any], seeds: int) -> str:
     for method, found in summary.items():
         cells = [_cell(found.get(key)) for key in keys]
         gain = found.get("auprc", {}).get("difference")
-        beside = (
-            ""
-            if gain is None or method == "plain error"
-            else f"{gain['mean']:+.3f} ({gain['least']:+.3f} to {gain['most']:+.3f})"
-        )
+        beside = "" if gain is None or method == "plain error" else spread_text(gain, "+.3f")
         seconds = f"{found['seconds']['mean']:.2f}" if "seconds" in found else ""
         rows.append([method, *cells, beside, seconds])
     heading = [f"synthetic vertebrae, {seeds} seeds", *keys.values(), "AUPRC beside plain, per seed", "s / volume"]
@@ -166,7 +157,7 @@ def short_table(summary: Mapping[str, Any], seeds: int) -> str:
 
 
 def _cell(found: Mapping[str, float] | None) -> str:
-    return "" if found is None else f"{found['mean']:.3f} ({found['least']:.3f} to {found['most']:.3f})"
+    return "" if found is None else spread_text(found, ".3f")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...exporters.summaries.markdown import markdown_table
 from ..results import FOLDER, command_line, replace_table, write_result
 
 PAGE = Path(__file__).parents[2] / "docs" / "codegen.md"
@@ -47,22 +48,21 @@ def write(steps: dict[str, dict[str, Any]]) -> Path:
 
 def table(folder: Path = FOLDER) -> str:
     """Return the figures of all results files as a Markdown table."""
-    lines = [
-        "| torch, Triton | step | launches | moved without convolutions | convolutions | peak | fp32 activations "
-        "| stored twice | transposed, stride 1 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    heading = (
+        "torch, Triton", "step", "launches", "moved without convolutions", "convolutions", "peak", "fp32 activations",
+        "stored twice", STRIDE_1,
+    )  # fmt: skip
+    rows = []
     for path in sorted(folder.glob("codegen-*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         versions = f"{content['versions']['torch'].split('+')[0]}, {content['triton']}"
         for name, found in content["steps"].items():
-            figures = [
-                found["launches"], _gb(found["bytes_without_convolutions"]), _gb(found["bytes"]["convolution"]),
+            rows.append([
+                versions, name, found["launches"], _gb(found["bytes_without_convolutions"]), _gb(found["bytes"]["convolution"]),
                 _gb(found["peak_bytes"]), found["fp32_activations"], found["stored_twice"],
                 found["convolutions"].get(STRIDE_1, 0),
-            ]  # fmt: skip
-            lines.append(f"| {versions} | {name} | " + " | ".join(map(str, figures)) + " |")
-    return "\n".join(lines)
+            ])  # fmt: skip
+    return markdown_table(heading, rows)
 
 
 def _shortened(found: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """All finished cells of a study as one result: means over seeds, differences to the encoder's latents, correlations over arms."""
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...exporters.summaries.markdown import markdown_table
+from ..results import spread, spread_text
 from .arms import Arm, Domain
 
 FIRST = "initial"
@@ -44,15 +44,15 @@ def _summary(cells: Mapping[str, Mapping[str, float]], first: Mapping[str, Mappi
     """Of each figure its spread over seeds, and that of its difference to FIRST's of the same seed."""
     found: dict[str, Any] = {}
     for key in next(iter(cells.values())):
-        found[key] = spread([cell[key] for cell in cells.values()])
+        found[key] = _counted([cell[key] for cell in cells.values()])
         differences = [cell[key] - first[seed][key] for seed, cell in cells.items() if key in first.get(seed, {})]
         if differences:
-            found[key]["difference"] = spread(differences)
+            found[key]["difference"] = _counted(differences)
     return found
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"mean": statistics.fmean(values), "least": min(values), "most": max(values), "count": len(values)}
+def _counted(values: Sequence[float]) -> dict[str, float]:
+    return spread(values) | {"count": len(values)}
 
 
 def correlations(rows: Mapping[str, Any]) -> dict[str, float | None]:
@@ -117,10 +117,7 @@ def _table(name: str, domain: Mapping[str, Any]) -> str:
 
 
 def cell(found: Mapping[str, float], form: str = ".2f") -> str:
-    mean = format(found["mean"], form)
-    if found["count"] == 1:
-        return mean
-    return f"{mean} ({format(found['least'], form)} to {format(found['most'], form)})"
+    return format(found["mean"], form) if found["count"] == 1 else spread_text(found, form)
 
 
 def _read(path: Any) -> dict[str, Any]:
