@@ -8,8 +8,8 @@ saves s, μ and r and recomputes everything else. The mean and variance of a gro
 Chan's formula (Chan, Golub, LeVeque, 1983), without cancellation and always in the same order.
 
 The forward pass reads s twice and writes y once (where s is kept, one more write, and with a residual one more read); the
-backward pass reads s and ∂y twice each and writes once (where s is kept, one more read, of its own gradient). ATen launches one block per (image, group); here the pixels are split into
-blocks too, so that a single image fills the GPU.
+backward pass reads s and ∂y twice each and writes once (where s is kept, one more read, of its own gradient). ATen
+launches one block per (image, group); here the pixels are split into blocks too, so that a single image fills the GPU.
 """
 
 import torch
@@ -111,9 +111,8 @@ def _group_norm_silu_backward(
 
 
 def _save(ctx, inputs, output):
-    ctx.set_materialize_grads(
-        False
-    )  # else a sum that nothing else uses would get a gradient of zeros, written and read
+    # otherwise a sum that nothing else uses would get a gradient of zeros, written and read
+    ctx.set_materialize_grads(False)
     ctx.groups, ctx.silu = inputs[-3], inputs[-1]
     ctx.sum = len(output) == 4
     s, shift = (output[1], None) if ctx.sum else inputs[:2]
