@@ -60,10 +60,18 @@ _frozen_conv.register_autograd(_backward, setup_context=_save)
 
 
 class _EagerFrozenConv(torch.autograd.Function):
-    """The operation for eager code, without the dispatch of a registered operator, which costs 0.1 ms a call outside compiled code."""
+    """The operation for eager code, without the dispatch of a registered operator, which costs 0.1 ms a call outside compiled code.
 
-    forward = staticmethod(_convolve)
-    setup_context = staticmethod(_save)
+    One method makes the output and keeps what the backward pass needs: where they are two, torch inspects the signature
+    in each call, for another 0.2 ms.
+    """
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        output = _convolve(*inputs)
+        _save(ctx, inputs, output)
+        return output
+
     backward = staticmethod(_backward)
 
 
