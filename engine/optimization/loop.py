@@ -14,7 +14,7 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..calibration.low_rank_backward import low_rank_backward
 from ..calibration.preconditioner import whitening_kernel
 from ..coordinates import Coordinates, WhiteningCoordinates
-from ..loop_decoder import LoopDecoder
+from ..loop_decoder import Decoded, LoopDecoder
 from .config import OptimizationConfig
 from .runners import EagerRunner, Runner, build_runner, choose_mode, replay_length
 from .slots import DIRECT, RUNNING, Slots
@@ -61,6 +61,9 @@ class Loop:
         if isinstance(self.runner, EagerRunner):
             self.mode = "eager"  # it did not compile
         self.busy: set[int] = set()
+        self.starts: dict[
+            int, Decoded
+        ] = {}  # by slot: the image's initial latents, (1, …), decoded in fp32, where known
 
     @property
     def free(self) -> list[int]:
@@ -80,6 +83,11 @@ class Loop:
         self.slots.load(where, latents, targets, self.config, self.max_steps, weights, origin)
         if goal is not None:
             self.slots.target_error[torch.tensor(where, device=goal.device)] = goal
+        for row, slot in enumerate(where):
+            self.starts.pop(slot, None)
+            if warm is not None and warm.start is not None:
+                output, extra = warm.start
+                self.starts[slot] = Decoded(output[row : row + 1], None if extra is None else extra[row : row + 1])
         self.busy.update(where)
 
     def advance(self) -> list[int]:
@@ -101,17 +109,27 @@ class Loop:
         done = evaluations(self.slots)
         return [done[slot] for slot in where]
 
+    def start(self, where: list[int]) -> Decoded | None:
+        """Return the initial latents of the slots `where`, decoded in fp32; None where that has not been done for all."""
+        if not all(slot in self.starts for slot in where):
+            return None
+        outputs, extras = zip(*(self.starts[slot] for slot in where), strict=True)
+        return Decoded(torch.cat(outputs), None if extras[0] is None else torch.cat(extras))
+
     def unload(self, where: list[int]) -> Slots:
         """Return a copy of the slots `where`, which are then free."""
         part = self.slots.take(where)
         self.slots.active[torch.tensor(where, device=self.slots.active.device)] = False
         self.busy.difference_update(where)
+        for slot in where:
+            self.starts.pop(slot, None)
         return part
 
     def clear(self) -> None:
         """Forget all images."""
         self.slots.active.fill_(False)
         self.busy.clear()
+        self.starts.clear()
 
 
 def refinement_iterations(config: OptimizationConfig, device: torch.device) -> int:

@@ -111,8 +111,8 @@ def start_loop(
 def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.device) -> list[OptimizationResult]:
     """Take the images out of the slots `where`, refine them in fp32, and return the best of each, measured in fp32."""
     decoder, modality = autoencoder.loop_decoder("fp32"), autoencoder.modality
-    slots = loop.unload(where)
-    start = decoder.evaluate(slots.initial, slots.step)
+    start, slots = loop.start(where), loop.unload(where)
+    start = decoder.evaluate(slots.initial, slots.step) if start is None else start
     in_loop, tile = decoder, loop.config.tile
     if tile is not None:
         in_loop = autoencoder.loop_decoder("fp32", recompute=True, tile=tile)

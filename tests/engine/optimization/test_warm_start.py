@@ -1,5 +1,7 @@
 """Steps of the encoder's own correction before the first iteration."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -53,6 +55,27 @@ def test_a_warm_start_that_loses_is_not_returned(small_vae, targets):
     for i, result in enumerate(LatentOptimizer(config).optimize_batch(small_vae, start, targets)):
         torch.testing.assert_close(result.initial_latents, start[i : i + 1])
         assert result.metrics["final_psnr"] >= result.metrics["initial_psnr"]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_the_encoders_latents_are_decoded_in_fp32_once(small_vae, targets, monkeypatch, steps):
+    """The result's figures are of that decoding, each image's own, also where the loop is in bf16."""
+    start, seen = small_vae.encode(targets), []
+    decoder = small_vae.loop_decoder("fp32")
+
+    def watched(precision, *arguments, **options):
+        found = plain(precision, *arguments, **options)
+        if precision != "fp32":
+            return found
+        return dataclasses.replace(found, run=lambda latents, step: seen.append(latents) or found.run(latents, step))
+
+    plain = small_vae.loop_decoder
+    monkeypatch.setattr(small_vae, "loop_decoder", watched)
+    config = OptimizationConfig(iterations=2, warm_start=steps, precision="bf16", refinement_iterations=0)
+    results = LatentOptimizer(config).optimize_batch(small_vae, start, targets)
+    assert sum(torch.equal(latents, start) for latents in seen) == 1
+    for result, image in zip(results, decoder(start).clamp(-1, 1), strict=True):
+        torch.testing.assert_close(result.initial_image[0], image)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
