@@ -6,8 +6,10 @@ from ..errors import UsageError
 from .config import OptimizationConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"iterations": 2, "warm_start": 0},
+    "draft": {"iterations": 1, "refinement_iterations": 0},
+    "fast": {"iterations": 3, "refinement_iterations": 0},
     "balanced": {},  # the defaults of `OptimizationConfig`
+    "train": {"regularisers": "0.1*prior"},  # latents to train a model on; see docs/latents_for_training.md
     "best": {
         "iterations": 140, "relative_learning_rate": 0.15, "betas": (0.9, 0.95), "precision": "fp32",
         "convergence_threshold": 0.0, "gradient_error": 0.0,

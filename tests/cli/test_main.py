@@ -19,7 +19,7 @@ def test_help_and_import_load_nothing_heavy():
     assert done.returncode == 0
     for command in ("demo", "optimize", "info", "report", "verify", "export", "export-onnx", "models", "doctor"):
         assert command in done.stdout
-    assert "--preset fast|balanced|best|original" in relatent_process("optimize", "--help").stdout
+    assert "--preset draft|fast|balanced|train|best|original" in relatent_process("optimize", "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_help_and_import_load_nothing_heavy():
         (["optimize", "{in}", "{out}", "--vae", "tiny", "--config", "absent.toml"], "cannot read the configuration"),
         (["optimize", "{in}", "{out}", "--vae", "tiny", "--format", "zip"], "unknown format 'zip'"),
         (["optimize", "absent", "{out}", "--vae", "tiny"], "no such image"),
-        (["optimize", "{in}", "{out}", "--vae", "tiny", "--preset", "slow"], "expected one of fast, balanced"),
+        (["optimize", "{in}", "{out}", "--vae", "tiny", "--preset", "slow"], "expected one of draft, fast, balanced"),
         (
             ["optimize", "{in}", "{out}", "--vae", "tiny", "--target-psnr", "0"],
             "target_psnr: expected a number above 0",
         ),
         (["demo", "{out}", "--iterations", "0"], "at least 1"),
-        (["demo", "{out}", "--preset", "slow"], "expected one of fast, balanced"),
+        (["demo", "{out}", "--preset", "slow"], "expected one of draft, fast, balanced"),
         (["info", "absent"], "holds no run"),
         (["export", "absent", "--to", "pt"], "holds no run"),
         (["export", "absent", "--to", "zip"], "unknown format 'zip'"),

@@ -78,9 +78,9 @@ def test_presets_are_settings_that_overrides_win_over(name):
 
 def test_the_default_is_balanced_and_other_names_are_refused():
     assert LatentOptimizer().config == preset("balanced") == preset(None) == OptimizationConfig()
-    with pytest.raises(UsageError, match=r"preset: expected one of fast, .*found 'slow'"):
+    with pytest.raises(UsageError, match=r"preset: expected one of draft, fast, .*found 'slow'"):
         preset("slow")
-    with pytest.raises(UsageError, match="expected one of fast"):
+    with pytest.raises(UsageError, match="expected one of draft, fast"):
         LatentOptimizer("slow")
     with pytest.raises(UsageError, match="unknown setting name"):
         preset("fast", name="x")
