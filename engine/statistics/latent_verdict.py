@@ -1,5 +1,10 @@
 """The verdict on a run's latents: what makes the optimised ones harder to train on than the encoder's, in plain words.
 
+Limits of the distance and of the spread are from the study of docs/latents_for_training.md: latents that had moved by at most
+0.39 σ, with a spread of at most 1.02 times the encoder's, trained a diffusion as well as the encoder's or better; moved by 1.2 σ,
+with a spread of 1.6 times, they were restored from noise 1.3 dB worse; by 3.3 σ and 3.5 times, worse in every figure. The
+other limits did not tell these apart: they are for latents that are damaged in another way, such as by noise.
+
 Pure functions of the figures in `LatentReport.summary`, so that a run.json of an earlier version can be judged too.
 """
 
@@ -11,9 +16,10 @@ from typing import Any
 class Criterion:
     """A figure of `against_encoder`, and the limit beyond which the latents are said to differ.
 
-    The limits lie just below what white noise of 0.3 σ does to the encoder's latents of the bundled autoencoder: it
-    multiplies their share of high frequencies by 1.1 and costs 1.3 dB of either PSNR. Nobody would train on such latents,
-    and with one image in eight decoded, at most four, differences under 0.5 dB are within the scatter between images.
+    The limits of the last three lie just below what white noise of 0.3 σ does to the encoder's latents of the bundled
+    autoencoder: it multiplies their share of high frequencies by 1.1 and costs 1.3 dB of either PSNR. Nobody would train on
+    such latents, and with one image in eight decoded, at most four, differences under 0.5 dB are within the scatter
+    between images.
     """
 
     keys: tuple[str, ...]
@@ -24,14 +30,16 @@ class Criterion:
 
 
 CRITERIA = (
+    Criterion(("distance",), 0.7, 1, "moved from the encoder's", "{:.2f} σ"),
+    Criterion(("std_ratio",), 1.25, 1, "standard deviation", "×{:.2f}"),
     Criterion(("high_frequency_ratio",), 1.1, 1, "share of high frequencies", "×{:.2f}"),
     Criterion(("noise_psnr", "noise_0.1"), -1.0, -1, "PSNR decoded with noise of 0.1 σ", "{:+.1f} dB"),
     Criterion(("interpolation", "decoded_psnr"), -1.0, -1, "PSNR decoded half way to another latent", "{:+.1f} dB"),
 )
 STATUSES = ("similar", "differs", "incomplete")
 REMEDY = (
-    'A diffusion model may find them harder to learn: stay nearer to the encoder\'s with --regularise "0.1*prior" or more, '
-    "or do less with --preset fast."
+    "A diffusion model may find them harder to learn: stay nearer to the encoder's with --preset train, or do less with "
+    "--preset fast."
 )
 WHY_NOT = (
     "Pictures are decoded again for this when the run's first shard is complete; half way between two latents needs two "
@@ -40,15 +48,16 @@ WHY_NOT = (
 
 
 def against_encoder(report: dict[str, Any]) -> dict[str, Any]:
-    """Return the ratio of the shares of high frequencies, and optimised − encoder's of each figure in dB that both have.
+    """Return how far the optimised latents moved (mean over images, in σ), the ratios of the standard deviations and of the
+    shares of high frequencies, and optimised − encoder's of each figure in dB that both have.
 
     report: the figures under `initial` and `optimized`, as JSON-compatible values. None stands for what is not known.
     """
     before, after = report["initial"], report["optimized"]
-    shares = before.get("high_frequency_share"), after.get("high_frequency_share")
-    found: dict[str, Any] = {
-        "high_frequency_ratio": shares[1] / shares[0] if shares[0] and shares[1] is not None else None
-    }
+    found: dict[str, Any] = {"distance": report.get("distance", {}).get("mean")}
+    for name, figure in (("std_ratio", "std"), ("high_frequency_ratio", "high_frequency_share")):
+        values = before.get(figure), after.get(figure)
+        found[name] = values[1] / values[0] if values[0] and values[1] is not None else None
     for figure in ("psnr_loss", "noise_psnr", "interpolation"):
         if figure in before and figure in after:
             found[figure] = {

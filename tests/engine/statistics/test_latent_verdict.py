@@ -45,14 +45,14 @@ def test_latents_that_are_the_encoders_are_similar():
     assert (found["sample"], found["pairs"]) == (2, 2)
     assert found["initial"] == found["optimized"]
     compared = found["against_encoder"]
-    assert compared.pop("high_frequency_ratio") == 1
+    assert (compared.pop("distance"), compared.pop("std_ratio"), compared.pop("high_frequency_ratio")) == (0, 1, 1)
     assert compared.keys() == {"psnr_loss", "noise_psnr", "interpolation"}
     assert {value for figures in compared.values() for value in figures.values()} == {0}
     assert found["verdict"]["status"] == "similar"
     assert found["verdict"]["text"].startswith("No difference")
 
 
-def test_white_noise_on_latents_is_found_by_each_of_the_three():
+def test_white_noise_on_latents_is_found_by_each_figure():
     rng = np.random.default_rng(0)
     found = report_of((z, z + 0.3 * rng.standard_normal(z.shape)) for z in smooth(9))
     before, after, compared = found["initial"], found["optimized"], found["against_encoder"]
@@ -66,10 +66,12 @@ def test_white_noise_on_latents_is_found_by_each_of_the_three():
     found = found["verdict"]
     assert found["status"] == "differs"
     for words in (
+        "moved from the encoder's: ",
+        "standard deviation: ×",
         "high frequencies: ×",
         "noise of 0.1 σ: -",
         "half way to another latent: -",
-        "--regularise",
+        "--preset train",
         "--preset fast",
     ):
         assert words in found["text"]
@@ -81,6 +83,16 @@ def test_a_smoother_change_is_no_high_frequency():
     found = report_of((z, 1.01 * z) for z in smooth(9))
     assert found["against_encoder"]["high_frequency_ratio"] == pytest.approx(1, rel=1e-4)
     assert found["verdict"]["status"] == "similar"
+
+
+def test_latents_that_moved_far_differ_even_where_they_are_smooth():
+    first, limits = list(smooth(9)), ("moved from the encoder's: 2.00 σ", "standard deviation: ×3.00")
+    found = report_of(((z, 3 * z) for z in first), relatent.Autoencoder(lambda z: z, name="identity"))
+    assert found["against_encoder"]["distance"] == found["distance"]["mean"] == pytest.approx(2, rel=0.01)
+    assert found["verdict"]["status"] == "differs"
+    assert all(words in found["verdict"]["text"].split(" Within")[0] for words in limits)
+    near = report_of(((z, 1.2 * z) for z in first), relatent.Autoencoder(lambda z: z, name="identity"))
+    assert near["verdict"]["status"] == "similar"
 
 
 def test_noise_and_midpoints_are_measured_against_the_latents_own_pictures():
@@ -185,11 +197,15 @@ def test_shards_and_runs_of_earlier_versions(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ratio", "noise", "status"), [(1.1, -1.0, "similar"), (1.11, 0, "differs"), (0.5, -1.1, "differs")]
-)
-def test_limits(ratio, noise, status):
-    sides = [{"high_frequency_share": share, "noise_psnr": {"noise_0.1": level}, "interpolation": {"decoded_psnr": 30.0}}
-             for share, level in ((1.0, 0.0), (ratio, noise))]  # fmt: skip
-    found = verdict(against_encoder({"initial": sides[0], "optimized": sides[1]}))
+    ("moved", "spread", "ratio", "noise", "status"),
+    [
+        (0.7, 1.25, 1.1, -1.0, "similar"), (0.71, 1, 1, 0, "differs"), (0, 1.26, 1, 0, "differs"),
+        (0, 1, 1.11, 0, "differs"), (0, 0.5, 0.5, -1.1, "differs"),
+    ],
+)  # fmt: skip
+def test_limits(moved, spread, ratio, noise, status):
+    sides = [{"std": std, "high_frequency_share": share, "noise_psnr": {"noise_0.1": level}, "interpolation": {"decoded_psnr": 30.0}}
+             for std, share, level in ((1.0, 1.0, 0.0), (spread, ratio, noise))]  # fmt: skip
+    found = verdict(against_encoder({"distance": {"mean": moved}, "initial": sides[0], "optimized": sides[1]}))
     assert found["status"] == status
     assert ("Within the limits" in found["text"]) == (status == "differs")
