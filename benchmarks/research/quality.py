@@ -41,7 +41,7 @@ from .tuning import chosen_methods, ranking, tune
 
 PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
 
-PRESETS = ("fast", "balanced", "best")
+PRESETS = ("draft", "fast", "balanced", "best")
 IN_FP32 = ("fast", "balanced")  # Measured in fp32 too; `best` runs in fp32 by default.
 CURVE_DENSITY = 12  # Approximate number of points of a plotted curve per factor of ten in work.
 LEARNING_PHOTOGRAPHS = 4  # The number of photographs, the last ones of the train split, from which methods may learn.
@@ -60,7 +60,7 @@ def run_preset(
     """Run the engine on one photograph by its public optimiser, counting its iterations and encoder steps as work.
 
     low_rank: the work of an iteration with the low-rank approximate backward pass, before the fp32 refinement. The
-    seconds include the final comparison in fp32 and are spread evenly over the iterations.
+    seconds are of the whole call, the final comparison in fp32 included; those of rows before the last are spread evenly.
     """
     start = autoencoder.encode(target)
     begin = now(target.device)

@@ -1,13 +1,22 @@
-"""Plot of a quality run: gain over work and over seconds, one row of panels per decoder."""
+"""Plot of a quality run: gain over work and over seconds, one row of panels per decoder.
+
+Over seconds a preset is one point, that of its whole call, since what a call costs is not spread evenly over its iterations.
+"""
 
 import statistics
 from pathlib import Path
 from typing import Any
 
-PRESET_COLOURS = ("#d62728", "#2ca02c", "#1f77b4")  # From the longest run to the shortest, which is drawn on top.
+PRESET_COLOURS = (
+    "#d62728",
+    "#2ca02c",
+    "#1f77b4",
+    "#17a2a2",
+)  # From the longest run to the shortest, which is drawn on top.
 ORIGINAL_COLOURS = ("#000000", "#8a8a8a")  # The original's settings.
+CALLS_COLOUR = "#9ecae1"  # Of the line through the presets' whole calls.
 # At most this many other methods are drawn, to keep the plot readable.
-METHOD_COLOURS = ("#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")
+METHOD_COLOURS = ("#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#7f7f7f")
 
 
 def quality_plot(results: dict[str, Any], path: Path) -> None:
@@ -22,6 +31,10 @@ def quality_plot(results: dict[str, Any], path: Path) -> None:
     for row, (decoder, result) in zip(panels, results.items(), strict=True):
         drawn = {method["method"]: method for method in result["rows"]}
         for axes, key, label in zip(row, ("work", "seconds"), ("work, in gradient iterations", "seconds"), strict=True):
+            presets = [name for name in styles if drawn[name]["preset"]]
+            ends = [(drawn[name]["curve"][key][-1], drawn[name]["curve"]["gain_db"][-1]) for name in presets]
+            if key == "seconds" and ends:
+                axes.plot(*zip(*sorted(ends), strict=True), color=CALLS_COLOUR, linewidth=2.0, zorder=3)
             for name, style in styles.items():
                 _draw(axes, drawn[name], key, style)
             axes.set_xscale("log")
@@ -68,6 +81,8 @@ def _draw(axes: Any, row: dict[str, Any], key: str, style: dict[str, Any]) -> No
 
     curve = row["curve"]
     points = [(x, y) for x, y in zip(curve[key], curve["gain_db"], strict=True) if x > 0]
+    if row["preset"] and key == "seconds":
+        points = points[-1:]
     axes.plot(*zip(*points, strict=True), label=row["method"], solid_capstyle="round", **style)
     axes.plot(*points[-1], marker="o", markersize=3 + style["linewidth"], color=style["color"], zorder=4)
     if row["preset"]:

@@ -36,9 +36,9 @@ class Counting(Autoencoder):
         self.decoded, self.graphs = self.decoded + 1, self.graphs + image.requires_grad
         return image
 
-    def encode(self, images):
+    def encode(self, images, precision="fp32"):
         self.encoded += 1
-        return super().encode(images)
+        return super().encode(images, precision)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""The presets on the front of whole calls; see `python -m relatent.benchmarks.presets --help`."""
