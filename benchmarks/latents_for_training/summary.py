@@ -9,6 +9,11 @@ from ..results import spread, spread_text
 from .arms import Arm, Domain
 
 FIRST = "initial"
+OUTCOMES = {  # of a training -> its label; users are recognised where models are told them
+    "samples.1.frechet_held_out": "Fréchet distance of samples",
+    "samples.1.accuracy": "user accuracy",
+    "restored.mean": "restored from noise, dB",
+}
 MEASURES = ("psnr", "ssim", "distance", "high_frequencies", "noise_loss", "interpolation_frechet", "decoded_frechet")
 
 
@@ -55,18 +60,22 @@ def _counted(values: Sequence[float]) -> dict[str, float]:
     return spread(values) | {"count": len(values)}
 
 
-def correlations(rows: Mapping[str, Any]) -> dict[str, float | None]:
-    """Spearman's, over the arms but the shuffled control, of each measure with the mean Fréchet distance of samples to held-out
-    pictures; None where all values are equal or there are fewer than 3 arms."""
+def correlations(rows: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Spearman's, over the arms but the shuffled control, of each of MEASURES with the mean of each of OUTCOMES that was
+    measured; None where all values are equal or there are fewer than 3 arms."""
     from scipy.stats import spearmanr
 
     arms = [row for name, row in rows.items() if not name.endswith("_shuffled")]
-    target = [row["summary"]["samples.1.frechet_held_out"]["mean"] for row in arms]
-    found: dict[str, float | None] = {}
-    for name in MEASURES:
-        values = [row["measures"][name] for row in arms]
-        known = len(arms) > 2 and len(set(values)) > 1 and len(set(target)) > 1
-        found[name] = float(spearmanr(values, target).statistic) if known else None
+    found: dict[str, dict[str, float | None]] = {}
+    for key in OUTCOMES:
+        target = [row["summary"][key]["mean"] for row in arms if key in row["summary"]]
+        if len(target) < len(arms) or not target:
+            continue
+        found[key] = {}
+        for name in MEASURES:
+            values = [row["measures"][name] for row in arms]
+            known = len(arms) > 2 and len(set(values)) > 1 and len(set(target)) > 1
+            found[key][name] = float(spearmanr(values, target).statistic) if known else None
     return found
 
 
@@ -74,11 +83,11 @@ def tables(found: Mapping[str, Any]) -> str:
     """One table for each domain, and that of the correlations."""
     parts = [_table(name, domain) for name, domain in found.items() if domain["arms"]]
     rows = [
-        [name, *("–" if (value := domain["correlations"][key]) is None else f"{value:+.2f}" for key in MEASURES)]
+        [f"{name}, {OUTCOMES[key]}", *("–" if value is None else f"{value:+.2f}" for value in by_measure.values())]
         for name, domain in found.items()
-        if domain["arms"]
+        for key, by_measure in domain["correlations"].items()
     ]
-    heading = ["Spearman's ρ with the samples' Fréchet distance", "PSNR", "SSIM", "moved", "high frequencies"]
+    heading = ["Spearman's ρ with", "PSNR", "SSIM", "moved", "high frequencies"]
     parts.append(markdown_table([*heading, "lost to noise", "interpolation", "decoded"], rows))
     return "\n\n".join(parts)
 
