@@ -12,7 +12,7 @@ from relatent.benchmarks.peers import original_loop
 from relatent.benchmarks.sd_decoder import CHANNELS, SDDecoder
 from relatent.benchmarks.timing import measure
 from relatent.engine.autoencoders.autoencoder import Autoencoder
-from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES
+from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES, REWRITES, LowRank
 from relatent.engine.losses.metrics import psnr
 from relatent.engine.optimization.config import OptimizationConfig
 from relatent.engine.optimization.loop import coordinates_of
@@ -24,12 +24,17 @@ from relatent.engine.optimization.step import build_step
 PER_REPLAY = 10
 ENDLESS = OptimizationConfig(iterations=100_000, convergence_threshold=0.0, checkpoint_interval=PER_REPLAY)
 
+# All rewrites that are exact to rounding and meant for a GPU, whether or not they are defaults yet.
+WANTED = (*DEFAULT_REWRITES, "turn_convolutions", "join_norm_and_silu", "join_residuals", "explicit_attention")
+PRODUCTION = tuple(name for name in REWRITES if name in WANTED)
+
 # Name -> rewrites, and whether activations are recomputed in the backward pass.
 DECODERS: dict[str, tuple[tuple[str, ...], bool]] = {
     "as published": ((), False),
     "rewritten": (DEFAULT_REWRITES, False),
     "rewritten, norm kernel": ((*DEFAULT_REWRITES, "join_norm_and_silu"), False),
     "rewritten, joined": ((*DEFAULT_REWRITES, "join_norm_and_silu", "join_residuals", "turn_convolutions"), False),
+    "production": (PRODUCTION, False),
     "recomputing": (DEFAULT_REWRITES, True),
 }
 
@@ -58,11 +63,12 @@ class Problem:
         return truth + 0.5 * noise, targets
 
     def slots(
-        self, decoder: str, precision: str, batch: int, size: int, config: OptimizationConfig = ENDLESS
-    ) -> tuple[Slots, Any]:
-        """Return loaded slots and the iteration over them, for one of `DECODERS`."""
+        self, decoder: str, precision: str, batch: int, size: int, config: OptimizationConfig = ENDLESS,
+        low_rank: LowRank | None = None,
+    ) -> tuple[Slots, Any]:  # fmt: skip
+        """Return loaded slots and the iteration over them, for one of `DECODERS`; low_rank: of its backward pass."""
         self.autoencoder.rewrites, recompute = DECODERS[decoder]
-        loop_decoder = self.autoencoder.loop_decoder(precision, recompute)
+        loop_decoder = self.autoencoder.loop_decoder(precision, recompute, low_rank)
         latents, targets = self.batch(batch, size)
         coordinates = coordinates_of(self.autoencoder, tuple(latents.shape[1:]), config.precondition)
         slots = Slots.empty(latents, targets, config, loop_decoder.dtype, coordinates=coordinates)
