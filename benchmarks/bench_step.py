@@ -10,7 +10,6 @@ import pytest
 import torch
 from relatent.benchmarks.peers import original_loop
 from relatent.benchmarks.sd_decoder import CHANNELS, SDDecoder
-from relatent.benchmarks.timing import measure
 from relatent.engine.autoencoders.autoencoder import Autoencoder
 from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES, REWRITES, LowRank
 from relatent.engine.losses.metrics import psnr
@@ -92,25 +91,6 @@ def forms(
             yield "compiled", runner
     if "captured" in wanted and problem.device.type == "cuda":
         yield "captured", CapturedRunner(runner, PER_REPLAY)
-
-
-def iteration_seconds(runner: Runner, device: torch.device, repeats: int = 5) -> dict[str, float]:
-    """Return p20, median and p80 of the seconds of one iteration of the batch."""
-    seconds = measure(lambda: runner.run(PER_REPLAY), device, repeats, warm_up=1)
-    if not bool(runner.slots.active.all()):
-        raise RuntimeError("an image stopped while it was being timed")
-    return {name: value / PER_REPLAY for name, value in seconds.items()}
-
-
-def original_seconds(problem: Problem, size: int, iterations: int = 5) -> float:
-    """Return the seconds of one iteration of one image in the original loop: eager, fp32, with `.item()` every time."""
-    latents, targets = problem.batch(1, size)
-    decoder = problem.decoder
-
-    def run() -> None:
-        original_loop(decoder, latents, targets, 1e-3, iterations)
-
-    return measure(run, problem.device, 3, warm_up=1)["median"] / iterations
 
 
 def equal_quality(problem: Problem, size: int, iterations: int, form: str) -> dict[str, float]:

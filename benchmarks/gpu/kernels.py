@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 
+from ...kernels.library import INTERPRETED
 from .. import bench_kernels
 from .section import Measurement, Rates, Result
 
-NEEDS_GPU = "Triton's kernels need a GPU"
+NEEDS_GPU = "" if INTERPRETED else "Triton's kernels need a GPU, or TRITON_INTERPRET=1"
 
 
 def cells(quick: bool) -> list[tuple[str, float, dict[str, Any]]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ...engine.runtime.device import usable_processors
 from .section import Cell, Rates, Result, Section
 
 PREPARE_SHARE = 0.45  # of the budget: after it cells are measured although others are still being prepared
@@ -37,8 +38,8 @@ def measure_here(section: Section, cell: Cell, device: torch.device, quick: bool
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Keep every other measurement on this machine waiting."""
-    with open(Path(tempfile.gettempdir()) / "relatent-gpu.lock", "w") as file:
+    """Keep every other measurement of this user on this machine waiting."""
+    with open(Path(tempfile.gettempdir()) / f"relatent-gpu-{os.getuid()}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -167,4 +168,4 @@ def _give_way(
 
 def default_jobs() -> int:
     """Return how many cells are prepared at once: three for four processors."""
-    return max(1, 3 * len(os.sched_getaffinity(0)) // 4)
+    return max(1, 3 * usable_processors() // 4)

@@ -49,12 +49,13 @@ def prepare(device: torch.device, quick: bool, count: int, size: int, batch: int
     _pass(batcher, Path(folder.name), min(batch, count))  # compiles
 
     def measurement(_rates: Rates) -> Result:
+        more: Result = {"size": size, "config": config.to_dict(), "pictures": "generated"}
+        if device.type == "cuda":  # first: a pass that was ended early cannot be followed by another
+            more["profile"] = _profiled(batcher, Path(folder.name), min(3 * batch, count))
         batcher.seconds.clear()
         result = _pass(batcher, Path(folder.name), count)
-        if device.type == "cuda":
-            result["profile"] = _profiled(batcher, Path(folder.name), min(3 * batch, count))
         folder.cleanup()
-        return result | {"size": size, "config": config.to_dict(), "pictures": "generated"}
+        return result | more
 
     return measurement
 

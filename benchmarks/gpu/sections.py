@@ -1,6 +1,6 @@
 """The sections by name, in the order in which they are measured; the ceilings are measured again at the end."""
 
-from . import attention, captured, ceilings, convolutions, iteration, kernels, race, run
+from . import attention, captured, ceilings, convolutions, iteration, kernels, layers, race, run
 from .section import Section
 
 SECTIONS: dict[str, Section] = {
@@ -12,4 +12,5 @@ SECTIONS: dict[str, Section] = {
     "run": run,
     "race": race,
     "kernels": kernels,
+    "layers": layers,
 }
