@@ -11,7 +11,7 @@ from .section import Measurement, Rates, Result
 
 NEEDS_GPU = "only a GPU has CUDA graphs"
 SIZE, BATCH = 256, 2
-DECIBELS = 0.05  # how far the gains of two loops that round differently may be apart after `PER_REPLAY` iterations
+DECIBELS = 0.1  # how far the gains of two loops that round differently may be apart after `PER_REPLAY` iterations
 
 
 def cells(quick: bool) -> list[tuple[str, float, dict[str, Any]]]:

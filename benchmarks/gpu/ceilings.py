@@ -9,7 +9,7 @@ from ..timing import ceilings
 from .section import Measurement, Rates, Result
 
 NEEDS_GPU = ""
-CLOCKS = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu", "clocks_throttle_reasons.active")
+CLOCKS = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")
 
 
 def cells(quick: bool) -> list[tuple[str, float, dict[str, Any]]]:

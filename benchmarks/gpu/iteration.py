@@ -57,8 +57,10 @@ def prepare(device: torch.device, quick: bool, size: int, batch: int, form: str)
     problem = Problem(device, quick)
     low_rank = impose_ranks(problem.decoder, DECODERS[decoder][0]) if thinned else None
     slots, step = problem.slots(decoder, "bf16", batch, size, low_rank=low_rank)
-    with counted():
-        runner: Runner = CompiledRunner(step, slots) if compiled and cuda else EagerRunner(step, slots)
+    runner: Runner = EagerRunner(step, slots)
+    if compiled and cuda:
+        with counted():
+            runner = CompiledRunner(step, slots)
 
     def measurement(rates: Rates) -> Result:
         chosen = runner

@@ -1,5 +1,7 @@
 """Section: each of this project's kernels against PyTorch, the compiler and the copy bandwidth; see bench_kernels.py."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,23 +18,27 @@ def cells(quick: bool) -> list[tuple[str, float, dict[str, Any]]]:
 
 
 def prepare(device: torch.device, quick: bool) -> Measurement:
-    errors: dict[str, str] = {}
-    made = []
-    with torch._dynamo.config.patch(recompile_limit=256):  # beyond it dynamo would fall back to eager
-        for cell in bench_kernels.cells(device, quick):
-            try:
-                bench_kernels.check(cell)  # compiles
-                made.append(cell)
-            except RuntimeError as error:  # wrong, or out of memory
-                errors[f"{cell.name} {cell.shape}"] = str(error).splitlines()[0]
+    for cell in _cells(device, quick):  # compiles; its tensors go, they would wait in memory for the measurement
+        with contextlib.suppress(RuntimeError):  # which the measurement reports
+            bench_kernels.check(cell)
 
     def measurement(rates: Rates) -> Result:
-        bandwidth = rates["copy_bytes_per_second"] if rates else float("inf")
-        with torch._dynamo.config.patch(recompile_limit=256):
-            rows = [bench_kernels.row(cell, device, bandwidth) for cell in made]
-        for row in rows:
+        bandwidth = rates["copy_bytes_per_second"] if rates else float("nan")
+        rows, errors = [], []
+        for cell in _cells(device, quick):
+            try:
+                row = bench_kernels.row(cell, device, bandwidth)
+            except RuntimeError as error:  # wrong, or out of memory
+                errors.append(f"{cell.name} {cell.shape}: {str(error).splitlines()[0]}")
+                continue
             if "bytes" in row:
                 row["bytes_per_second"] = {who: row["bytes"] / s["median"] for who, s in row["seconds"].items()}
-        return {"rows": rows} | ({"error": "; ".join(f"{k}: {v}" for k, v in errors.items())} if errors else {})
+            rows.append(row)
+        return {"rows": rows} | ({"error": "; ".join(errors)} if errors else {})
 
     return measurement
+
+
+def _cells(device: torch.device, quick: bool) -> Iterator[bench_kernels.Cell]:
+    with torch._dynamo.config.patch(recompile_limit=256):  # beyond it dynamo would fall back to eager
+        yield from bench_kernels.cells(device, quick)

@@ -116,7 +116,7 @@ def measure_all(
     """Prepare the cells, `jobs` at a time, and measure them in order; returns those that no time was left for.
 
     deadline: of `time.monotonic()`; a measurement that would not end before it is not begun. found: called with each
-    result, errors included. rates: called for the ceilings that a measurement is told. At a tenth of the budget after the
+    result, errors included. rates: called for the ceilings that a measurement is told. At a twentieth of the budget after the
     deadline what still runs is ended.
     """
     budget = deadline - time.monotonic()
@@ -131,7 +131,7 @@ def measure_all(
                 skipped += pending
                 pending = []
             wait([job.connection for job in running], timeout=0.5)
-            late = time.monotonic() > deadline + 0.1 * budget
+            late = time.monotonic() > deadline + 0.05 * budget
             for job in list(running):
                 result: Any = {"error": "ended: it took too long"} if late else None
                 if result is None and job.connection.poll():

@@ -60,7 +60,8 @@ def prepare(device: torch.device, quick: bool, size: int, images: int) -> Measur
         ratios = {
             name: quantiles([row[name]["seconds"] / row["relatent"]["seconds"] for row in rows]) for name in ORIGINAL
         }
-        return {"size": size, "goal_db": GOAL, "images": rows, "times_relatents_seconds": ratios}
+        modes = [loop.mode for loop in problem.autoencoder.cache.values("loops").values()]  # empty: eager
+        return {"size": size, "goal_db": GOAL, "modes": modes, "images": rows, "times_relatents_seconds": ratios}
 
     return measurement
 

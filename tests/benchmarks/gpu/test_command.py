@@ -21,14 +21,37 @@ ABSENT = ("h5py", "diffusers", "vae_toolkit", "safetensors", "tqdm", "matplotlib
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """The cells by section, of one quick run on the CPU, and its summary."""
-    out = tmp_path_factory.mktemp("gpu")
-    summary = command.run(out, "cpu", quick=True)
-    return {name: json.loads((out / f"{name}.json").read_text()) for name in SECTIONS}, summary
+    """The cells by section, of one quick run on the CPU in a clone with little else installed, and its summary."""
+    out = _in_a_clone(tmp_path_factory.mktemp("gpu"), {})
+    return tuple(
+        {name: json.loads((out / f"{name}.json").read_text()) for name in names} for names in (SECTIONS, ["summary"])
+    )
+
+
+def _in_a_clone(folder, environment, *options):
+    """Run the command as `benchmarks.gpu`, not installed, and return the folder of its results."""
+    # A module that is None in sys.modules cannot be imported.
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n")
+    inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    line = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu",
+        "--quick",
+        "--device",
+        "cpu",
+        "--out",
+        str(folder / "out"),
+        *options,
+    ]
+    environment = inherited | {"PYTHONPATH": str(folder)} | environment
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "out"
 
 
 def test_every_section_is_measured_or_says_why_not(measured):
-    sections, summary = measured
+    sections, summary = measured[0], measured[1]["summary"]
     assert summary["errors"] == {}
     for name, section in sections.items():
         assert section["hardware"]["name"]
@@ -140,13 +163,13 @@ def test_a_result_replaces_its_file_whole(tmp_path):
 
 
 @pytest.mark.slow
-def test_in_a_clone_with_nothing_installed(tmp_path):
-    # A module that is None in sys.modules cannot be imported.
-    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n")
-    line = [sys.executable, "-m", "benchmarks.gpu", "--quick", "--device", "cpu", "--out", str(tmp_path / "out")]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "TRITON_INTERPRET": "1"}
-    done = subprocess.run([*line, "--jobs", "1"], cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (kernels,) = json.loads((tmp_path / "out" / "kernels.json").read_text())["cells"].values()
-    assert {row["operation"] for row in kernels["rows"]} >= {"fused_loss", "fused_adam", "group_norm_silu"}
+def test_kernels_in_the_interpreter(tmp_path):
+    out = _in_a_clone(tmp_path, {"TRITON_INTERPRET": "1"}, "--sections", "kernels")
+    (kernels,) = json.loads((out / "kernels.json").read_text())["cells"].values()
+    assert {row["operation"] for row in kernels["rows"]} >= {
+        "fused_loss",
+        "fused_adam",
+        "group_norm_silu",
+        "upsample_conv",
+    }
     assert all(row["difference"]["kernel"] < 0.02 for row in kernels["rows"])
