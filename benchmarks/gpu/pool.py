@@ -16,6 +16,7 @@ import torch
 
 from ...engine.runtime.device import usable_processors
 from .section import Cell, Rates, Result, Section
+from .sections import SECTIONS
 
 PREPARE_SHARE = 0.45  # of the budget: after it cells are measured although others are still being prepared
 
@@ -46,8 +47,6 @@ def alone() -> Iterator[None]:
 
 def _serve(connection: Connection, section: str, cell: Cell, device: str, quick: bool) -> None:
     """Run in the process of a cell: prepare it, say "ready", wait for the rates, measure, and send the result."""
-    from .sections import SECTIONS
-
     begin = time.perf_counter()
     module, where = SECTIONS[section], torch.device(device)
     measurement = None

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ..results import as_json, stamp
-from .ceilings import query
 from .section import Cell, Result
+from .sections.ceilings import query
 
 
 class Store:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from relatent.benchmarks.bench_step import Problem
-from relatent.benchmarks.gpu import captured, convolutions
-from relatent.benchmarks.gpu.decoders import impose_ranks
-from relatent.benchmarks.gpu.encoder import SDEncoder
+from relatent.benchmarks.gpu.sections import captured, convolutions
+from relatent.benchmarks.gpu.sections.decoders import impose_ranks
+from relatent.benchmarks.gpu.sections.encoder import SDEncoder
 from relatent.benchmarks.profile import busy_microseconds
 from relatent.benchmarks.sd_decoder import CHANNELS
 from relatent.benchmarks.timing import alternate

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..sd_decoder import CHANNELS, MidBlock, ResnetBlock2D
+from ...sd_decoder import CHANNELS, MidBlock, ResnetBlock2D
 
 
 class SDEncoder(nn.Module):

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...kernels.frozen_conv import turn
-from ...kernels.upsample_conv import phase_weight
-from ..sd_decoder import CHANNELS, SDDecoder, Upsample2D
-from ..timing import measure
-from .section import Measurement, Rates, Result
+from ....kernels.frozen_conv import turn
+from ....kernels.upsample_conv import phase_weight
+from ...sd_decoder import CHANNELS, SDDecoder, Upsample2D
+from ...timing import measure
+from ..section import Measurement, Rates, Result
 
 NEEDS_GPU = ""
 TOLERANCE = 2e-2  # of the norm, in bf16, between two ways

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from ...engine.losses.metrics import psnr
-from ...engine.optimization.runners import CapturedRunner, CompiledRunner, EagerRunner, Runner
-from ..bench_step import ENDLESS, PER_REPLAY, Problem, equal_quality
-from .section import Measurement, Rates, Result
+from ....engine.losses.metrics import psnr
+from ....engine.optimization.runners import CapturedRunner, CompiledRunner, EagerRunner, Runner
+from ...bench_step import ENDLESS, PER_REPLAY, Problem, equal_quality
+from ..section import Measurement, Rates, Result
 
 NEEDS_GPU = "only a GPU has CUDA graphs"
 SIZE, BATCH = 256, 2

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..timing import measure
-from .section import Measurement, Rates, Result
+from ...timing import measure
+from ..section import Measurement, Rates, Result
 
 NEEDS_GPU = ""
 HEAD = 512

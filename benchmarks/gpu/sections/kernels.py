@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from ...kernels.library import INTERPRETED
-from .. import bench_kernels
-from .section import Measurement, Rates, Result
+from ....kernels.library import INTERPRETED
+from ... import bench_kernels
+from ..section import Measurement, Rates, Result
 
 NEEDS_GPU = "" if INTERPRETED else "Triton's kernels need a GPU, or TRITON_INTERPRET=1"
 

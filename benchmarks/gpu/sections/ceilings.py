@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from ..timing import ceilings
-from .section import Measurement, Rates, Result
+from ...timing import ceilings
+from ..section import Measurement, Rates, Result
 
 NEEDS_GPU = ""
 CLOCKS = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")

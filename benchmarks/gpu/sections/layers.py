@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from ..bench_step import Problem
-from ..profile import layers
-from .section import Measurement
+from ...bench_step import Problem
+from ...profile import layers
+from ..section import Measurement
 
 NEEDS_GPU = ""
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from ...engine.losses.metrics import psnr
-from ...engine.optimization.config import OptimizationConfig
-from ...engine.optimization.optimizer import LatentOptimizer
-from ..bench_step import PRODUCTION, Problem
-from ..peers import ORIGINAL, original_loop
-from ..timing import now, quantiles
-from .section import Measurement, Rates, Result
+from ....engine.losses.metrics import psnr
+from ....engine.optimization.config import OptimizationConfig
+from ....engine.optimization.optimizer import LatentOptimizer
+from ...bench_step import PRODUCTION, Problem
+from ...peers import ORIGINAL, original_loop
+from ...timing import now, quantiles
+from ..section import Measurement, Rates, Result
 
 NEEDS_GPU = ""
 GOAL = 4.29  # dB

@@ -1,7 +1,7 @@
 """The sections by name, in the order in which they are measured; the ceilings are measured again at the end."""
 
+from ..section import Section
 from . import attention, captured, ceilings, convolutions, iteration, kernels, layers, race, run
-from .section import Section
 
 SECTIONS: dict[str, Section] = {
     "ceilings": ceilings,

@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
-from ...engine.losses.metrics import psnr
-from ...engine.optimization.runners import CapturedRunner, CompiledRunner, EagerRunner, Runner
-from ..bench_step import DECODERS, ENDLESS, PER_REPLAY, Problem
-from ..peers import ORIGINAL, original_loop
-from ..profile import busy_share
-from ..sd_decoder import gradient_flops
-from ..timing import alternate, quantiles
+from ....engine.losses.metrics import psnr
+from ....engine.optimization.runners import CapturedRunner, CompiledRunner, EagerRunner, Runner
+from ...bench_step import DECODERS, ENDLESS, PER_REPLAY, Problem
+from ...peers import ORIGINAL, original_loop
+from ...profile import busy_share
+from ...sd_decoder import gradient_flops
+from ...timing import alternate, quantiles
+from ..section import Measurement, Rates, Result
 from .decoders import impose_ranks
 from .kernel_bytes import counted, kernel_bytes
-from .section import Measurement, Rates, Result
 
 NEEDS_GPU = ""
 ITERATIONS = 20  # for the gains in dB

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from ...engine.autoencoders.frozen_conv import FrozenConv
-from ...engine.autoencoders.rewrite import LowRank, prepare
+from ....engine.autoencoders.frozen_conv import FrozenConv
+from ....engine.autoencoders.rewrite import LowRank, prepare
 
 THINNED_FROM = 16  # channels: convolutions with fewer, the first and the last one, keep theirs
 

@@ -15,15 +15,17 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ...engine.losses.metrics import to_uint8
-from ...engine.optimization.batcher import Batcher
-from ...engine.optimization.config import OptimizationConfig
-from ...engine.records import Record
-from ..bench_step import PRODUCTION, Problem
-from ..profile import busy_microseconds, device_spans
-from ..sd_decoder import CHANNELS
+from ....engine.inputs.prefetch import auto_workers, prefetch
+from ....engine.inputs.sources import Source, discover
+from ....engine.losses.metrics import to_uint8
+from ....engine.optimization.batcher import Batcher
+from ....engine.optimization.config import OptimizationConfig
+from ....engine.records import Record
+from ...bench_step import PRODUCTION, Problem
+from ...profile import busy_microseconds, device_spans
+from ...sd_decoder import CHANNELS
+from ..section import Measurement, Rates, Result
 from .encoder import SDEncoder
-from .section import Measurement, Rates, Result
 
 NEEDS_GPU = ""
 MOST_SECONDS = 100.0  # of the measured pass; pictures that are left then are not counted
@@ -77,8 +79,6 @@ def make_pictures(problem: Problem, folder: Path, count: int, size: int) -> None
 
 def _pass(batcher: Batcher, folder: Path, count: int) -> Result:
     """Optimise the first `count` pictures; returns rates, shares by phase and gains, of those done in `MOST_SECONDS`."""
-    from ...engine.inputs.prefetch import auto_workers, prefetch
-    from ...engine.inputs.sources import Source, discover
 
     def same(source: Source) -> Source:
         return source
