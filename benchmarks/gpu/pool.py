@@ -85,7 +85,8 @@ class Job:
     def go(self, rates: Rates) -> None:
         """Let it measure."""
         self.state = "measuring"
-        self.connection.send(rates)
+        with contextlib.suppress(OSError):  # it has died, which `receive` finds
+            self.connection.send(rates)
 
     def receive(self) -> Result | None:
         """Return the result, if what the process has sent is one or it is gone."""

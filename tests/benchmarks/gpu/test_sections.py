@@ -1,11 +1,15 @@
 """What the sections compare, at sizes where the result is known."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from relatent.benchmarks.bench_step import Problem
-from relatent.benchmarks.gpu.sections import captured, convolutions
+from relatent.benchmarks.gpu.sections import captured, convolutions, iteration
 from relatent.benchmarks.gpu.sections.decoders import impose_ranks
 from relatent.benchmarks.gpu.sections.encoder import SDEncoder
+from relatent.benchmarks.gpu.sections.kernel_bytes import kernel_bytes
 from relatent.benchmarks.profile import busy_microseconds
 from relatent.benchmarks.sd_decoder import CHANNELS
 from relatent.benchmarks.timing import alternate
@@ -79,6 +83,26 @@ def test_the_encoder_has_the_decoders_latents(problem):
     latents = encoder(torch.randn(2, 3, 32, 48))
     assert latents.shape == (2, 4, 4, 6)
     assert latents.std(correction=0).item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_bytes_of_the_compilers_kernels(monkeypatch):
+    def kernel(name, gigabytes):
+        return SimpleNamespace(inductor_meta={"kernel_name": name, "kernel_num_gb": gigabytes})
+
+    module = SimpleNamespace(a=kernel("triton_a", 0.5), other=3, b=kernel("triton_b", None))
+    cache = SimpleNamespace(PyCodeCache=SimpleNamespace(modules=[module]))
+    monkeypatch.setitem(sys.modules, "torch._inductor.codecache", cache)
+    assert kernel_bytes() == {"triton_a": 0.5e9}
+    profile = {
+        "busy_share": 0.9,
+        "kernels": {"triton_a": 2.0, "convolution": 3.0},
+        "calls": {"triton_a": 4, "convolution": 1},
+    }
+    monkeypatch.setattr(iteration, "busy_share", lambda *arguments, **options: dict(profile))
+    found = iteration._profile(None, CPU)
+    assert found["kernel_bytes_per_second"] == {"triton_a": 1e12}  # four calls of 0.5 GB in 2 ms
+    monkeypatch.setattr(iteration, "busy_share", lambda *arguments, **options: 1 / 0)
+    assert "ZeroDivisionError" in iteration._profile(None, CPU)["profile_error"]
 
 
 def test_busy_time_counts_overlaps_once():
