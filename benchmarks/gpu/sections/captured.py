@@ -38,7 +38,7 @@ def compare(problem: Problem, captured: Runner, others: dict[str, Runner]) -> Re
 
     Returns gains in dB and the largest relative differences of losses; with "error" where a gain is too far off.
     """
-    rows = []
+    rows: list[Result] = []
     for turn in range(2):
         latents, targets = problem.batch(BATCH, SIZE)
         latents, targets = (latents, targets) if turn == 0 else (latents.flip(0), targets.flip(0))

@@ -46,7 +46,8 @@ def prepare(device: torch.device, quick: bool, count: int, size: int, batch: int
     folder = tempfile.TemporaryDirectory()
     make_pictures(problem, Path(folder.name), count, size)
     # ranks cannot be measured on random weights: the backward pass is exact
-    config = OptimizationConfig(gradient_error=0.0, **({"iterations": 4, "refinement_iterations": 1} if quick else {}))
+    short = {"iterations": 4, "refinement_iterations": 1} if quick else {}
+    config = OptimizationConfig.from_dict({"gradient_error": 0.0} | short)
     batcher = Batcher(autoencoder, config, size, batch_size=batch, keep_images=False, capacity=count)
     _pass(batcher, Path(folder.name), min(batch, count))  # compiles
 
