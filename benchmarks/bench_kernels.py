@@ -171,17 +171,21 @@ def _outcome(cell: Cell, name: str) -> tuple[torch.Tensor, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
+def check(cell: Cell) -> dict[str, float]:
+    """Return the error of each implementation against the reference. Raises `RuntimeError` where one is too large."""
+    errors = {name: difference(cell, name) for name in cell.functions if name != "reference"}
+    for name, error in errors.items():
+        if not error <= cell.tolerance:
+            raise RuntimeError(f"{cell.name} {cell.shape}: {name} differs by {error:.2e}")
+    return errors
+
+
 def row(cell: Cell, device: torch.device, copy_bandwidth: float) -> dict[str, Any]:
     """Return the seconds by implementation and the fraction of the copy bandwidth. Raises `RuntimeError` for wrong
     results.
     """
-    result: dict[str, Any] = {"operation": cell.name, "shape": list(cell.shape), "seconds": {}, "difference": {}}
-    for name, function in cell.functions.items():
-        if name != "reference":
-            result["difference"][name] = difference(cell, name)
-            if not result["difference"][name] <= cell.tolerance:
-                raise RuntimeError(f"{cell.name} {cell.shape}: {name} differs by {result['difference'][name]:.2e}")
-        result["seconds"][name] = measure(function, device)
+    result: dict[str, Any] = {"operation": cell.name, "shape": list(cell.shape), "difference": check(cell)}
+    result["seconds"] = {name: measure(function, device) for name, function in cell.functions.items()}
     if cell.bytes is not None:
         result["bytes"] = cell.bytes
         result["copy_share"] = {

@@ -15,7 +15,8 @@ def busy_share(runner: Runner, iterations: int, device: torch.device, replays: i
     """Return the profile of a captured loop.
 
     `busy_share`: fraction of the time from the start of the first kernel to the end of the last one in which a kernel
-    runs. `kernels`: milliseconds per iteration by kernel name. `kernels_per_iteration`: their number.
+    runs. `kernels`: milliseconds per iteration by kernel name, of those that take longest. `calls`: how often an
+    iteration launches each of them. `kernels_per_iteration`: how many it launches in all.
     Raises `RuntimeError` where a replay synchronises with the host.
     """
     torch.cuda.synchronize(device)
@@ -28,23 +29,40 @@ def busy_share(runner: Runner, iterations: int, device: torch.device, replays: i
     with profile(activities=[ProfilerActivity.CUDA]) as trace:
         runner.run(iterations * replays)
         torch.cuda.synchronize(device)
-    spans = sorted(
-        (e.time_range.start, e.time_range.end, e.name) for e in trace.events() if e.device_type.name == "CUDA"
-    )
+    spans = device_spans(trace)
     if not spans:
         return {"busy_share": None, "kernels": {}}
-    busy, reached = 0.0, spans[0][0]
     by_name: dict[str, float] = defaultdict(float)
+    calls: dict[str, int] = defaultdict(int)
     for begin, end, name in spans:
-        busy += max(0.0, end - max(begin, reached))
-        reached = max(reached, end)
         by_name[name[:100]] += (end - begin) / 1e3 / (iterations * replays)
+        calls[name[:100]] += 1
     longest = dict(sorted(by_name.items(), key=lambda item: -item[1])[:25])
     return {
-        "busy_share": busy / (reached - spans[0][0]),
+        "busy_share": busy_microseconds(spans) / (max(end for _, end, _ in spans) - spans[0][0]),
         "kernels_per_iteration": len(spans) / (iterations * replays),
         "kernels": longest,
+        "calls": {name: calls[name] / (iterations * replays) for name in longest},
     }
+
+
+Span = tuple[float, float, str]  # begin and end in microseconds, and the name of what ran on the GPU
+
+
+def device_spans(trace: profile) -> list[Span]:
+    """Return what ran on the GPU during a profile, sorted by its begin."""
+    return sorted(
+        (e.time_range.start, e.time_range.end, e.name) for e in trace.events() if e.device_type.name == "CUDA"
+    )
+
+
+def busy_microseconds(spans: list[Span]) -> float:
+    """Return for how long at least one of the spans, sorted by their begin, was running."""
+    busy, reached = 0.0, float("-inf")
+    for begin, end, _ in spans:
+        busy += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return busy
 
 
 @torch.no_grad()

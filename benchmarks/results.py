@@ -20,20 +20,29 @@ README = Path(__file__).parent.parent / "README.md"
 
 def write_result(name: str, device: torch.device, command: str, content: dict[str, Any], folder: Path = FOLDER) -> Path:
     """Add commit, versions and hardware to `content`, write it as JSON, and return the path."""
-    hardware = describe_device(device)
-    stamp = {
+    origin = stamp(name, device, command)
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = "".join(c if c.isalnum() else "-" for c in origin["hardware"]["name"].lower()).strip("-")
+    path = folder / f"{name}-{machine}-{device.type}.json"
+    path.write_text(as_json(origin | content), encoding="utf-8")
+    return path
+
+
+def stamp(name: str, device: torch.device, command: str) -> dict[str, Any]:
+    """Return what a results file says of its origin: command, date, commit, versions and hardware."""
+    return {
         "benchmark": name,
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": COMMIT,
         "versions": {package: version(package) for package in ("torch", "numpy")},
-        "hardware": hardware,
+        "hardware": describe_device(device),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    machine = "".join(c if c.isalnum() else "-" for c in hardware["name"].lower()).strip("-")
-    path = folder / f"{name}-{machine}-{device.type}.json"
-    path.write_text(json.dumps(stamp | content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    return path
+
+
+def as_json(content: dict[str, Any]) -> str:
+    """Return the text of a results file."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def command_line(module: str, arguments: Sequence[str] | None = None) -> str:

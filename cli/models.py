@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .exit_status import DONE
+from .exit_status import DONE, SOME_FAILED
 from .options import add_command, autoencoder_options, device_option
 from .text import print_result
 
@@ -19,11 +19,13 @@ def add_commands(commands: Any) -> None:
     onnx.add_argument("file", metavar="FILE.onnx", type=Path)
     onnx.add_argument("--size", type=int, metavar="N", help="side of the picture in pixels (default: the VAE's own)")
 
-    bench = add_command(commands, "bench", _bench, "the benchmark suite: ceilings, kernels, iterations; minutes")
-    bench.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="where the JSON goes (default: .)")
+    bench = add_command(commands, "bench", _bench, "what a GPU reaches, in sections: docs/gpu.md; minutes")
+    bench.add_argument(
+        "--out", type=Path, default=Path("bench"), metavar="DIR", help="where the JSON files go (default: bench)"
+    )
     bench.add_argument("--minutes", type=float, default=8.0, metavar="N", help="stop after about so long (default: 8)")
     device_option(bench, "auto|cpu|cuda|cuda:1")
-    bench.add_argument("--small", action="store_true", help="a small decoder and few cells: does it run?")
+    bench.add_argument("--small", action="store_true", help="tiny sizes: does it run?")
 
     add_command(commands, "models", _models, "the autoencoders that can be loaded by name")
     add_command(commands, "doctor", _doctor, "what this machine can do, and why a fast path is off")
@@ -49,12 +51,12 @@ def _bench(options: argparse.Namespace) -> int:
     """Run `relatent bench`, and return its exit status."""
     import logging
 
-    from ..benchmarks.suite import run_suite, table
+    from ..benchmarks.gpu.command import as_text, run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    content, path = run_suite(options.out, options.device, options.minutes, options.small)
-    print_result(content | {"path": str(path)}, [table(content), str(path)], options.json)
-    return DONE
+    found = run(options.out, options.device, 60.0 * options.minutes, options.small)
+    print_result(found | {"path": str(options.out)}, [as_text(found), str(options.out)], options.json)
+    return SOME_FAILED if found["errors"] else DONE
 
 
 def _models(options: argparse.Namespace) -> int:
