@@ -87,8 +87,9 @@ def measure(
     rows: dict[tuple[str, int, int], list[dict[str, float]]] = {key: [] for key in configs}
     goals: dict[tuple[str, int], list[dict[str, float]]] = {key[:2]: [] for key in configs}
     zero = []
-    for config in configs.values():  # The first calls select algorithms, and read the tuned encoder.
-        run_preset(autoencoder, costs, config, targets[0])
+    for key, config in configs.items():  # The first calls select algorithms, and read the tuned encoder.
+        if key[2] == ITERATIONS[0]:
+            run_preset(autoencoder, costs, config, targets[0])
     for number, target in enumerate(targets, 1):
         latents, other = autoencoder.encode(target), tuned.encode(target)
         zero.append(decoded_psnr(autoencoder, other, target) - decoded_psnr(autoencoder, latents, target))
