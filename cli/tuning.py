@@ -19,16 +19,10 @@ def add_commands(commands: Any) -> None:
     )
     tune.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run; its pictures must still be there")
     tune.add_argument("--output", type=Path, metavar="FILE", help="default: kept for --start tuned, one per decoder")
-    tune.add_argument(
-        "--objective",
-        default="decoder",
-        metavar="decoder|latents|both",
-        help="the decoded picture's error, the distance from the optimised latents, or both (default: decoder)",
-    )
     tune.add_argument("--steps", type=int, default=2000, metavar="N", help="default: 2000")
     tune.add_argument("--batch-size", type=int, default=8, metavar="N", help="crops of a step (default: 8)")
     tune.add_argument("--crop", type=int, default=128, metavar="N", help="side of a crop in pixels (default: 128)")
-    tune.add_argument("--learning-rate", type=float, default=1e-4, metavar="F", help="default: 1e-4")
+    tune.add_argument("--learning-rate", type=float, default=5e-5, metavar="F", help="default: 5e-5")
     tune.add_argument("--seed", type=int, default=0, metavar="N", help="of the crops (default: 0)")
     recorded_device_option(tune)
 
@@ -40,7 +34,6 @@ def _tune(options: argparse.Namespace) -> int:
     from ..factory.tuning import tune_encoder
 
     settings = TuningSettings(
-        objective=options.objective,
         steps=options.steps,
         batch_size=options.batch_size,
         crop=options.crop,
@@ -66,4 +59,4 @@ def _lines(found: dict[str, Any], output: Path | None) -> Iterator[str]:
     if facts["gain_db"] > 0.0:
         yield f"iterations start there with: relatent optimize INPUT OUT --start {start}"
     else:
-        yield "it is no better than the encoder: more steps, more pictures or another --objective may help"
+        yield "it is no better than the encoder: more steps or more pictures may help"

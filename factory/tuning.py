@@ -1,12 +1,10 @@
-"""An encoder tuned for a run's decoder on the run's pictures and their optimised latents."""
+"""An encoder tuned for a run's decoder on the run's pictures."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py
 import torch
 
 from ..engine.autoencoders.autoencoder import Autoencoder
@@ -28,7 +26,7 @@ HELD_OUT, MOST_HELD_OUT = 10, 16  # one picture in so many is for the measuremen
 
 
 class RunCrops:
-    """Crops of the finished pictures of a run, read from their own files again, with the optimised latents."""
+    """Crops of the finished pictures of a run, read from their own files again."""
 
     def __init__(self, folder: RunFolder, autoencoder: Autoencoder, side: int):
         """Find the pictures of at least `side` pixels a side.
@@ -37,9 +35,9 @@ class RunCrops:
         enough, and `DatasetError` for a damaged shard.
         """
         folder.check_inputs()
-        self.run, self.factor = folder.out, autoencoder.downscale_factor or 1
+        self.run = folder.out
         self.reader = folder.reader(autoencoder.cell)
-        self.rows: list[tuple[Source, Path, int]] = []  # a picture, its shard, and its row there
+        pictures: list[Source] = []
         finished = folder.ledger.shards()
         for number in sorted(finished):
             path, size = folder.shard_path(number), folder.plan.size(number) or folder.record.settings.size
@@ -47,43 +45,33 @@ class RunCrops:
                 continue
             sources = {row.source.name: row.source for row in folder.plan.rows(number)}
             with open_file(path) as file:
-                names = file["image_name"].asstr()[:]
-            self.rows += [(sources[name], path, row) for row, name in enumerate(names)]
-        if len(self.rows) < 2:
+                pictures += [sources[name] for name in file["image_name"].asstr()[:]]
+        if len(pictures) < 2:
             raise UsageError(
-                f"{folder.out} has {len(self.rows)} finished pictures of at least {side} pixels a side; two are the least: "
+                f"{folder.out} has {len(pictures)} finished pictures of at least {side} pixels a side; two are the least: "
                 "use a run with more, or a smaller --crop"
             )
-        held = range(0, len(self.rows), max(HELD_OUT, -(-len(self.rows) // MOST_HELD_OUT)))
-        self.held_out = [self.rows[index][0] for index in held]
-        self.rows = [row for index, row in enumerate(self.rows) if index not in held]
+        held = range(0, len(pictures), max(HELD_OUT, -(-len(pictures) // MOST_HELD_OUT)))
+        self.held_out = [pictures[index] for index in held]
+        self.pictures = [picture for index, picture in enumerate(pictures) if index not in held]
         self._pixels = lru_cache(KEPT_PICTURES)(self._read)
-        self._shards = lru_cache(64)(open_file)
 
     def describe(self) -> dict[str, Any]:
         """Return the run's folder and the number of its pictures."""
-        return {"run": str(self.run.resolve()), "pictures": len(self.rows)}
+        return {"run": str(self.run.resolve()), "pictures": len(self.pictures)}
 
     def picture(self, source: Source) -> torch.Tensor:
         """Return (1, 3, H, W) fp32 in [-1, 1]."""
         return from_uint8(self._pixels(source)).permute(2, 0, 1).unsqueeze(0)
 
-    def sample(self, count: int, side: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return crops at random latent cells of random pictures: see `engine.tuning.training.Crops`."""
-        pictures, latents = [], []
+    def sample(self, count: int, side: int, generator: torch.Generator) -> torch.Tensor:
+        """Return random crops of random pictures: see `engine.tuning.training.Crops`."""
+        found = []
         for _ in range(count):
-            source, path, row = self.rows[int(torch.randint(len(self.rows), (), generator=generator))]
-            pixels, column = self._pixels(source), _column(self._shards(path))
-            cells = side // self.factor
-            top, left = (
-                int(torch.randint(length // self.factor - cells + 1, (), generator=generator))
-                for length in pixels.shape[:2]
-            )
-            optimised = torch.from_numpy(column[row][..., top : top + cells, left : left + cells]).float()
-            top, left = top * self.factor, left * self.factor
-            pictures.append(from_uint8(pixels[top : top + side, left : left + side]).permute(2, 0, 1))
-            latents.append(optimised)
-        return torch.stack(pictures), torch.stack(latents)
+            pixels = self._pixels(self.pictures[int(torch.randint(len(self.pictures), (), generator=generator))])
+            top, left = (int(torch.randint(length - side + 1, (), generator=generator)) for length in pixels.shape[:2])
+            found.append(from_uint8(pixels[top : top + side, left : left + side]).permute(2, 0, 1))
+        return torch.stack(found)
 
     def _read(self, source: Source) -> torch.Tensor:
         """Return the pixels of a picture, uint8 (H, W, 3)."""
@@ -91,10 +79,6 @@ class RunCrops:
         if isinstance(image, Failure):
             raise UsageError(f"the run's pictures must still be there: {source.path}: {image.reason}")
         return torch.from_numpy(image.pixels)
-
-
-def _column(file: h5py.File) -> h5py.Dataset:
-    return file["optimized_latents"]
 
 
 def tune_encoder(
@@ -124,14 +108,10 @@ def tune_encoder(
     facts = {
         "settings": asdict(settings),
         "crops": crops.describe(),
-        "gain_db": round(held_out_gain(autoencoder, tuned, _pictures(crops)), 3),
+        "gain_db": round(held_out_gain(autoencoder, tuned, [crops.picture(source) for source in crops.held_out]), 3),
         "held_out": len(crops.held_out),
         "versions": installed_versions(),
     }
     sha256 = write_tuned_encoder(path, autoencoder, tuned, facts)
     checkpoint.unlink(missing_ok=True)
     return {"path": str(path), "sha256": sha256, "facts": facts}
-
-
-def _pictures(crops: RunCrops) -> Sequence[torch.Tensor]:
-    return [crops.picture(source) for source in crops.held_out]

@@ -4,26 +4,21 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 
-OBJECTIVES = ("decoder", "latents", "both")
-
 
 @dataclass(frozen=True)
 class TuningSettings:
     """How an encoder is tuned: AdamW on random crops; the rate rises over `warmup` steps and falls linearly to 0."""
 
-    objective: str = "decoder"  # the decoded picture's error, the distance from the optimised latents, or their sum
     steps: int = 2000
     batch_size: int = 8  # crops of a step
     crop: int = 128  # side in pixels, a multiple of the latent cell
-    learning_rate: float = 1e-4
+    learning_rate: float = 5e-5
     warmup: int = 10  # steps
     average: float = 0.99  # decay of the moving average of the weights, which is the result
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value out of its range."""
-        if self.objective not in OBJECTIVES:
-            raise UsageError(f"objective: expected one of {', '.join(OBJECTIVES)}, found {self.objective!r}")
         for name in ("steps", "batch_size", "crop", "warmup"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected a whole number of at least 1, found {getattr(self, name)}")

@@ -1,4 +1,7 @@
-"""The tuning of an encoder for a frozen decoder: AdamW on crops, with a checkpoint from which it goes on."""
+"""The tuning of an encoder E for a frozen decoder D: AdamW on crops x, with a checkpoint from which it goes on.
+
+What is minimised is the mean over crops of ln ‖D(E(x)) − x‖²: the logarithm gives each crop the same weight, in decibels.
+"""
 
 import copy
 import statistics
@@ -15,7 +18,6 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..calibration.cache import read_tensors, write_tensors
 from ..errors import RunStoppedError, UsageError
 from ..losses.metrics import psnr
-from .objective import build_objective
 from .settings import TuningSettings
 from .tuned_encoder import encoder_module, part_hashes
 
@@ -29,9 +31,8 @@ OnLine = Callable[[str], None]
 class Crops(Protocol):
     """What an encoder is tuned on."""
 
-    def sample(self, count: int, side: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return crops (count, 3, side, side) in [-1, 1] and, where there are any, their optimised latents
-        (count, C, side / factor, side / factor) fp32, unscaled."""
+    def sample(self, count: int, side: int, generator: torch.Generator) -> torch.Tensor:
+        """Return crops (count, 3, side, side) fp32 in [-1, 1]."""
 
     def describe(self) -> dict[str, Any]:
         """Return what the crops are taken from, JSON-ready; equal descriptions, equal crops."""
@@ -60,21 +61,18 @@ def tune(
     first = _go_on(checkpoint, identity, parts)
     if first:
         on_line(f"going on after step {first} of {settings.steps}")
-    learner = autoencoder.with_encoder(student)
-    start, _ = crops.sample(4, settings.crop, _generator(settings.seed, 0))
-    objective = build_objective(
-        settings.objective, autoencoder, autoencoder.encode(start.to(autoencoder.device)), settings.seed
-    )
+    learner, decoder = autoencoder.with_encoder(student), autoencoder.loop_decoder("fp32")
     shown = saved = time.monotonic()
     losses: list[float] = []
     skipped = 0
     for step in range(first, settings.steps):
-        targets, optimised = crops.sample(settings.batch_size, settings.crop, _generator(settings.seed, step))
-        targets = targets.to(autoencoder.device)
-        optimised = None if optimised is None else optimised.to(autoencoder.device)
+        targets = crops.sample(settings.batch_size, settings.crop, _generator(settings.seed, step)).to(
+            autoencoder.device
+        )
         optimizer.param_groups[0]["lr"] = settings.rate(step)
         optimizer.zero_grad(set_to_none=True)
-        loss = objective(learner.run_encoder(targets), targets, optimised).mean()
+        error = (decoder(learner.run_encoder(targets)).float() - targets).square().flatten(1).mean(1)
+        loss = error.clamp_min(1e-12).log().mean()
         loss.backward()
         skipped = 0 if _step(optimizer, student) else skipped + 1
         if skipped == MOST_SKIPPED:
@@ -87,7 +85,7 @@ def tune(
         if now - shown >= SECONDS_BETWEEN_LINES or step + 1 == settings.steps:
             rate = (now - shown) / len(losses)
             on_line(
-                f"step {step + 1} of {settings.steps}, objective {DB_PER_LOG * statistics.mean(losses):.2f} dB, "
+                f"step {step + 1} of {settings.steps}, error {DB_PER_LOG * statistics.mean(losses):.2f} dB, "
                 f"{rate:.2f} s a step, {rate * (settings.steps - step - 1) / 60:.0f} min left"
             )
             shown, losses = now, []
