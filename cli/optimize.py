@@ -105,6 +105,11 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", default="auto", metavar="N|auto", help="pictures at once (default: auto)")
     parser.add_argument("--precision", metavar="auto|fp32|bf16|fp16", help="of the decoder in the loop")
     parser.add_argument(
+        "--start",
+        metavar="encoder|tuned|FILE",
+        help="where the iterations start: the encoder's latents, or those of tune-encoder's (default: encoder)",
+    )
+    parser.add_argument(
         "--recompute", action="store_true", default=None, help="half the memory, for a second forward pass"
     )
     parser.add_argument(
@@ -178,6 +183,7 @@ def _optimize(options: argparse.Namespace) -> int:
         target_gain=options.target_gain,
         target_psnr=options.target_psnr,
         precision=options.precision,
+        start=options.start,
         compile=options.compile,
         recompute=options.recompute,
         tile=options.tile,

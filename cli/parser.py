@@ -3,9 +3,9 @@
 import argparse
 
 from ..engine.version import VERSION
-from . import anomaly, codec, models, optimize, runs, spectrogram
+from . import anomaly, codec, models, optimize, runs, spectrogram, tuning
 
-FAMILIES = (optimize, runs, models, codec, anomaly, spectrogram)  # in the order shown by `relatent --help`
+FAMILIES = (optimize, runs, tuning, models, codec, anomaly, spectrogram)  # in the order shown by `relatent --help`
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """The main entry points: optimise a folder of pictures into a dataset of latents, and resume such a run."""
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from ..engine.inputs.views import run_views
 from ..engine.losses.registry import check_loss
 from ..engine.optimization.config import OptimizationConfig
 from ..engine.optimization.presets import resolve_config
+from ..engine.tuning.tuned_encoder import resolve_start
 from ..exporters.base.exporter import FORMATS, check_formats, check_needs, exporter_class
 from .attempt import final_status, new_record, run_attempt, write_summary
 from .background_export import BackgroundExporter
@@ -110,6 +112,7 @@ def optimize_directory(
     autoencoder = load_autoencoder(vae, weights=weights, device=device)
     loaded = time.perf_counter() - started
     execution.check(autoencoder.device)
+    config = dataclasses.replace(config, start=resolve_start(autoencoder, config.start))
     settings = RunSettings(
         input=str(source),
         vae=named if named is None or not Path(named).exists() else str(Path(named).resolve()),
@@ -220,6 +223,7 @@ def _run(
     folder.clean()
     numbers = folder.unfinished()
     if numbers:  # existing outputs become stale, including those exported after the run
+        resolve_start(autoencoder, config.start)  # raises now where the run's tuned encoder is gone
         exports = folder.ledger.exports()
         folder.add_formats([name for name, (_, _, place) in FORMATS.items() if place in exports])
         folder.update(outputs={})

@@ -1,5 +1,6 @@
 """A frozen autoencoder as the engine sees it: a decoder, perhaps an encoder, and what is known of both."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -164,6 +165,10 @@ class Autoencoder:
     def encode(self, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
         """Targets (B, C, *spatial) in the modality's range -> latents (B, C, *spatial) fp32, unscaled: the posterior's mode,
         computed in `precision`. Raises `UsageError` where there is no encoder."""
+        return self.run_encoder(images, precision)
+
+    def run_encoder(self, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
+        """`encode`, differentiable in `images` and, in fp32, in those weights of the encoder that ask for gradients."""
         if self.encoder is None:
             raise UsageError(
                 f"the autoencoder {self.name!r} has no encoder; give initial latents, or load it with encoder=…"
@@ -178,6 +183,12 @@ class Autoencoder:
             encoder = self.cache.get("copies", ("encoder", precision), lambda: prepare(source, DTYPES[precision], ()))
             images = images.to(DTYPES[precision]).contiguous(memory_format=channels_last(images.ndim))
         return encoder(images).float()
+
+    def with_encoder(self, encoder: Transform) -> "Autoencoder":
+        """Return the same autoencoder, its decoder shared, with another encoder; the encoder stays in the mode that it is in."""
+        other = copy.copy(self)
+        other.encoder, other.cache, other._sha256 = encoder, DecoderCache(), None
+        return other
 
     @property
     def weights_sha256(self) -> str | None:

@@ -38,6 +38,9 @@ class OptimizationConfig:
     relative_eps: float = (
         0.2  # added to it, in units of the RMS of the image's gradient: values that matter little rest
     )
+    start: str = (
+        "encoder"  # where the iterations start: the encoder's latents; tuned, or a file: see tuning/tuned_encoder.py
+    )
     warm_start: int = 1  # steps of the encoder's own correction before the first iteration; see warm_start.py
     warm_start_rate: float = 0.6  # how much of that correction a step takes
     loss_function: str | Callable[..., Any] = (
@@ -81,6 +84,8 @@ class OptimizationConfig:
         _at_least("checkpoint_interval", self.checkpoint_interval, 1)
         _at_least("beta_rise", self.beta_rise, 0)
         _at_least("warm_start", self.warm_start, 0)
+        if not isinstance(self.start, str) or not self.start:
+            raise UsageError(f"start: expected encoder, tuned or the path of a tuned encoder, found {self.start!r}")
         _positive("warm_start_rate", self.warm_start_rate)
         _positive("relative_learning_rate", self.relative_learning_rate)
         _positive("eps", self.eps)

@@ -1,4 +1,5 @@
-"""Steps of the encoder's own correction before the first iteration: no gradient, one decoding and one encoding each.
+"""Where the iterations start: at the encoder's latents or at those of a tuned encoder, moved by steps of the encoder's own
+correction, of one decoding and one encoding each, without a gradient.
 
 z ← z − ρ (E(D(z)) − E(x)): where the decoder's picture encodes to something else than the target does, the latent moves
 by the difference. Hong et al., "Gradient-free Decoder Inversion in Latent Diffusion Models", NeurIPS 2024.
@@ -11,6 +12,7 @@ import torch
 from ..autoencoders.autoencoder import Autoencoder
 from ..loop_decoder import Decoded
 from ..runtime.device import resolve_precision
+from ..tuning.tuned_encoder import ENCODER, tuned_autoencoder
 from .config import OptimizationConfig
 
 
@@ -34,23 +36,35 @@ def warm_start(
 ) -> WarmStart:
     """`config.warm_start` steps from `latents` (B, *latent shape) towards `targets` (B, C, *spatial) in the modality's range.
 
-    weights: (B, 1, H, W), for the error. encoded: E(targets), where it is known. No step without an encoder;
-    non-finite values of a step are left out. Decodes the encoder's latents in fp32, since the result is compared with them;
-    everything else is in the loop's precision.
+    weights: (B, 1, H, W), for the error. encoded: E(targets), where it is known. The steps begin at the tuned encoder's
+    latents where `config.start` names one; there is none without an encoder. Non-finite values of a step are left out. Decodes
+    the encoder's latents in fp32, since the result is compared with them; everything else is in the loop's precision. Raises
+    `UsageError` for a `start` that is not there or does not fit.
     """
     found = WarmStart(latents)
-    if config.warm_start == 0 or autoencoder.encoder is None:
+    starts_at_encoder = config.start == ENCODER
+    if (config.warm_start == 0 and starts_at_encoder) or autoencoder.encoder is None:
         return found
     precision = resolve_precision(config.precision, autoencoder.device)
     decoder, exact = autoencoder.loop_decoder(precision), autoencoder.loop_decoder("fp32")
+    if starts_at_encoder or config.has_target:  # a gain is counted from the encoder's latents
+        found.start = exact.evaluate(latents, torch.zeros(len(latents), dtype=torch.int32, device=latents.device))
+        found.error = exact.modality.squared_error(found.start.output, targets, weights)
+    if not starts_at_encoder:
+        found.latents = _finite(tuned_autoencoder(autoencoder, config.start).encode(targets, precision), latents)
+    if config.warm_start == 0:
+        return found
     wanted = autoencoder.encode(targets) if encoded is None else encoded
-    for _ in range(config.warm_start):
-        if found.start is None:
-            found.start = exact.evaluate(latents, torch.zeros(len(latents), dtype=torch.int32, device=latents.device))
+    for step in range(config.warm_start):
+        if step == 0 and starts_at_encoder and found.start is not None:
             output = found.start.output.float()
-            found.error = exact.modality.squared_error(output, targets, weights)
         else:
             output = decoder(found.latents.to(decoder.dtype)).float()
         moved = found.latents - config.warm_start_rate * (autoencoder.encode(output, precision) - wanted)
-        found.latents = torch.where(torch.isfinite(moved), moved, found.latents)
+        found.latents = _finite(moved, found.latents)
     return found
+
+
+def _finite(latents: torch.Tensor, instead: torch.Tensor) -> torch.Tensor:
+    """Return the latents, with the values of `instead` where they are not finite."""
+    return torch.where(torch.isfinite(latents), latents, instead)

@@ -1,0 +1,1 @@
+"""Encoders tuned for a frozen decoder."""
