@@ -58,8 +58,7 @@ class Loop:
         self.runner: Runner = build_runner(
             step, self.slots, self.mode, self.chunk, compiled=not (config.recompute or config.tile)
         )
-        if isinstance(self.runner, EagerRunner):
-            self.mode = "eager"  # it did not compile
+        self.mode = self.runner.mode  # another one where it did not compile, or could not be captured
         self.busy: set[int] = set()
 
     @property
