@@ -12,7 +12,7 @@ from relatent.benchmarks.peers import original_loop
 from relatent.benchmarks.sd_decoder import CHANNELS, SDDecoder
 from relatent.benchmarks.timing import measure
 from relatent.engine.autoencoders.autoencoder import Autoencoder
-from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES
+from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES, FAST_REWRITES
 from relatent.engine.losses.metrics import psnr
 from relatent.engine.optimization.config import OptimizationConfig
 from relatent.engine.optimization.loop import coordinates_of
@@ -29,7 +29,7 @@ DECODERS: dict[str, tuple[tuple[str, ...], bool]] = {
     "as published": ((), False),
     "rewritten": (DEFAULT_REWRITES, False),
     "rewritten, norm kernel": ((*DEFAULT_REWRITES, "join_norm_and_silu"), False),
-    "rewritten, joined": ((*DEFAULT_REWRITES, "join_norm_and_silu", "join_residuals", "turn_convolutions"), False),
+    "rewritten, joined": (FAST_REWRITES, False),
     "recomputing": (DEFAULT_REWRITES, True),
 }
 

@@ -206,8 +206,9 @@ REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "recompute_blocks": recompute_blocks,  # last: it hides the blocks from the others
 }
 TRITON = ("join_norm_and_silu", "join_residuals")
-# these two and turn_convolutions wait for a figure: they must beat what the compiler makes of the same lines
 DEFAULT_REWRITES = ("fold_input", "fold_upsampling", "freeze_convolutions", "freeze_norms")
+# on a GPU, in 16 bits; see `calibration/fast_rewrites.py`
+FAST_REWRITES = (*DEFAULT_REWRITES, "turn_convolutions", "explicit_attention", "join_norm_and_silu", "join_residuals")
 
 
 def prepare(
