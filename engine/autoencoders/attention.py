@@ -43,8 +43,8 @@ class SpatialAttention(nn.Module):
             # scaled_dot_product_attention back, all have a scale or a dropout between the products.
             mixed = torch.bmm(torch.softmax(torch.bmm(query, key.transpose(1, 2)), -1), value)
         else:
-            heads = (each.unsqueeze(1) for each in (query, key, value))
-            mixed = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1)
+            query, key, value = (each.unsqueeze(1) for each in (query, key, value))
+            mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
         return mixed.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 

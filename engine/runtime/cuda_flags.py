@@ -15,7 +15,8 @@ def exact_fp32() -> Iterator[None]:
     torch has two interfaces for this and raises errors where they disagree. The older one is used first, because it sets
     both; where it cannot be read, because a caller has set the newer one alone, or does not suffice, the newer one.
     """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
     interfaces: tuple[tuple[Any, Any, Any, Any], ...] = (
         (cudnn.conv, lambda: cudnn.allow_tf32, lambda value: setattr(cudnn, "allow_tf32", value), False),
         (matmul, torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
