@@ -11,7 +11,7 @@ import torch
 from relatent.benchmarks.peers import original_loop
 from relatent.benchmarks.sd_decoder import CHANNELS, SDDecoder
 from relatent.engine.autoencoders.autoencoder import Autoencoder
-from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES, REWRITES, LowRank
+from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES, FAST_REWRITES, LowRank
 from relatent.engine.losses.metrics import psnr
 from relatent.engine.optimization.config import OptimizationConfig
 from relatent.engine.optimization.loop import coordinates_of
@@ -23,17 +23,12 @@ from relatent.engine.optimization.step import build_step
 PER_REPLAY = 10
 ENDLESS = OptimizationConfig(iterations=100_000, convergence_threshold=0.0, checkpoint_interval=PER_REPLAY)
 
-# All rewrites that are exact to rounding and meant for a GPU, whether or not they are defaults yet.
-WANTED = (*DEFAULT_REWRITES, "turn_convolutions", "join_norm_and_silu", "join_residuals", "explicit_attention")
-PRODUCTION = tuple(name for name in REWRITES if name in WANTED)
-
 # Name -> rewrites, and whether activations are recomputed in the backward pass.
 DECODERS: dict[str, tuple[tuple[str, ...], bool]] = {
     "as published": ((), False),
     "rewritten": (DEFAULT_REWRITES, False),
     "rewritten, norm kernel": ((*DEFAULT_REWRITES, "join_norm_and_silu"), False),
-    "rewritten, joined": ((*DEFAULT_REWRITES, "join_norm_and_silu", "join_residuals", "turn_convolutions"), False),
-    "production": (PRODUCTION, False),
+    "production": (FAST_REWRITES, False),
     "recomputing": (DEFAULT_REWRITES, True),
 }
 

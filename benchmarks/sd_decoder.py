@@ -50,6 +50,9 @@ class Upsample2D(nn.Module):
 class Attention(nn.Module):
     """Single-head self-attention over all pixels, with a residual connection."""
 
+    # the attributes of diffusers' attention that `engine/autoencoders/attention.py` reads
+    heads, residual_connection, rescale_output_factor = 1, True, 1.0
+
     def __init__(self, channels: int, groups: int):
         super().__init__()
         self.group_norm = nn.GroupNorm(groups, channels, eps=1e-6)

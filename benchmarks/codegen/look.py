@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...engine.autoencoders.rewrite import DEFAULT_REWRITES
+from ...engine.autoencoders.rewrite import FAST_REWRITES
 from ...engine.errors import RelatentError, UsageError
 from .stub import build_stub
 
@@ -22,7 +22,7 @@ class Request:
     size: int = 512  # side of the pictures, in pixels
     batch: int = 1
     precision: str = "bf16"
-    rewrites: tuple[str, ...] = DEFAULT_REWRITES
+    rewrites: tuple[str, ...] = FAST_REWRITES
 
     def __post_init__(self) -> None:
         if self.size < 64 or self.size % 8 or self.batch < 1:

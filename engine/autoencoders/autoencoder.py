@@ -125,11 +125,12 @@ class Autoencoder:
         return self._to_modality(self.decoder(latents.float())).float()
 
     def loop_decoder(
-        self, precision: str, recompute: bool = False, low_rank: LowRank | None = None, tile: int | None = None
-    ) -> LoopDecoder:
+        self, precision: str, recompute: bool = False, low_rank: LowRank | None = None, tile: int | None = None,
+        rewrites: tuple[str, ...] | None = None,
+    ) -> LoopDecoder:  # fmt: skip
         """Return `decode` as the optimisation loop runs it.
 
-        A module is copied, rewritten (`rewrites`, exact to rounding), cast to `precision` and laid out channels-last; its
+        A module is copied, rewritten (by `rewrites`, or None: the autoencoder's; exact to rounding), cast to `precision` and laid out channels-last; its
         outputs come in its own type where its range is the modality's. `recompute` keeps less in memory for the gradient;
         `low_rank` makes the gradient cheaper and approximate. `tile` decodes in tiles of so many pixels, see `tiling`. A decoder that is a plain function stays as it is, in fp32.
         """
@@ -137,7 +138,8 @@ class Autoencoder:
         if not isinstance(self.decoder, nn.Module):
             plain = LoopDecoder.of(self.decode, modality=self.modality)
             return plain if tile is None else dataclasses.replace(plain, run=decode_in_tiles(plain.run, tile, cell))
-        source, rewrites = self.decoder, (*self.rewrites, "recompute_blocks") if recompute else tuple(self.rewrites)
+        source, rewrites = self.decoder, tuple(self.rewrites if rewrites is None else rewrites)
+        rewrites = (*rewrites, "recompute_blocks") if recompute else rewrites
         key = ("decoder", precision, rewrites, low_rank.key if low_rank else None, tile is None)
         factors = low_rank.factors if low_rank else None
 

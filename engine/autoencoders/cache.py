@@ -10,8 +10,8 @@ class DecoderCache:
     """Values by kind and key. A key says what its value was made from (shapes, precision, names of rewrites, settings),
     never which object it came from: an object's id can be given to another one.
 
-    Kinds in use: `copies` (rewritten modules), `coordinates` and `low_rank` (calibrations), `loops` (compiled or captured
-    iterations).
+    Kinds in use: `copies` (rewritten modules), `coordinates`, `low_rank` and `fast_rewrites` (calibrations), `loops`
+    (compiled or captured iterations).
     """
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from ...kernels.group_norm_silu import group_norm_silu
 from ...kernels.library import channels_last
+from .attention import SpatialAttention
 
 
 class Sum(NamedTuple):
@@ -35,7 +36,10 @@ class JoinedDecoder(nn.Module):
         mid = parts.mid_block
         hidden = _block(mid.resnets[0], _convolve(parts.conv_in, sample))
         for attention, block in zip(mid.attentions, mid.resnets[1:], strict=True):
-            if attention is not None:
+            if isinstance(attention, SpatialAttention):
+                inside, total = _norm(attention.group_norm, hidden, keep=True)
+                hidden = Sum(attention.mix(inside), attention.shift, total)
+            elif attention is not None:
                 hidden = Sum(attention(hidden.value()))
             hidden = _block(block, hidden)
         for up in parts.up_blocks:
@@ -65,6 +69,7 @@ def _is_known(decoder: Any) -> bool:
         return False
     blocks = [*mid.resnets, *(block for up in ups for block in up.resnets)]
     norms = [decoder.conv_norm_out, *(norm for block in blocks for norm in (block.norm1, block.norm2))]
+    norms += [each.group_norm for each in mid.attentions if isinstance(each, SpatialAttention)]
     return (
         len(mid.attentions) + 1 == len(mid.resnets)
         and not any(hasattr(up, "attentions") for up in ups)
@@ -97,4 +102,6 @@ def _norm(norm: Any, hidden: Sum, keep: bool = False) -> tuple[torch.Tensor, tor
     """The normed and activated sum, and the sum itself where it has a residual, or with `keep`."""
     x, residual = hidden.x.contiguous(memory_format=channels_last(4)), hidden.residual
     residual = residual if residual is None else residual.contiguous(memory_format=channels_last(4))
-    return group_norm_silu(x, norm.weight, norm.bias, norm.groups, norm.eps, residual, shift=hidden.shift, keep=keep)
+    return group_norm_silu(
+        x, norm.weight, norm.bias, norm.groups, norm.eps, residual, shift=hidden.shift, silu=norm.silu, keep=keep
+    )

@@ -18,6 +18,7 @@ from ...kernels.frozen_norm import frozen_norm
 from ...kernels.group_norm_silu import group_norm_silu
 from ...kernels.library import channels_last, runs_on
 from ...kernels.upsample_conv import phase_weight
+from .attention import SpatialAttention, explicit_attention
 from .frozen_conv import Factors, FrozenConv
 from .joined_decoder import join_residuals
 
@@ -58,16 +59,16 @@ class FoldedInput(nn.Module):
 
 
 class GroupNormSiLU(nn.Module):
-    """GroupNorm followed by SiLU, by the Triton kernel."""
+    """GroupNorm followed by SiLU, or without `silu` alone, by the Triton kernel."""
 
-    def __init__(self, norm: nn.GroupNorm):
+    def __init__(self, norm: nn.GroupNorm, silu: bool = True):
         super().__init__()
-        self.weight, self.bias = norm.weight, norm.bias
+        self.weight, self.bias, self.silu = norm.weight, norm.bias, silu
         self.groups, self.eps = norm.num_groups, norm.eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.contiguous(memory_format=channels_last(x.ndim))
-        return group_norm_silu(x, self.weight, self.bias, self.groups, self.eps)[0]
+        return group_norm_silu(x, self.weight, self.bias, self.groups, self.eps, silu=self.silu)[0]
 
 
 def fold_upsampling(decoder: nn.Module) -> int:
@@ -147,7 +148,8 @@ def freeze_norms(decoder: nn.Module) -> int:
 
 
 def join_norm_and_silu(decoder: nn.Module) -> int:
-    """GroupNorm and SiLU of diffusers' residual blocks and of the decoder's end become the Triton kernel."""
+    """GroupNorm and SiLU of diffusers' residual blocks and of the decoder's end become the Triton kernel, and the norm
+    before attention that `explicit_attention` has written out."""
     changed = 0
     for module in decoder.modules():
         if type(module).__name__ == "ResnetBlock2D" and isinstance(module.nonlinearity, nn.SiLU):
@@ -157,6 +159,9 @@ def join_norm_and_silu(decoder: nn.Module) -> int:
                 changed += 2
         elif isinstance(getattr(module, "conv_act", None), nn.SiLU) and isinstance(module.conv_norm_out, nn.GroupNorm):
             module.conv_norm_out, module.conv_act = GroupNormSiLU(module.conv_norm_out), nn.Identity()
+            changed += 1
+        elif isinstance(module, SpatialAttention) and isinstance(module.group_norm, nn.GroupNorm):
+            module.group_norm = GroupNormSiLU(module.group_norm, silu=False)
             changed += 1
     return changed
 
@@ -195,13 +200,15 @@ REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "freeze_convolutions": freeze_convolutions,
     "turn_convolutions": turn_convolutions,  # after freeze_convolutions
     "freeze_norms": freeze_norms,
+    "explicit_attention": explicit_attention,
     "join_norm_and_silu": join_norm_and_silu,  # needs Triton
     "join_residuals": join_residuals,  # needs Triton, and join_norm_and_silu before it
     "recompute_blocks": recompute_blocks,  # last: it hides the blocks from the others
 }
 TRITON = ("join_norm_and_silu", "join_residuals")
-# these two and turn_convolutions wait for a figure: they must beat what the compiler makes of the same lines
 DEFAULT_REWRITES = ("fold_input", "fold_upsampling", "freeze_convolutions", "freeze_norms")
+# on a GPU, in 16 bits; see `calibration/fast_rewrites.py`
+FAST_REWRITES = (*DEFAULT_REWRITES, "turn_convolutions", "explicit_attention", "join_norm_and_silu", "join_residuals")
 
 
 def prepare(

@@ -38,6 +38,8 @@ RANDOM = 12  # random latents, where there is no encoder
 TRIED = 3  # of the points, one in so many is tried on, and the others are measured on
 MOVE = 0.05  # of the latents, in units of their standard deviation, for the response of the activations
 MULTIPLE = 8  # ranks are multiples of it: processors work on so many channels at once, or more
+WIDE_MULTIPLE = 32  # on a GPU, whose matrix units take as many at once
+MOVED = 236  # multiplications in the time in which a GPU moves a 16-bit value: 790 TFLOP/s and 3.35 TB/s (H100)
 WORTH = 0.9  # of the operations of the exact backward pass of a layer: with more it stays exact
 DECADES, HALVINGS = 8, 9  # range of prices that is searched, below the highest of use, and how finely
 VERSION = 1  # of what is computed here; part of the stored file's name
@@ -53,7 +55,9 @@ def low_rank_backward(autoencoder: Autoencoder, shape: tuple[int, ...], error: f
     if kernel is None or not isinstance(autoencoder.decoder, nn.Module):
         return None
     grid = (min(shape[1], GRID), min(shape[2], GRID))
-    made_from = (grid, error, tuple(autoencoder.rewrites))
+    made_from: tuple[Any, ...] = (grid, error, tuple(autoencoder.rewrites))
+    if autoencoder.device.type == "cuda":
+        made_from = (*made_from, "cuda")  # where ranks have other costs
     key = hashlib.sha256(f"{autoencoder.weights_sha256} {made_from} {VERSION}".encode()).hexdigest()
     found: LowRank = autoencoder.cache.get(
         "low_rank", key, lambda: LowRank(key, _load_or_measure(autoencoder, kernel, grid, error, key))
@@ -129,11 +133,11 @@ def _noisy(module: nn.Module, latents: torch.Tensor, generator: torch.Generator)
 class Side:
     """The moments where a convolution's inputs or outputs are, and the projections that follow."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, multiple: int = MULTIPLE):
         self.channels = channels
         self.gradient = torch.zeros(channels, channels, dtype=torch.float64)
         self.response = torch.zeros(channels, channels, dtype=torch.float64)
-        self.ranks = torch.tensor([*range(MULTIPLE, channels, MULTIPLE), channels])  # the last: all, no projection
+        self.ranks = torch.tensor([*range(multiple, channels, multiple), channels])  # the last: all, no projection
 
     def add(self, gradient: torch.Tensor, response: torch.Tensor) -> None:
         """Accumulate the moments of a gradient and a response, both (1, C, H, W)."""
@@ -164,17 +168,28 @@ class Side:
 
 
 class Layer:
-    """A convolution's two sides, and what its backward pass costs in multiplications by the ranks of both."""
+    """A convolution's two sides, and what its backward pass costs by the ranks of both: on the CPU multiplications, on a
+    GPU their time, or that of reading and writing, in units of a multiplication's."""
 
-    def __init__(self, conv: FrozenConv, output: torch.Tensor):
+    def __init__(self, conv: FrozenConv, output: torch.Tensor, on_gpu: bool = False):
         kernel = conv.weight[0, 0].numel()
         taps = kernel / (conv.stride**2 if conv.transposed else 1)
-        self.outputs = Side(output.shape[1])
-        self.inputs = Side(conv.weight.numel() // (kernel * output.shape[1]))
+        multiple = WIDE_MULTIPLE if on_gpu else MULTIPLE
+        self.outputs = Side(output.shape[1], multiple)
+        self.inputs = Side(conv.weight.numel() // (kernel * output.shape[1]), multiple)
         r, s = self.outputs.ranks.unsqueeze(1).double(), self.inputs.ranks.double()
-        project = torch.where(r < self.outputs.channels, self.outputs.channels * r, 0.0)
-        expand = torch.where(s < self.inputs.channels, self.inputs.channels * s, 0.0)
-        self.cost = output[0, 0].numel() * (project + taps * r * s + expand)
+        channels_out, channels_in, places = self.outputs.channels, self.inputs.channels, output[0, 0].numel()
+        if not on_gpu:
+            project = torch.where(r < channels_out, channels_out * r, 0.0)
+            expand = torch.where(s < channels_in, channels_in * s, 0.0)
+            self.cost = places * (project + taps * r * s + expand)
+            return
+        inside = (
+            1 / conv.stride**2 if conv.transposed else conv.stride**2
+        )  # places of the input per place of the output
+        project = torch.maximum(channels_out * r, MOVED * (channels_out + r)) * (r < channels_out)
+        expand = torch.maximum(channels_in * s, MOVED * (channels_in + s)) * (s < channels_in) * inside
+        self.cost = places * (project + torch.maximum(taps * r * s, MOVED * (r + s * inside)) + expand)
 
     def choose(self, price: float) -> tuple[Factors | None, Factors | None] | None:
         """The ranks of least loss and cost at a price for a multiplication; None: all of them."""
@@ -192,7 +207,8 @@ def _layers(module: nn.Module, latents: torch.Tensor) -> dict[str, Layer]:
     """Return the layers, by name, of the convolutions whose backward pass could be cheaper."""
     with torch.no_grad(), _watched(module) as seen:
         module(latents)
-    found = {name: Layer(module.get_submodule(name), output) for name, (_, output) in seen.items()}  # type: ignore[arg-type]
+    on_gpu = latents.device.type == "cuda"
+    found = {name: Layer(module.get_submodule(name), output, on_gpu) for name, (_, output) in seen.items()}  # type: ignore[arg-type]
     return {name: layer for name, layer in found.items() if layer.cost.min() <= WORTH * layer.cost[-1, -1]}
 
 

@@ -7,10 +7,12 @@ never waits for its slowest image; images never mix, each has its own rate, step
 import dataclasses
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from ..autoencoders.autoencoder import Autoencoder
+from ..calibration.fast_rewrites import loop_rewrites
 from ..calibration.low_rank_backward import low_rank_backward
 from ..calibration.preconditioner import whitening_kernel
 from ..coordinates import Coordinates, WhiteningCoordinates
@@ -58,12 +60,10 @@ class Loop:
         self.runner: Runner = build_runner(
             step, self.slots, self.mode, self.chunk, compiled=not (config.recompute or config.tile)
         )
-        if isinstance(self.runner, EagerRunner):
-            self.mode = "eager"  # it did not compile
+        self.mode = self.runner.mode  # another one where it did not compile, or could not be captured
         self.busy: set[int] = set()
-        self.starts: dict[
-            int, Decoded
-        ] = {}  # by slot: the image's initial latents, (1, …), decoded in fp32, where known
+        # by slot: the image's initial latents, (1, …), decoded in fp32, where known
+        self.starts: dict[int, Decoded] = {}
 
     @property
     def free(self) -> list[int]:
@@ -160,10 +160,12 @@ def get_loop(
     `bucket` it has a power of two of slots, the rest idle, so that not every batch size compiles anew.
     """
     shape = tuple(latents.shape[1:])
-    # a subclass whose decoder has no tiles need not know of them
-    tiles = {} if config.tile is None else {"tile": config.tile}
+    # a subclass whose decoder has no tiles, or no rewrites, need not know of them; the norms of tiles are not the kernels'
+    options: dict[str, Any] = {} if config.tile is None else {"tile": config.tile}
+    if not options and (rewrites := loop_rewrites(autoencoder, precision, latents)) != tuple(autoencoder.rewrites):
+        options["rewrites"] = rewrites
     decoder = autoencoder.loop_decoder(
-        precision, config.recompute, low_rank_backward(autoencoder, shape, config.gradient_error), **tiles
+        precision, config.recompute, low_rank_backward(autoencoder, shape, config.gradient_error), **options
     )
     coordinates = coordinates_of(autoencoder, shape, config.precondition)
     if choose_mode(config.compile, latents.device) == "eager":

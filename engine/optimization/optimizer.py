@@ -12,6 +12,7 @@ from ..losses.metrics import psnr
 from ..losses.registry import check_loss
 from ..losses.regularisers import check_penalty
 from ..modality import Modality
+from ..runtime.cuda_flags import exact_fp32
 from ..runtime.device import resolve_precision
 from .checks import check_pair, check_weights
 from .config import OptimizationConfig
@@ -108,6 +109,7 @@ def start_loop(
 
 
 @torch.no_grad()
+@exact_fp32()
 def finish(autoencoder: Autoencoder, loop: Loop, where: list[int], home: torch.device) -> list[OptimizationResult]:
     """Take the images out of the slots `where`, refine them in fp32, and return the best of each, measured in fp32."""
     decoder, modality = autoencoder.loop_decoder("fp32"), autoencoder.modality

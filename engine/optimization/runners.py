@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from ...kernels.library import register_operators
+from ..runtime.cuda_flags import exact_fp32, tuned_convolutions
 from .slots import Slots
 from .step import Step
 
@@ -16,11 +17,13 @@ logger = logging.getLogger(__name__)
 # trace_autograd_ops: the region holds its own backward pass. recompile_limit: each configuration compiles once, and a
 # process may well use more than dynamo's 8.
 DYNAMO = {"trace_autograd_ops": True, "recompile_limit": 128}
+REPLAY = 0.1  # what the host takes between two replays, in iterations; an estimate, with 1 ms for an iteration
 
 
 class EagerRunner:
     """Runs the step eagerly, on the active slots only."""
 
+    mode = "eager"
     compile_seconds = 0.0
 
     def __init__(self, step: Step, slots: Slots):
@@ -35,10 +38,11 @@ class EagerRunner:
         part = self.slots if everything else self.slots.take(where)
         left = int((part.max_steps - part.step).max())
         looking_is_free = part.latents.device.type == "cpu"
-        for _ in range(min(iterations, left)):
-            self.step(part)
-            if looking_is_free and not bool(part.active.any()):
-                break
+        with _arithmetic(part):
+            for _ in range(min(iterations, left)):
+                self.step(part)
+                if looking_is_free and not bool(part.active.any()):
+                    break
         if not everything:
             self.slots.put(where, part)
 
@@ -46,18 +50,20 @@ class EagerRunner:
 class CompiledRunner:
     """Runs one compiled region per iteration; it is compiled on construction, and the content of the slots is preserved."""
 
+    mode = "compiled"
+
     def __init__(self, step: Step, slots: Slots):
         self.slots = slots
         register_operators()
         self.step = torch.compile(step, fullgraph=True, dynamic=False)
         begin = time.perf_counter()
-        with _preserved(slots), torch._dynamo.config.patch(DYNAMO):
+        with _preserved(slots), torch._dynamo.config.patch(DYNAMO), _arithmetic(slots), tuned_convolutions():
             self.step(slots)
         self.compile_seconds = time.perf_counter() - begin
 
     def run(self, iterations: int) -> None:
         """Run that many iterations."""
-        with torch._dynamo.config.patch(DYNAMO):
+        with torch._dynamo.config.patch(DYNAMO), _arithmetic(self.slots):
             for _ in range(iterations):
                 self.step(self.slots)
 
@@ -66,8 +72,10 @@ class CapturedRunner:
     """`per_replay` iterations of another runner's step in one CUDA graph, on its slots' own memory.
 
     Warm-up and capture happen on one side stream. Threads that write files may use the device meanwhile
-    (`capture_error_mode="thread_local"`).
+    (`capture_error_mode="thread_local"`). cuDNN is tuned before the capture, in which it could not be.
     """
+
+    mode = "captured"
 
     def __init__(self, runner: EagerRunner | CompiledRunner, per_replay: int):
         step, slots = runner.step, runner.slots
@@ -76,8 +84,8 @@ class CapturedRunner:
         self.slots, self.per_replay, self.graph = slots, per_replay, torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.device(device), _preserved(slots), torch._dynamo.config.patch(DYNAMO):
-            with torch.cuda.stream(stream):
+        with torch.cuda.device(device), _preserved(slots), torch._dynamo.config.patch(DYNAMO), _arithmetic(slots):
+            with torch.cuda.stream(stream), tuned_convolutions():
                 for _ in range(2):  # tune what is left to tune, allocate as it will be captured
                     step(slots)
             stream.synchronize()
@@ -97,10 +105,21 @@ Runner = EagerRunner | CompiledRunner | CapturedRunner
 
 
 def make_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compiled: bool = True) -> Runner:
-    """mode: eager, compiled or captured; captured without `compiled` is a graph of the eager iteration."""
+    """mode: eager, compiled or captured; captured without `compiled` is a graph of the eager iteration.
+
+    One that cannot be captured is logged and runs as it was to be captured, with the host between its launches.
+    """
     eager = mode == "eager" or not compiled
     runner: EagerRunner | CompiledRunner = EagerRunner(step, slots) if eager else CompiledRunner(step, slots)
-    return CapturedRunner(runner, per_replay) if mode == "captured" else runner
+    if mode != "captured":
+        return runner
+    try:
+        return CapturedRunner(runner, per_replay)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of the driver, of a library, or of an operation that synchronises
+        logger.warning("the iteration cannot be captured and runs %s, which is slower: %s", runner.mode, _reason(error))
+        return runner
 
 
 def build_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compiled: bool = True) -> Runner:
@@ -110,8 +129,7 @@ def build_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compil
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # the compiler's own kinds are many and change between versions
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        logger.warning("the iteration does not compile and runs eagerly, which is slower: %s", reason)
+        logger.warning("the iteration does not compile and runs eagerly, which is slower: %s", _reason(error))
         return EagerRunner(step, slots)
 
 
@@ -123,8 +141,24 @@ def choose_mode(compile_setting: str, device: torch.device) -> str:
 
 
 def replay_length(iterations: int, checkpoint_interval: int) -> int:
-    """Return the largest divisor of `iterations` that is at most `checkpoint_interval`: no replay runs past the end."""
-    return max(n for n in range(1, min(iterations, checkpoint_interval) + 1) if iterations % n == 0)
+    """Return how many iterations a replay has, at most `checkpoint_interval`, for whole replays to take least time.
+
+    The last replay may go past the end. What it does there changes nothing, since no image is active any more, but takes
+    as long as any other iteration.
+    """
+    lengths = range(1, min(iterations, checkpoint_interval) + 1)
+    return min(lengths, key=lambda length: -(-iterations // length) * (length + REPLAY))
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's message."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _arithmetic(slots: Slots) -> contextlib.AbstractContextManager[None]:
+    """In which an iteration runs: what is asked for in fp32 is computed in fp32. In lower precision, and for the fp32 parts
+    of such a loop, TF32 is as the caller has set it."""
+    return exact_fp32() if slots.decoder_input.dtype == torch.float32 else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import torch
 
 from ..autoencoders.autoencoder import Autoencoder
 from ..loop_decoder import Decoded
+from ..runtime.cuda_flags import exact_fp32
 from ..runtime.device import resolve_precision
 from ..tuning.tuned_encoder import ENCODER, tuned_autoencoder
 from .config import OptimizationConfig
@@ -48,7 +49,8 @@ def warm_start(
     precision = resolve_precision(config.precision, autoencoder.device)
     decoder, exact = autoencoder.loop_decoder(precision), autoencoder.loop_decoder("fp32")
     if starts_at_encoder or config.has_target:  # a gain is counted from the encoder's latents
-        found.start = exact.evaluate(latents, torch.zeros(len(latents), dtype=torch.int32, device=latents.device))
+        with exact_fp32():
+            found.start = exact.evaluate(latents, torch.zeros(len(latents), dtype=torch.int32, device=latents.device))
         found.error = exact.modality.squared_error(found.start.output, targets, weights)
     if not starts_at_encoder:
         found.latents = _finite(tuned_autoencoder(autoencoder, config.start).encode(targets, precision), latents)

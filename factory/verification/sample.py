@@ -12,6 +12,7 @@ from ...engine.inputs.prefetch import Reader
 from ...engine.inputs.views import PLAIN
 from ...engine.losses.metrics import psnr
 from ...engine.records import Record
+from ...engine.runtime.cuda_flags import exact_fp32
 from ...exporters.hdf5.reading import open_file, read_rows
 from ..executors.worker import check_identity, reload_autoencoder
 from ..state.ledger import Shard
@@ -83,6 +84,7 @@ def _target(folder: RunFolder, shard: Shard, record: Record, reader: Reader) -> 
 
 
 @torch.no_grad()
+@exact_fp32()
 def _differences(autoencoder: Autoencoder, record: Record, image: LoadedImage) -> list[tuple[float, str]]:
     """Return the PSNR difference in dB, and its description, for each view of the picture."""
     target = image.tensor().to(autoencoder.device)

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from ....engine.autoencoders.rewrite import FAST_REWRITES
 from ....engine.losses.metrics import psnr
 from ....engine.optimization.config import OptimizationConfig
 from ....engine.optimization.optimizer import LatentOptimizer
-from ...bench_step import PRODUCTION, Problem
+from ...bench_step import Problem
 from ...peers import ORIGINAL, original_loop
 from ...timing import now, quantiles
 from ..section import Measurement, Rates, Result
@@ -29,7 +30,7 @@ def cells(quick: bool) -> list[tuple[str, float, dict[str, Any]]]:
 
 def prepare(device: torch.device, quick: bool, size: int, images: int) -> Measurement:
     problem = Problem(device, quick)
-    problem.autoencoder.rewrites = PRODUCTION
+    problem.autoencoder.rewrites = FAST_REWRITES
     config = OptimizationConfig(target_gain=GOAL, gradient_error=0.0, iterations=100)
     optimizer = LatentOptimizer(config)
     starts, targets = problem.batch(images, size)

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from ....engine.autoencoders.rewrite import FAST_REWRITES
 from ....engine.inputs.prefetch import auto_workers, prefetch
 from ....engine.inputs.sources import Source, discover
 from ....engine.losses.metrics import to_uint8
 from ....engine.optimization.batcher import Batcher
 from ....engine.optimization.config import OptimizationConfig
 from ....engine.records import Record
-from ...bench_step import PRODUCTION, Problem
+from ...bench_step import Problem
 from ...profile import busy_microseconds, device_spans
 from ...sd_decoder import CHANNELS
 from ..section import Measurement, Rates, Result
@@ -42,7 +43,7 @@ def prepare(device: torch.device, quick: bool, count: int, size: int, batch: int
     autoencoder = problem.autoencoder
     channels, groups = ((8, 8, 16, 16), 4) if quick else (CHANNELS, 32)
     autoencoder.encoder = SDEncoder(channels, groups).to(device)
-    autoencoder.rewrites = PRODUCTION
+    autoencoder.rewrites = FAST_REWRITES
     folder = tempfile.TemporaryDirectory()
     make_pictures(problem, Path(folder.name), count, size)
     # ranks cannot be measured on random weights: the backward pass is exact

@@ -156,3 +156,28 @@ def test_small_decoders_have_little_to_leave_out():
     vae = load_autoencoder(small_kl(), device="cpu")
     decode = vae.loop_decoder("fp32", True, low_rank_backward(vae, (4, 8, 8), 0.1))
     assert decode(torch.zeros(1, 4, 8, 8)).shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize(("stride", "transposed", "kernel"), [(1, False, 3), (1, False, 1), (2, True, 4)])
+def test_what_ranks_cost_on_a_gpu(stride, transposed, kernel):
+    """Whatever takes longer, multiplying or moving: by hand, per place of the output; and never less than multiplying."""
+    outside, inside, side = 64, 128, 8
+    shape = (inside, outside, kernel, kernel) if transposed else (outside, inside, kernel, kernel)
+    conv = FrozenConv(torch.zeros(shape), None, stride, 1, transposed)
+    output = torch.empty(1, outside, side, side)
+    processor, gpu = (module.Layer(conv, output, on_gpu) for on_gpu in (False, True))
+    assert processor.outputs.ranks.tolist() == list(range(8, 65, 8))
+    assert gpu.outputs.ranks.tolist() == [32, 64]
+    assert gpu.inputs.ranks.tolist() == [32, 64, 96, 128]
+    taps, places = kernel**2 / stride**2, 1 / stride**2
+
+    def cost(r, s):
+        project = max(outside * r, module.MOVED * (outside + r)) if r < outside else 0
+        expand = max(inside * s, module.MOVED * (inside + s)) * places if s < inside else 0
+        return side**2 * (project + max(taps * r * s, module.MOVED * (r + s * places)) + expand)
+
+    expected = torch.tensor([[cost(r, s) for s in (32, 64, 96, 128)] for r in (32, 64)], dtype=torch.float64)
+    torch.testing.assert_close(gpu.cost, expected)
+    assert gpu.cost[-1, -1] >= processor.cost[-1, -1], "the exact pass"
+    if kernel == 1:  # moves more than it multiplies: nothing is won by two more launches
+        assert gpu.cost.min() == gpu.cost[-1, -1]

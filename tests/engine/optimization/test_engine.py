@@ -18,7 +18,7 @@ from relatent.engine.autoencoders.taef2 import build_decoder
 from relatent.engine.losses.metrics import psnr
 from relatent.engine.optimization import loop as loops
 from relatent.engine.optimization.loop import Loop, get_loop, refinement_iterations
-from relatent.engine.optimization.runners import CapturedRunner, choose_mode, replay_length
+from relatent.engine.optimization.runners import CapturedRunner
 from relatent.engine.optimization.slots import NON_FINITE, Slots
 from relatent.engine.optimization.step import build_step
 from relatent.engine.runtime.device import DTYPES
@@ -372,14 +372,6 @@ def test_nothing_global_is_changed(small_vae, targets):
         torch._dynamo.config.trace_autograd_ops, torch._dynamo.config.recompile_limit, torch.is_grad_enabled(),
     )  # fmt: skip
     assert after == before
-
-
-def test_replays_end_where_the_iterations_do():
-    assert [replay_length(n, 10) for n in (50, 46, 7, 37, 12, 1)] == [10, 2, 7, 1, 6, 1]
-    assert choose_mode("auto", torch.device("cpu")) == "eager"
-    assert choose_mode("on", torch.device("cpu")) == "compiled"
-    assert choose_mode("auto", torch.device("cuda")) == "captured"
-    assert choose_mode("off", torch.device("cuda")) == "eager"
 
 
 @pytest.mark.parametrize(

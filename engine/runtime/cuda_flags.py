@@ -1,0 +1,45 @@
+"""Scoped settings of CUDA's libraries. They are the process's own and are put back; on other devices they change nothing."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+@contextlib.contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Compute fp32 convolutions and products in fp32, not in TF32, which keeps 10 bits of the mantissa and is torch's
+    default for convolutions. As a context or as a decorator.
+
+    torch has two interfaces for this and raises errors where they disagree. The older one is used first, because it sets
+    both; where it cannot be read, because a caller has set the newer one alone, or does not suffice, the newer one.
+    """
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    interfaces: tuple[tuple[Any, Any, Any, Any], ...] = (
+        (cudnn.conv, lambda: cudnn.allow_tf32, lambda value: setattr(cudnn, "allow_tf32", value), False),
+        (matmul, torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+    )
+    with contextlib.ExitStack() as restored:
+        for newer, read, write, exact in interfaces:
+            if newer.fp32_precision != "tf32":
+                continue
+            with contextlib.suppress(RuntimeError):
+                restored.callback(write, read())
+                write(exact)
+            if newer.fp32_precision == "tf32":
+                restored.callback(setattr, newer, "fp32_precision", "tf32")
+                newer.fp32_precision = "ieee"
+        yield
+
+
+@contextlib.contextmanager
+def tuned_convolutions() -> Iterator[None]:
+    """Let cuDNN time its algorithms for each new convolution and keep the fastest, which it then also uses outside."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
