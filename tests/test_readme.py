@@ -47,6 +47,9 @@ def test_readme_figures_are_those_of_the_results(path):
 
     from relatent.benchmarks import bench_factory, bench_loop, codec
     from relatent.benchmarks.anomaly import methods
+    from relatent.benchmarks.latents_for_training import __main__ as study
+    from relatent.benchmarks.latents_for_training import summary as summary_of_study
+    from relatent.benchmarks.presets import __main__ as presets
     from relatent.benchmarks.research import codec_phase1, quality, regularisers, roundtrip
     from relatent.benchmarks.research import time_to_target as time_to_target
     from relatent.benchmarks.spectrogram import guidance
@@ -77,6 +80,10 @@ def test_readme_figures_are_those_of_the_results(path):
         assert summary == content["summary"]
         assert methods.table(summary, seeds) in methods.PAGE.read_text(encoding="utf-8")
         assert methods.short_table(summary, seeds) in README
+    if content["benchmark"] == "latents_for_training":
+        assert summary_of_study.tables(content["domains"]) in study.PAGE.read_text(encoding="utf-8")
+    if content["benchmark"] == "presets":
+        assert presets.table(content["results"]) in presets.PAGE.read_text(encoding="utf-8")
     if content["benchmark"] == "spectrogram_methods":
         assert spectrogram_methods.table(content) in spectrogram_methods.PAGE.read_text(encoding="utf-8")
     if content["benchmark"] == "spectrogram_guidance":
