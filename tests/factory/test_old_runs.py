@@ -33,7 +33,9 @@ pytestmark = pytest.mark.filterwarnings("error::FutureWarning")
 def old_runs(tmp_path, monkeypatch, one_thread) -> Path:
     """The working folder, with `photos/`, `finished/` and `interrupted/`."""
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extractall(
+            tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
+        )  # from 3.11.4 on
     for name in ("finished", "interrupted"):
         plan = tmp_path / name / "plan.jsonl"
         plan.write_text(plan.read_text().replace("FOLDER/", f"{tmp_path}/"))
