@@ -1,6 +1,5 @@
 """Storage of results: one JSON file per benchmark and machine, and the tables of the pages generated from them."""
 
-import json
 import statistics
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from ..engine.runtime.device import describe_device
+from ..exporters.files.atomic import write_json
 
 FOLDER = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
@@ -21,10 +21,9 @@ README = Path(__file__).parent.parent / "README.md"
 def write_result(name: str, device: torch.device, command: str, content: dict[str, Any], folder: Path = FOLDER) -> Path:
     """Add commit, versions and hardware to `content`, write it as JSON, and return the path."""
     origin = stamp(name, device, command)
-    folder.mkdir(parents=True, exist_ok=True)
     machine = "".join(c if c.isalnum() else "-" for c in origin["hardware"]["name"].lower()).strip("-")
     path = folder / f"{name}-{machine}-{device.type}.json"
-    path.write_text(as_json(origin | content), encoding="utf-8")
+    write_json(path, origin | content)
     return path
 
 
@@ -38,11 +37,6 @@ def stamp(name: str, device: torch.device, command: str) -> dict[str, Any]:
         "versions": {package: version(package) for package in ("torch", "numpy")},
         "hardware": describe_device(device),
     }
-
-
-def as_json(content: dict[str, Any]) -> str:
-    """Return the text of a results file."""
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def command_line(module: str, arguments: Sequence[str] | None = None) -> str:

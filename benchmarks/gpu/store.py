@@ -1,14 +1,14 @@
 """The files of the command: one JSON per section, replaced whole after each cell, so that a killed run keeps what it had."""
 
 import math
-import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..results import as_json, stamp
+from ...exporters.files.atomic import write_json
+from ..results import stamp
 from .section import Cell, Result
 from .sections.ceilings import query
 
@@ -54,10 +54,7 @@ class Store:
         self._replace(name, self.sections[name])
 
     def _replace(self, name: str, content: dict[str, Any]) -> None:
-        path = self.folder / f"{name}.json"
-        partial = path.with_suffix(".partial")
-        partial.write_text(as_json(_finite(self.origin | content)), encoding="utf-8")
-        os.replace(partial, path)
+        write_json(self.folder / f"{name}.json", _finite(self.origin | content))
 
 
 def _version(package: str) -> str | None:
