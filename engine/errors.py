@@ -23,3 +23,8 @@ class DatasetError(RelatentError):
 
 class RunStoppedError(RelatentError):
     """A run cannot or must not go on; what was finished is kept; exit status 1."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that is not empty; its kind where there is none."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

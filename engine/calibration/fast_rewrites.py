@@ -9,6 +9,7 @@ from torch import nn
 from ...kernels.library import runs_on
 from ..autoencoders.autoencoder import Autoencoder
 from ..autoencoders.rewrite import DEFAULT_REWRITES, FAST_REWRITES
+from ..errors import first_line
 from ..runtime.cuda_flags import exact_fp32
 from ..runtime.device import DTYPES
 from .preconditioner import SEED
@@ -64,8 +65,7 @@ def _hold(autoencoder: Autoencoder, precision: str, shape: tuple[int, ...]) -> b
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of the compiler of kernels, of the driver, or the one above
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        logger.warning("the fast rewrites of %s are left out, which is slower: %s", autoencoder.name, reason)
+        logger.warning("the fast rewrites of %s are left out, which is slower: %s", autoencoder.name, first_line(error))
         return False
     return True
 

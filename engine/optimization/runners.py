@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from ...kernels.library import register_operators
+from ..errors import first_line
 from ..runtime.cuda_flags import exact_fp32, tuned_convolutions
 from .slots import Slots
 from .step import Step
@@ -118,7 +119,7 @@ def make_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compile
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of the driver, of a library, or of an operation that synchronises
-        logger.warning("the iteration cannot be captured and runs %s, which is slower: %s", runner.mode, _reason(error))
+        logger.warning("the iteration cannot be captured and runs %s, which is slower: %s", runner.mode, first_line(error))
         return runner
 
 
@@ -129,7 +130,7 @@ def build_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compil
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # the compiler's own kinds are many and change between versions
-        logger.warning("the iteration does not compile and runs eagerly, which is slower: %s", _reason(error))
+        logger.warning("the iteration does not compile and runs eagerly, which is slower: %s", first_line(error))
         return EagerRunner(step, slots)
 
 
@@ -148,11 +149,6 @@ def replay_length(iterations: int, checkpoint_interval: int) -> int:
     """
     lengths = range(1, min(iterations, checkpoint_interval) + 1)
     return min(lengths, key=lambda length: -(-iterations // length) * (length + REPLAY))
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error's message."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _arithmetic(slots: Slots) -> contextlib.AbstractContextManager[None]:
