@@ -28,7 +28,7 @@ from ..engine.optimization.config import OptimizationConfig
 from ..engine.optimization.optimizer import LatentOptimizer
 from ..engine.optimization.presets import preset
 from ..engine.runtime.device import resolve_precision
-from .peers import ORIGINAL, original_loop
+from .peers import ORIGINAL, original_loop, run_original
 from .results import command_line, replace_table, write_result
 
 PAGE = Path(__file__).parent.parent / "docs" / "quality.md"
@@ -62,12 +62,12 @@ def methods(autoencoder: Autoencoder) -> dict[str, tuple[int, Method]]:
     """Return name -> (iterations, function of (start, target) that returns the final latents)."""
     found: dict[str, tuple[int, Method]] = {}
     for name, (relative, iterations) in ORIGINAL.items():
-        found[name] = iterations, partial(_run_original, autoencoder, relative, iterations, (0.9, 0.999))
+        found[name] = iterations, partial(run_original, autoencoder.decode, relative=relative, iterations=iterations)
     config = preset("original", iterations=50, betas=(0.8, 0.95))  # The methods that follow use equal settings.
     rate, steps = config.relative_learning_rate, config.iterations
     found["the original's loop, relatent's settings"] = (
         steps,
-        partial(_run_original, autoencoder, rate, steps, config.betas),
+        partial(run_original, autoencoder.decode, relative=rate, iterations=steps, betas=config.betas),
     )
     precisions = ["fp32"]
     if resolve_precision("auto", autoencoder.device) == "bf16":
@@ -76,13 +76,6 @@ def methods(autoencoder: Autoencoder) -> dict[str, tuple[int, Method]]:
         optimizer = LatentOptimizer(replace(config, precision=precision))
         found[f"relatent, {precision}"] = steps, partial(_run_engine, autoencoder, optimizer)
     return found
-
-
-def _run_original(
-    autoencoder: Autoencoder, relative: float, iterations: int, betas: tuple[float, float], start: torch.Tensor,
-    target: torch.Tensor,
-) -> torch.Tensor:  # fmt: skip
-    return original_loop(autoencoder.decode, start, target, relative * start.std().item(), iterations, betas)
 
 
 def _run_engine(

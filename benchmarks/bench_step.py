@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from relatent.benchmarks.peers import original_loop
-from relatent.benchmarks.sd_decoder import CHANNELS, SDDecoder
+from relatent.benchmarks.sd_decoder import SDDecoder, widths
 from relatent.engine.autoencoders.autoencoder import Autoencoder
 from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES, FAST_REWRITES, LowRank
 from relatent.engine.losses.metrics import psnr
@@ -37,7 +37,7 @@ class Problem:
     """An optimisation problem with a known solution: the targets are the decoder's own images of other latents."""
 
     def __init__(self, device: torch.device, small: bool = False):
-        channels, groups = ((8, 8, 16, 16), 4) if small else (CHANNELS, 32)
+        channels, groups = widths(small)
         decoder = SDDecoder(channels=channels, groups=groups).to(device)
         # With random weights the images have low contrast; the last layer is scaled to a photograph's standard
         # deviation.

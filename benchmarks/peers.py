@@ -1,6 +1,7 @@
 """Baseline loops that this project is compared with, written as their authors run them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -37,3 +38,15 @@ def original_loop(
         optimizer.step()
         losses.append(loss.item())
     return latents.detach()
+
+
+def run_original(
+    decode: Callable[[torch.Tensor], torch.Tensor],
+    latents: torch.Tensor,
+    target: torch.Tensor,
+    relative: float,
+    iterations: int,
+    **options: Any,
+) -> torch.Tensor:
+    """Call `original_loop` with a learning rate in units of σ, the standard deviation of `latents`, as in `ORIGINAL`."""
+    return original_loop(decode, latents, target, relative * latents.std().item(), iterations, **options)

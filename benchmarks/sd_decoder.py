@@ -11,6 +11,11 @@ from torch import nn
 CHANNELS = (128, 256, 512, 512)
 
 
+def widths(small: bool = False) -> tuple[tuple[int, ...], int]:
+    """Return channels and groups: Stable Diffusion's, or small ones that any processor runs."""
+    return ((8, 8, 16, 16), 4) if small else (CHANNELS, 32)
+
+
 class ResnetBlock2D(nn.Module):
     """Two times GroupNorm, SiLU and a 3×3 convolution, with a residual connection."""
 

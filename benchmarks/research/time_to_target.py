@@ -26,7 +26,7 @@ from ...engine.inputs.sources import bsds500_folder
 from ...engine.optimization.config import OptimizationConfig
 from ...engine.optimization.optimizer import LatentOptimizer
 from ..bench_loop import decoded_psnr, load_targets, photograph_options
-from ..peers import ORIGINAL, original_loop
+from ..peers import ORIGINAL, run_original
 from ..results import FOLDER, command_line, replace_table, write_result
 from ..timing import now
 
@@ -40,17 +40,11 @@ Method = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (start, target)
 def compared_methods(autoencoder: Autoencoder, gain: float) -> dict[str, Method]:
     """Return name -> method."""
     found: dict[str, Method] = {
-        name: partial(_run_original, autoencoder, rate, gain) for name, (rate, _) in reversed(ORIGINAL.items())
+        name: partial(run_original, autoencoder.decode, relative=rate, iterations=ITERATION_LIMIT, gain=gain)
+        for name, (rate, _) in reversed(ORIGINAL.items())
     }
     optimizer = LatentOptimizer(OptimizationConfig(target_gain=gain, iterations=ITERATION_LIMIT))
     return found | {"relatent": partial(_run_engine, autoencoder, optimizer)}
-
-
-def _run_original(
-    autoencoder: Autoencoder, relative: float, gain: float, start: torch.Tensor, target: torch.Tensor
-) -> torch.Tensor:
-    rate = relative * start.std().item()
-    return original_loop(autoencoder.decode, start, target, rate, ITERATION_LIMIT, gain=gain)
 
 
 def _run_engine(

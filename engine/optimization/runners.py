@@ -119,7 +119,9 @@ def make_runner(step: Step, slots: Slots, mode: str, per_replay: int, *, compile
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of the driver, of a library, or of an operation that synchronises
-        logger.warning("the iteration cannot be captured and runs %s, which is slower: %s", runner.mode, first_line(error))
+        logger.warning(
+            "the iteration cannot be captured and runs %s, which is slower: %s", runner.mode, first_line(error)
+        )
         return runner
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from ....kernels.frozen_conv import turn
 from ....kernels.upsample_conv import phase_weight
-from ...sd_decoder import CHANNELS, SDDecoder, Upsample2D
+from ...sd_decoder import SDDecoder, Upsample2D, widths
 from ...timing import measure
 from ..section import Measurement, Rates, Result
 
@@ -29,8 +29,8 @@ def cells(quick: bool) -> list[tuple[str, float, dict[str, Any]]]:
 
 
 def prepare(device: torch.device, quick: bool, batch: int) -> Measurement:
-    channels, groups, size = ((8, 8, 16, 16), 4, 32) if quick else (CHANNELS, 32, 512)
-    found = shapes(channels, groups, size)
+    size = 32 if quick else 512
+    found = shapes(*widths(quick), size)
 
     def measurement(rates: Rates) -> Result:
         rows = []

@@ -1,4 +1,4 @@
-"""What the sections run: the production configuration, and the imposed ranks of a thinned backward pass."""
+"""The imposed ranks of a thinned backward pass."""
 
 import torch
 from torch import nn

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from ....engine.losses.metrics import psnr
 from ....engine.optimization.runners import CapturedRunner, CompiledRunner, EagerRunner, Runner
+from ...bench_loop import decoded_psnr
 from ...bench_step import DECODERS, ENDLESS, PER_REPLAY, Problem
-from ...peers import ORIGINAL, original_loop
+from ...peers import ORIGINAL, original_loop, run_original
 from ...profile import busy_share
 from ...sd_decoder import gradient_flops
 from ...timing import alternate, quantiles
@@ -121,11 +121,11 @@ def _gains(problem: Problem, runner: Runner, size: int, batch: int) -> Result:
     latents, targets = problem.batch(batch, size)
     runner.slots.load(list(range(batch)), latents, targets, ENDLESS)
     runner.run(ITERATIONS)
-    rate = ORIGINAL["original, published"][0] * latents[:1].std().item()
-    original = original_loop(problem.decoder, latents[:1], targets[:1], rate, ITERATIONS)
+    relative = ORIGINAL["original, published"][0]
+    original = run_original(problem.decoder, latents[:1], targets[:1], relative, ITERATIONS)
     with torch.no_grad():
         ends = (latents[:1], runner.slots.to_latents(runner.slots.latents)[:1], original)
-        start, this, theirs = (psnr(problem.decoder(end), targets[:1]).item() for end in ends)
+        start, this, theirs = (decoded_psnr(problem.autoencoder, end, targets[:1]) for end in ends)
     return {"gain_db": this - start, "original_gain_db": theirs - start, "gain_iterations": ITERATIONS}
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from ....engine.autoencoders.rewrite import FAST_REWRITES
-from ....engine.losses.metrics import psnr
 from ....engine.optimization.config import OptimizationConfig
 from ....engine.optimization.optimizer import LatentOptimizer
+from ...bench_loop import decoded_psnr
 from ...bench_step import Problem
-from ...peers import ORIGINAL, original_loop
+from ...peers import ORIGINAL, run_original
 from ...timing import now, quantiles
 from ..section import Measurement, Rates, Result
 
@@ -41,7 +41,8 @@ def prepare(device: torch.device, quick: bool, size: int, images: int) -> Measur
 
     methods: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"relatent": engine}
     for name, (relative, iterations) in ORIGINAL.items():
-        methods[name] = partial(_original, problem, relative, 10 if quick else iterations)
+        steps = 10 if quick else iterations
+        methods[name] = partial(run_original, problem.decoder, relative=relative, iterations=steps, gain=GOAL)
     for method in methods.values():
         method(starts[:1], targets[:1])  # compiles, and warms up
 
@@ -54,8 +55,7 @@ def prepare(device: torch.device, quick: bool, size: int, images: int) -> Measur
                 begin = now(device)
                 end = method(start, target)
                 seconds = now(device) - begin
-                with torch.no_grad():
-                    before, after = (psnr(problem.decoder(z), target).item() for z in (start, end))
+                before, after = (decoded_psnr(problem.autoencoder, z, target) for z in (start, end))
                 row[name] = {"seconds": seconds, "gain_db": after - before}
             rows.append(row)
         ratios = {
@@ -65,11 +65,3 @@ def prepare(device: torch.device, quick: bool, size: int, images: int) -> Measur
         return {"size": size, "goal_db": GOAL, "modes": modes, "images": rows, "times_relatents_seconds": ratios}
 
     return measurement
-
-
-def _original(
-    problem: Problem, relative: float, iterations: int, start: torch.Tensor, target: torch.Tensor
-) -> torch.Tensor:
-    """Run the original's loop until its gain, or its own number of iterations, is reached."""
-    rate = relative * start.std().item()
-    return original_loop(problem.decoder, start, target, rate, iterations, gain=GOAL)

@@ -24,7 +24,7 @@ from ....engine.optimization.config import OptimizationConfig
 from ....engine.records import Record
 from ...bench_step import Problem
 from ...profile import busy_microseconds, device_spans
-from ...sd_decoder import CHANNELS
+from ...sd_decoder import widths
 from ..section import Measurement, Rates, Result
 from .encoder import SDEncoder
 
@@ -41,8 +41,7 @@ def cells(quick: bool) -> list[tuple[str, float, dict[str, Any]]]:
 def prepare(device: torch.device, quick: bool, count: int, size: int, batch: int) -> Measurement:
     problem = Problem(device, quick)
     autoencoder = problem.autoencoder
-    channels, groups = ((8, 8, 16, 16), 4) if quick else (CHANNELS, 32)
-    autoencoder.encoder = SDEncoder(channels, groups).to(device)
+    autoencoder.encoder = SDEncoder(*widths(quick)).to(device)
     autoencoder.rewrites = FAST_REWRITES
     folder = tempfile.TemporaryDirectory()
     make_pictures(problem, Path(folder.name), count, size)
