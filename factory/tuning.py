@@ -14,7 +14,7 @@ from ..engine.inputs.sources import Source
 from ..engine.losses.metrics import from_uint8
 from ..engine.records import Failure
 from ..engine.tuning.settings import TuningSettings
-from ..engine.tuning.training import OnLine, held_out_gain, tune
+from ..engine.tuning.training import OnLine, held_out_gain, random_crop, tune
 from ..engine.tuning.tuned_encoder import kept_path, write_tuned_encoder
 from ..exporters.hdf5.reading import open_file
 from .attempt import installed_versions
@@ -69,8 +69,7 @@ class RunCrops:
         found = []
         for _ in range(count):
             pixels = self._pixels(self.pictures[int(torch.randint(len(self.pictures), (), generator=generator))])
-            top, left = (int(torch.randint(length - side + 1, (), generator=generator)) for length in pixels.shape[:2])
-            found.append(from_uint8(pixels[top : top + side, left : left + side]).permute(2, 0, 1))
+            found.append(random_crop(pixels, side, generator))
         return torch.stack(found)
 
     def _read(self, source: Source) -> torch.Tensor:

@@ -25,12 +25,11 @@ from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.autoencoders.loading import load_autoencoder
 from ...engine.inputs.images import load_image
 from ...engine.inputs.sources import bsds500_folder, discover
-from ...engine.losses.metrics import from_uint8
 from ...engine.optimization.config import OptimizationConfig
 from ...engine.optimization.optimizer import LatentOptimizer
 from ...engine.optimization.presets import preset
 from ...engine.tuning.settings import TuningSettings
-from ...engine.tuning.training import tune
+from ...engine.tuning.training import random_crop, tune
 from ...engine.tuning.tuned_encoder import read_tuned_encoder, write_tuned_encoder
 from ..bench_loop import decoded_psnr, load_targets, photograph_options
 from ..results import command_line, write_result
@@ -50,7 +49,7 @@ class PhotographCrops:
         """Read all photographs of a folder, uint8 in memory."""
         self.folder = folder
         pictures = [load_image(source.path, SOURCE).pixels for source in discover(folder)]
-        self.pictures = [torch.from_numpy(pixels).permute(2, 0, 1) for pixels in pictures]
+        self.pictures = [torch.from_numpy(pixels) for pixels in pictures]
 
     def describe(self) -> dict[str, Any]:
         """Return the folder's name, and the number and side of the photographs."""
@@ -61,9 +60,8 @@ class PhotographCrops:
         found = []
         for _ in range(count):
             which, mirrored = (int(torch.randint(most, (), generator=generator)) for most in (len(self.pictures), 2))
-            top, left = (int(torch.randint(SOURCE - side + 1, (), generator=generator)) for _ in range(2))
-            crop = self.pictures[which][:, top : top + side, left : left + side]
-            found.append(from_uint8(crop.flip(2) if mirrored else crop))
+            crop = random_crop(self.pictures[which], side, generator)
+            found.append(crop.flip(2) if mirrored else crop)
         return torch.stack(found)
 
 

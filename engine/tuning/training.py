@@ -17,7 +17,7 @@ from torch import nn
 from ..autoencoders.autoencoder import Autoencoder
 from ..calibration.cache import read_tensors, write_tensors
 from ..errors import RunStoppedError, UsageError
-from ..losses.metrics import psnr
+from ..losses.metrics import from_uint8, psnr
 from .settings import TuningSettings
 from .tuned_encoder import encoder_module, part_hashes
 
@@ -36,6 +36,12 @@ class Crops(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return what the crops are taken from, JSON-ready; equal descriptions, equal crops."""
+
+
+def random_crop(pixels: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
+    """Return a square at a random place of a picture, uint8 (H, W, 3), as (3, side, side) fp32 in [-1, 1]."""
+    top, left = (int(torch.randint(length - side + 1, (), generator=generator)) for length in pixels.shape[:2])
+    return from_uint8(pixels[top : top + side, left : left + side]).permute(2, 0, 1)
 
 
 def tune(
