@@ -39,13 +39,17 @@ class SpatialAttention(nn.Module):
         tokens = h.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
         query, key, value = F.linear(tokens, self.weight, self.bias).chunk(3, -1)
         if batch * tokens.shape[1] ** 2 * h.element_size() <= MOST_SCORES:
-            # The scale is in the query's weight: the compiler's patterns of attention with its gradient, which put
-            # scaled_dot_product_attention back, all have a scale or a dropout between the products.
-            mixed = torch.bmm(torch.softmax(torch.bmm(query, key.transpose(1, 2)), -1), value)
+            mixed = attend(query, key, value)
         else:
             query, key, value = (each.unsqueeze(1) for each in (query, key, value))
             mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
         return mixed.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attention written out, of (B, N, C) tensors; the query is scaled already: the compiler's patterns of attention with its
+    gradient, which put scaled_dot_product_attention back, all have a scale or a dropout between the products."""
+    return torch.bmm(torch.softmax(torch.bmm(query, key.transpose(1, 2)), -1), value)
 
 
 def explicit_attention(decoder: nn.Module) -> int:

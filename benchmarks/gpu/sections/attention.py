@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ....engine.autoencoders.attention import attend
 from ...timing import measure
 from ..section import Measurement, Rates, Result
 
@@ -50,9 +51,9 @@ def prepare(device: torch.device, quick: bool, batch: int, side: int) -> Measure
 
 
 def explicit(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention written out: two matrix products around a softmax in fp32; (B, 1, N, D) each."""
-    scores = query @ key.transpose(-1, -2) * (1.0 / math.sqrt(query.shape[-1]))
-    return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+    """The engine's own attention of one head, with the scale that its weights have; (B, 1, N, D) each."""
+    scaled = query * (1.0 / math.sqrt(query.shape[-1]))
+    return attend(scaled.squeeze(1), key.squeeze(1), value.squeeze(1)).unsqueeze(1)
 
 
 def _both(function: Function, inputs: list[torch.Tensor], gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
