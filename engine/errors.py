@@ -26,5 +26,12 @@ class RunStoppedError(RelatentError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message that is not empty; its kind where there is none."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """Return the first line of an error's message that is not empty; its kind where there is none.
+
+    Where it ends with a colon, as it does when a process that compiles for torch fails, the last line follows, which is
+    the reason. torch's advice how to see more is not part of the message.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Set TORCH")]
+    if not lines:
+        return type(error).__name__
+    return f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]

@@ -28,6 +28,7 @@ def _fused_adam_kernel(
     loss, improved, active, beta1, bias_correction1, bias_correction2, learning_rate, gradient_scale, eps, values, beta2,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
+    beta2 = tl.cast(beta2, tl.float32)  # the compiler passes a Python float as fp64, Triton itself as fp32
     image = tl.program_id(1).to(tl.int64)
     within = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = within < values

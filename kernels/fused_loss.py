@@ -26,6 +26,9 @@ def _fused_loss_kernel(
     low, high, KIND: tl.constexpr, CLAMP: tl.constexpr, BYTES: tl.constexpr, WEIGHTED: tl.constexpr, LAST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
+    # the compiler passes a Python float as fp64, Triton itself as fp32
+    scale, delta = tl.cast(scale, tl.float32), tl.cast(delta, tl.float32)
+    low, high = tl.cast(low, tl.float32), tl.cast(high, tl.float32)
     image = tl.program_id(1).to(tl.int64)
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = offsets < values

@@ -54,7 +54,8 @@ def _merge_kernel(
 ):  # fmt: skip
     """Mean and 1/√(σ² + ε) of one group of one image, from those of its tiles."""
     group = tl.program_id(0).to(tl.int64)
-    size = (pixels * GROUP).to(tl.float32)
+    size = tl.cast(pixels * GROUP, tl.float32)  # one pixel is a constant, which has no `to`
+    eps = tl.cast(eps, tl.float32)  # the compiler passes a Python float as fp64, Triton itself as fp32
     whole = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, chunks, BLOCK):
         chunk = start + tl.arange(0, BLOCK)

@@ -14,19 +14,21 @@ from typing import Any
 
 import torch
 
+from ...engine.errors import first_line
 from ...engine.runtime.device import usable_processors
 from .section import Cell, Rates, Result, Section
 from .sections import SECTIONS
 
+MOST_TEXT = 6000  # characters of a failure's traceback that are kept
 PREPARE_SHARE = 0.45  # of the budget: after it cells are measured although others are still being prepared
 
 
-def reason(error: BaseException) -> str:
-    """Return the kind of an error, the first line of its text, and where it was raised."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+def failure(error: BaseException) -> Result:
+    """Return the result of a cell that failed: kind, message and place in one line, and the end of the whole text."""
     places = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
-    return f"{type(error).__name__}: {lines[0] if lines else ''}{where}"
+    text = "".join(traceback.format_exception(error))
+    return {"error": f"{type(error).__name__}: {first_line(error)}{where}", "traceback": text[-MOST_TEXT:]}
 
 
 def measure_here(section: Section, cell: Cell, device: torch.device, quick: bool, rates: Rates) -> Result:
@@ -34,7 +36,7 @@ def measure_here(section: Section, cell: Cell, device: torch.device, quick: bool
     try:
         return section.prepare(device, quick, **cell.arguments)(rates)
     except Exception as error:
-        return {"error": reason(error)}
+        return failure(error)
 
 
 @contextlib.contextmanager
@@ -55,7 +57,7 @@ def _serve(connection: Connection, section: str, cell: Cell, device: str, quick:
     except torch.OutOfMemoryError:
         pass  # too many at once: again when it is alone
     except Exception as error:
-        connection.send({"error": reason(error)})
+        connection.send(failure(error))
         return
     if where.type == "cuda":
         torch.cuda.empty_cache()
@@ -66,7 +68,7 @@ def _serve(connection: Connection, section: str, cell: Cell, device: str, quick:
         with alone():
             result = (measurement or module.prepare(where, quick, **cell.arguments))(rates)
     except Exception as error:
-        result = {"error": reason(error)}
+        result = failure(error)
     connection.send(result | {"prepare_seconds": seconds})
 
 

@@ -141,9 +141,9 @@ class Side:
 
     def add(self, gradient: torch.Tensor, response: torch.Tensor) -> None:
         """Accumulate the moments of a gradient and a response, both (1, C, H, W)."""
-        pulled, moved = (signal[0].flatten(1).double().cpu() for signal in (gradient, response))
-        self.gradient += pulled @ pulled.T
-        self.response += moved @ moved.T / moved.shape[1]
+        pulled, moved = (signal[0].flatten(1).double() for signal in (gradient, response))
+        self.gradient += (pulled @ pulled.T).cpu()
+        self.response += (moved @ moved.T).cpu() / moved.shape[1]
 
     def balance(self) -> None:
         """Decompose the moments; `lost` is then what each of `ranks` loses."""

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import prod
@@ -80,7 +80,7 @@ def failure(source: Source, stage: str, reason: str) -> Failure:
 
 def prefetch(
     reader: Reader, keys: Iterable[Any], source: Callable[[Any], Source], workers: int
-) -> Iterator[LoadedSource]:
+) -> Generator[LoadedSource, None, None]:
     """Yield each `source(key)` of `keys` with its picture, in their order. workers: processes; 0 reads in this one, as asked for.
 
     Raises `RunStoppedError` where a worker was killed.

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,8 +130,10 @@ class ShardWorker:
         self._started = time.perf_counter()
         work = _Work(self.folder, numbers)
         reader = self.folder.reader(self.autoencoder.cell)
-        pictures = prefetch(reader, work.keys(), work.source, self.workers)
-        with ThreadPoolExecutor(1, "shards") as background:
+        reading = closing(
+            prefetch(reader, work.keys(), work.source, self.workers)
+        )  # however it ends, its processes end
+        with reading as pictures, ThreadPoolExecutor(1, "shards") as background:
             last = None
             for number in numbers:
                 shard = ShardWriter(self.folder, number, work.kept[number], background, commit)

@@ -7,10 +7,10 @@ SECTIONS: dict[str, Section] = {
     "ceilings": ceilings,
     "captured": captured,
     "iteration": iteration,
-    "convolutions": convolutions,
-    "attention": attention,
     "run": run,
     "race": race,
+    "convolutions": convolutions,
+    "attention": attention,
     "kernels": kernels,
     "layers": layers,
 }
