@@ -1,6 +1,7 @@
 """The Triton kernels of `group_norm_silu.py`, which says what they compute.
 
-A program handles a tile: some pixels of an image, and some groups of channels.
+A program handles a tile (ROWS, LANES): some pixels of an image, and the channels of some of its groups, which lie beside each
+other in memory. A lane is a channel of the tile; where a group's size is no power of two, its last lanes are empty.
 """
 
 from .library import jit, tl
@@ -11,13 +12,26 @@ def _tile(
     chunk, slab, image, pixels, channels, GROUP: tl.constexpr, GROUP_P2: tl.constexpr, GROUPS: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Return the offsets (ROWS, GROUPS, GROUP_P2) of a tile, the mask of those that exist, and the channel of each."""
-    row = chunk * ROWS + tl.arange(0, ROWS)
-    lane = tl.arange(0, GROUP_P2)
-    channel = (slab * GROUPS + tl.arange(0, GROUPS))[:, None] * GROUP + lane[None, :]
-    inside = (row < pixels)[:, None, None] & (lane < GROUP)[None, None, :]
-    offsets = (image * pixels + row)[:, None, None] * channels + channel[None, :, :]
-    return offsets, inside, channel
+    """Return where a tile begins, the offsets (ROWS, LANES) from there, the mask of those that exist, and of each lane the
+    channel, the group within the image and whether it exists."""
+    lane = tl.arange(0, GROUPS * GROUP_P2)
+    row = tl.arange(0, ROWS)
+    group = slab * GROUPS + lane // GROUP_P2
+    if GROUP == GROUP_P2:  # in a form that shows the compiler that lanes are contiguous: it loads 128 bits at once
+        channel = slab * (GROUPS * GROUP) + lane
+        there = lane < GROUPS * GROUP
+    else:
+        channel = group * GROUP + lane % GROUP_P2
+        there = lane % GROUP_P2 < GROUP
+    begin = (image * pixels + chunk * ROWS) * channels
+    inside = (chunk * ROWS + row < pixels)[:, None] & there[None, :]
+    return begin, row[:, None] * channels + channel[None, :], inside, channel, group, there
+
+
+@jit
+def _by_group(lanes, GROUPS: tl.constexpr, GROUP_P2: tl.constexpr):
+    """(LANES,) -> the sums of the lanes of each group, (GROUPS,)."""
+    return tl.sum(tl.reshape(lanes, (GROUPS, GROUP_P2)), 1)
 
 
 @jit
@@ -26,22 +40,25 @@ def _statistics_kernel(
     GROUP: tl.constexpr, GROUP_P2: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr,
     ADD: tl.constexpr, SHIFT: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
+    """Store mean and sum of squared deviations of each group in a tile: of each channel first, then merged."""
     chunk, slab, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    offsets, inside, channel = _tile(chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS)
-    s = tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32)
+    begin, offsets, inside, channel, _, there = _tile(chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS)
+    s = tl.load(x + begin + offsets, mask=inside, other=0.0).to(tl.float32)
     if SHIFT:
-        lane = (tl.arange(0, GROUP_P2) < GROUP)[None, :]
-        s += tl.load(shift + channel, mask=lane, other=0.0).to(tl.float32)[None, :, :]
+        s += tl.load(shift + channel, mask=there, other=0.0).to(tl.float32)[None, :]
     if ADD:
-        s += tl.load(residual + offsets, mask=inside, other=0.0).to(tl.float32)
+        s += tl.load(residual + begin + offsets, mask=inside, other=0.0).to(tl.float32)
     if KEEP:
         rounded = s.to(total.dtype.element_ty)
-        tl.store(total + offsets, rounded, mask=inside)
+        tl.store(total + begin + offsets, rounded, mask=inside)
         s = rounded.to(tl.float32)
-    count = tl.minimum(ROWS, pixels - chunk * ROWS) * GROUP
-    mean = tl.sum(tl.sum(tl.where(inside, s, 0.0), 2), 0) / count
-    away = tl.where(inside, s - mean[None, :, None], 0.0)
-    square = tl.sum(tl.sum(away * away, 2), 0)
+    rows = tl.minimum(ROWS, pixels - chunk * ROWS).to(tl.float32)
+    middle = tl.sum(tl.where(inside, s, 0.0), 0) / rows
+    away = tl.where(inside, s - middle[None, :], 0.0)
+    mean = _by_group(middle, GROUPS, GROUP_P2) / GROUP
+    apart = tl.reshape(middle, (GROUPS, GROUP_P2)) - mean[:, None]
+    apart = tl.where((tl.arange(0, GROUP_P2) < GROUP)[None, :], apart, 0.0)
+    square = _by_group(tl.sum(away * away, 0), GROUPS, GROUP_P2) + rows * tl.sum(apart * apart, 1)
     place = (image * groups + slab * GROUPS + tl.arange(0, GROUPS)) * tl.num_programs(0) + chunk
     tl.store(partial_mean + place, mean)
     tl.store(partial_square + place, square)
@@ -81,18 +98,19 @@ def _apply_kernel(
     SHIFT: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
     chunk, slab, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    offsets, inside, channel = _tile(chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS)
-    group = image * groups + slab * GROUPS + tl.arange(0, GROUPS)
-    lane = (tl.arange(0, GROUP_P2) < GROUP)[None, :]
-    w = tl.load(weight + channel, mask=lane, other=0.0).to(tl.float32) * tl.load(rstd + group)[:, None]
-    center = tl.load(mean + group)[:, None]
+    begin, offsets, inside, channel, group, there = _tile(
+        chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS
+    )
+    values = tl.load(s + begin + offsets, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(weight + channel, mask=there, other=0.0).to(tl.float32) * tl.load(rstd + image * groups + group)
+    center = tl.load(mean + image * groups + group)
     if SHIFT:
-        center = center - tl.load(shift + channel, mask=lane, other=0.0).to(tl.float32)
-    b = tl.load(bias + channel, mask=lane, other=0.0).to(tl.float32) - center * w
-    u = tl.load(s + offsets, mask=inside, other=0.0).to(tl.float32) * w[None, :, :] + b[None, :, :]
+        center = center - tl.load(shift + channel, mask=there, other=0.0).to(tl.float32)
+    b = tl.load(bias + channel, mask=there, other=0.0).to(tl.float32) - center * w
+    u = values * w[None, :] + b[None, :]
     if SILU:
         u = u * tl.sigmoid(u)
-    tl.store(y + offsets, u.to(y.dtype.element_ty), mask=inside)
+    tl.store(y + begin + offsets, u.to(y.dtype.element_ty), mask=inside)
 
 
 @jit
@@ -105,32 +123,34 @@ def _backward_kernel(
     sums over the whole group there, plus `extra` with ADD.
     """
     chunk, slab, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    offsets, inside, channel = _tile(chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS)
-    group = image * groups + slab * GROUPS + tl.arange(0, GROUPS)
-    lane = (tl.arange(0, GROUP_P2) < GROUP)[None, :]
-    w = tl.load(weight + channel, mask=lane, other=0.0).to(tl.float32)[None, :, :]
-    r = tl.load(rstd + group)[None, :, None]
-    center = tl.load(mean + group)[:, None]
+    begin, offsets, inside, channel, group, there = _tile(
+        chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS
+    )
+    values = tl.load(s + begin + offsets, mask=inside, other=0.0).to(tl.float32)
+    a = tl.load(grad + begin + offsets, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(weight + channel, mask=there, other=0.0).to(tl.float32)[None, :]
+    r = tl.load(rstd + image * groups + group)[None, :]
+    center = tl.load(mean + image * groups + group)
     if SHIFT:
-        center = center - tl.load(shift + channel, mask=lane, other=0.0).to(tl.float32)
-    hat = (tl.load(s + offsets, mask=inside, other=0.0).to(tl.float32) - center[None, :, :]) * r
-    a = tl.load(grad + offsets, mask=inside, other=0.0).to(tl.float32) * w
+        center = center - tl.load(shift + channel, mask=there, other=0.0).to(tl.float32)
+    hat = (values - center[None, :]) * r
+    a = a * w
     if SILU:
-        u = hat * w + tl.load(bias + channel, mask=lane, other=0.0).to(tl.float32)[None, :, :]
+        u = hat * w + tl.load(bias + channel, mask=there, other=0.0).to(tl.float32)[None, :]
         gate = tl.sigmoid(u)
         a = a * (gate + u * gate * (1.0 - gate))
     if WRITE:
-        size = pixels * GROUP
-        mean_a = (tl.load(sum_a + group) / size)[None, :, None]
-        mean_b = (tl.load(sum_b + group) / size)[None, :, None]
+        size = tl.cast(pixels * GROUP, tl.float32)
+        mean_a = (tl.load(sum_a + image * groups + group) / size)[None, :]
+        mean_b = (tl.load(sum_b + image * groups + group) / size)[None, :]
         pulled = r * (a - mean_a - hat * mean_b)
         if ADD:
-            pulled += tl.load(extra + offsets, mask=inside, other=0.0).to(tl.float32)
-        tl.store(out + offsets, pulled.to(out.dtype.element_ty), mask=inside)
+            pulled += tl.load(extra + begin + offsets, mask=inside, other=0.0).to(tl.float32)
+        tl.store(out + begin + offsets, pulled.to(out.dtype.element_ty), mask=inside)
     else:
-        place = group * tl.num_programs(0) + chunk
-        tl.store(sum_a + place, tl.sum(tl.sum(a, 2), 0))
-        tl.store(sum_b + place, tl.sum(tl.sum(a * hat, 2), 0))
+        place = (image * groups + slab * GROUPS + tl.arange(0, GROUPS)) * tl.num_programs(0) + chunk
+        tl.store(sum_a + place, _by_group(tl.sum(a, 0), GROUPS, GROUP_P2))
+        tl.store(sum_b + place, _by_group(tl.sum(a * hat, 0), GROUPS, GROUP_P2))
 
 
 @jit

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from .library import INTERPRETED, require, triton
 from .registry import VARIANTS, Variant
 
 ARCHITECTURES = ("sm_80", "sm_90")
+TILE = 1024  # values; what is loaded in smaller pieces are parameters
 
 
 def compile_variant(variant: Variant, architecture: str) -> dict[str, Any]:
     """Compile one variant and return its resources: registers per thread, shared memory (bytes), spills (bytes stored
-    and loaded), stack (bytes), widest global load (bits), and number of warps.
+    and loaded), stack (bytes), widest global load (bits), fewest bytes that a warp reads beside each other of a tile, and
+    number of warps.
     """
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -58,8 +61,30 @@ def compile_variant(variant: Variant, architecture: str) -> dict[str, Any]:
         "spills": _number(r"(\d+) bytes spill stores", report) + _number(r"(\d+) bytes spill loads", report),
         "stack": _number(r"(\d+) bytes stack frame", report),
         "widest_load_bits": max(vectors, default=0),
+        "contiguous_bytes": min(_contiguous_bytes(compiled.asm["ttgir"]), default=0),
         "warps": compiled.metadata.num_warps,
     }
+
+
+def _contiguous_bytes(ttgir: str) -> list[int]:
+    """Return, for each load of a tile in Triton's GPU dialect, how many bytes a warp reads beside each other.
+
+    Memory is fetched in sectors of 32 bytes and lines of 128: with less than 32 a warp fetches what it does not use.
+    """
+    layouts = {}
+    for name, content in re.findall(r"^(#\w+) = #ttg\.blocked<\{(.*)\}>", ttgir, re.MULTILINE):
+        size, threads, order = (
+            [int(number) for number in re.search(rf"{word} = \[(.*?)\]", content)[1].split(",")]  # type: ignore[index]
+            for word in ("sizePerThread", "threadsPerWarp", "order")
+        )
+        layouts[name] = order[0], size[order[0]] * threads[order[0]]
+    found = []
+    for shape, element, name in re.findall(r"tt\.load .*: tensor<([\dx]+)x!tt\.ptr<(\w+)>, (#\w+)>", ttgir):
+        extents = [int(extent) for extent in shape.split("x")]
+        if prod(extents) >= TILE and name in layouts:
+            axis, values = layouts[name]
+            found.append(min(extents[axis], values) * _number(r"(\d+)$", element) // 8)
+    return found
 
 
 def _number(pattern: str, text: str) -> int:
@@ -92,11 +117,11 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(found, indent=1))
         return 0
     for architecture, kernels in found.items():
-        print(f"{architecture:38} registers  shared  spills  stack  widest load")
+        print(f"{architecture:38} registers  shared  spills  stack  widest load  beside each other")
         for name, row in kernels.items():
             print(
                 f"  {name:36} {row['registers']:9} {row['shared']:7} {row['spills']:7} {row['stack']:6} "
-                f"{row['widest_load_bits']:8} bit"
+                f"{row['widest_load_bits']:8} bit {row['contiguous_bytes']:10} bytes"
             )
     return 0
 

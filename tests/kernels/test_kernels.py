@@ -525,4 +525,5 @@ def test_compiles_for_ampere_and_hopper_without_spilling():
             assert 0 < row["registers"] <= 168, name
             assert row["spills"] <= 16, name
             assert row["shared"] <= 48 * 1024, name
-            assert row["widest_load_bits"] >= 64, name
+            assert row["widest_load_bits"] >= 128, name
+            assert row["contiguous_bytes"] >= 128, name
