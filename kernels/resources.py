@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ TILE = 1024  # values; what is loaded in smaller pieces are parameters
 
 def compile_variant(variant: Variant, architecture: str) -> dict[str, Any]:
     """Compile one variant and return its resources: registers per thread, shared memory (bytes), spills (bytes stored
-    and loaded), stack (bytes), widest global load (bits), fewest bytes that a warp reads beside each other of a tile, and
-    number of warps.
+    and loaded), stack (bytes), widest global load (bits), fewest bytes that a warp reads beside each other of a tile,
+    number of warps, and operations in fp64, which are slow.
     """
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -63,6 +64,7 @@ def compile_variant(variant: Variant, architecture: str) -> dict[str, Any]:
         "widest_load_bits": max(vectors, default=0),
         "contiguous_bytes": min(_contiguous_bytes(compiled.asm["ttgir"]), default=0),
         "warps": compiled.metadata.num_warps,
+        "fp64_operations": len(re.findall(r"\b(?:add|sub|mul|fma|div|sqrt)\.\S*f64\b", ptx)),
     }
 
 
@@ -103,10 +105,20 @@ def report(architectures: tuple[str, ...] = ARCHITECTURES) -> dict[str, dict[str
     """Return architecture -> kernel -> resources. Raises `ValueError` where Triton is absent or in interpreter mode."""
     require(triton is not None, "resources: Triton is not installed; it comes with torch for Linux")
     require(not INTERPRETED, "resources: TRITON_INTERPRET=1 is set, so nothing is compiled; unset it")
+    variants = VARIANTS | {
+        f"{name}, in compiled code": in_compiled_code(variant)
+        for name, variant in VARIANTS.items()
+        if "fp32" in variant.types
+    }
     return {
-        architecture: {name: compile_variant(variant, architecture) for name, variant in VARIANTS.items()}
+        architecture: {name: compile_variant(variant, architecture) for name, variant in variants.items()}
         for architecture in architectures
     }
+
+
+def in_compiled_code(variant: Variant) -> Variant:
+    """Return the variant as torch.compile of torch 2.11 calls it, which declares a Python float as fp64."""
+    return replace(variant, types=tuple("fp64" if kind == "fp32" else kind for kind in variant.types))
 
 
 def main(arguments: list[str]) -> int:
@@ -117,10 +129,10 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(found, indent=1))
         return 0
     for architecture, kernels in found.items():
-        print(f"{architecture:38} registers  shared  spills  stack  widest load  beside each other")
+        print(f"{architecture:54} registers  shared  spills  stack  widest load  beside each other")
         for name, row in kernels.items():
             print(
-                f"  {name:36} {row['registers']:9} {row['shared']:7} {row['spills']:7} {row['stack']:6} "
+                f"  {name:52} {row['registers']:9} {row['shared']:7} {row['spills']:7} {row['stack']:6} "
                 f"{row['widest_load_bits']:8} bit {row['contiguous_bytes']:10} bytes"
             )
     return 0

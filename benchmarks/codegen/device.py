@@ -42,6 +42,7 @@ def pretend() -> torch.device:
     import triton
     from torch._inductor import config
     from torch._inductor.fx_passes import joint_graph
+    from torch._inductor.runtime import triton_helpers
     from torch._subclasses import fake_tensor
 
     cuda: Any = torch.cuda
@@ -51,6 +52,7 @@ def pretend() -> torch.device:
     cuda.set_rng_state = lambda state, device=None: None
     fake_tensor.init_gpu_context = lambda device: None  # type: ignore[assignment]  # it would allocate memory
     triton.runtime.driver.set_active(_Driver())
+    triton_helpers.set_driver_to_gpu = lambda: None  # it would ask for the driver
     # These would run operations on the device: folding of constants, and the examples of the patterns of the joint graph,
     # which replace attention that is written out and pad matrices, neither of which the step has.
     config.joint_graph_constant_folding = False

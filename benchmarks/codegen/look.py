@@ -45,6 +45,7 @@ def look(request: Request, code: Path | None = None) -> dict[str, Any]:
         environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
         environment["LD_PRELOAD"] = str(build_stub(folder))
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
+        environment["TRITON_CACHE_DIR"] = str(folder / "triton")
         command = [sys.executable, "-m", f"{__package__}.trace", str(asked), str(found)]
         done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if not found.is_file():

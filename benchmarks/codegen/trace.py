@@ -69,7 +69,7 @@ def _put_on(device: torch.device, autoencoder: Autoencoder) -> None:
 
 
 def _intercept(recorders: list[Recorder], code: Path | None) -> None:
-    """Record each module that Inductor writes in place of running it."""
+    """Compile the kernels of each module that Inductor writes, and record it in place of running it."""
     from torch._inductor.async_compile import AsyncCompile
     from torch._inductor.codecache import PyCodeCache
 
@@ -80,8 +80,14 @@ def _intercept(recorders: list[Recorder], code: Path | None) -> None:
         recorders.append(recorder)
         if code is not None:
             code.write_bytes(Path(path).read_bytes())
+
+        def triton(self: Any, name: str, source: str, *ignored: Any, **ignored_too: Any) -> Any:
+            made = load(*PyCodeCache.write(source))
+            getattr(made, name).precompile(warm_cache_only=True)  # to machine code, which it does not run
+            return recorder.kernel(name, source)
+
         compiler: Any = AsyncCompile
-        compiler.triton = lambda self, name, source, *ignored, **ignored_too: recorder.kernel(name, source)
+        compiler.triton = triton
         compiler.wait = lambda self, scope: None
         module = load(key, path, *arguments, **options)
         call = module.call

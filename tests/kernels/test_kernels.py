@@ -527,3 +527,4 @@ def test_compiles_for_ampere_and_hopper_without_spilling():
             assert row["shared"] <= 48 * 1024, name
             assert row["widest_load_bits"] >= 128, name
             assert row["contiguous_bytes"] >= 128, name
+            assert row["fp64_operations"] == 0, name
