@@ -42,7 +42,9 @@ def _statistics_kernel(
 ):  # fmt: skip
     """Store mean and sum of squared deviations of each group in a tile: of each channel first, then merged."""
     chunk, slab, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    begin, offsets, inside, channel, _, there = _tile(chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS)
+    begin, offsets, inside, channel, _, there = _tile(
+        chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS
+    )
     s = tl.load(x + begin + offsets, mask=inside, other=0.0).to(tl.float32)
     if SHIFT:
         s += tl.load(shift + channel, mask=there, other=0.0).to(tl.float32)[None, :]

@@ -102,9 +102,8 @@ class Job:
         self.state = "ready"
         return None
 
-    def end(self, patience: float = 0.0) -> None:
-        """End the process, however far it is, after so many seconds."""
-        self.process.join(patience)
+    def end(self) -> None:
+        """End the process, however far it is."""
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
@@ -140,7 +139,7 @@ def measure_all(
                     result = job.receive()
                 if job.state == "skipped" or result is not None:
                     running.remove(job)
-                    job.end(5.0 if result and not late else 0.0)
+                    job.end()  # by a signal: left to itself, a process that has compiled takes seconds to end
                 if result is not None:
                     found(job.cell, result | ({"beside_preparations": True} if job.beside else {}))
     finally:

@@ -58,9 +58,7 @@ def measure(autoencoder: Autoencoder, targets: Sequence[torch.Tensor], gain: flo
     least gain.
     """
     methods = compared_methods(autoencoder, gain)
-    for method in compared_methods(
-        autoencoder, 1e-3
-    ).values():  # The first calls select algorithms and allocate memory.
+    for method in methods.values():  # The first calls compile, select algorithms and allocate memory.
         method(autoencoder.encode(targets[0]), targets[0])
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     gains: dict[str, list[float]] = {name: [] for name in methods}

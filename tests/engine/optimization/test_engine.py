@@ -400,17 +400,18 @@ def test_captured_equals_eager_and_follows_its_inputs(targets):
     targets = targets.cuda()
     latents = vae.encode(targets)
     config = OptimizationConfig(iterations=6, precision="fp32", convergence_threshold=0.0, checkpoint_interval=3)
-    loop = get_loop(vae, config, "fp32", latents, targets, bucket=False)
-    assert isinstance(loop.runner, CapturedRunner)
+    captured, eager = (
+        get_loop(vae, replace(config, compile=form), "fp32", latents, targets, bucket=False) for form in ("auto", "off")
+    )
+    assert isinstance(captured.runner, CapturedRunner)
     for order in ([0, 1, 2], [2, 0, 1]):
-        loop.load([0, 1, 2], latents[order], targets[order])
-        while len(loop.advance()) < 3:
-            pass
-        found = loop.unload([0, 1, 2])
-        expected = run_loop(
-            vae.loop_decoder("fp32"), latents[order], targets[order],
-            OptimizationConfig(**(config.to_dict() | {"compile": "off"})), torch.float32,
-        )  # fmt: skip
+        ends = []
+        for loop in (captured, eager):
+            loop.load([0, 1, 2], latents[order], targets[order])
+            while len(loop.advance()) < 3:
+                pass
+            ends.append(loop.unload([0, 1, 2]))
+        found, expected = ends
         torch.testing.assert_close(found.losses[:, :-1], expected.losses[:, :-1], rtol=1e-3, atol=1e-5)
         assert (found.stop_code != NON_FINITE).all()
 
