@@ -35,7 +35,7 @@ from ..engine.runtime.device import usable_processors
 from ..engine.runtime.memory import peak_memory
 from ..factory.api import optimize_directory
 from ..factory.state.plan import auto_shard_size
-from .results import FOLDER, command_line, replace_table, write_result
+from .results import FOLDER, command_line, replace_table, run_main, write_result
 
 CONFIG = OptimizationConfig(precision="fp32")  # The users' default settings, 50 iterations.
 
@@ -213,4 +213,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

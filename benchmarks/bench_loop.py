@@ -29,7 +29,7 @@ from ..engine.optimization.optimizer import LatentOptimizer
 from ..engine.optimization.presets import preset
 from ..engine.runtime.device import resolve_precision
 from .peers import ORIGINAL, original_loop, run_original
-from .results import command_line, replace_table, write_result
+from .results import command_line, replace_table, run_main, write_result
 
 PAGE = Path(__file__).parent.parent / "docs" / "quality.md"
 
@@ -164,4 +164,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

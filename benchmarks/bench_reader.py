@@ -33,7 +33,7 @@ from ..exporters.hdf5.virtual import write_virtual
 from ..exporters.reader import OptimizedLatentDataset, load_optimized_dataset
 from ..factory.state.ledger import now
 from ..factory.state.plan import auto_shard_size
-from .results import command_line, replace_table, write_result
+from .results import command_line, replace_table, run_main, write_result
 
 PAGE = Path(__file__).parent.parent / "docs" / "files.md"
 SHAPES = ((4, 32, 32), (4, 64, 64))
@@ -180,4 +180,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -17,7 +17,7 @@ import torch
 
 from ..engine.autoencoders.families.registry import wrap
 from ..engine.runtime.device import resolve_device
-from .results import command_line, write_result
+from .results import command_line, run_main, write_result
 from .timing import measure
 
 WAN22 = dict(
@@ -96,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

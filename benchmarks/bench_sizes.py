@@ -22,7 +22,7 @@ from ..engine.inputs.sample_photographs import photographs
 from ..engine.optimization.config import OptimizationConfig
 from ..exporters.hdf5.reading import read_records
 from ..factory.api import optimize_directory
-from .results import command_line, write_result
+from .results import command_line, run_main, write_result
 
 RATIOS = ((1, 1), (4, 3), (3, 2), (16, 9), (2, 1), (5, 4), (3, 4), (2, 3), (9, 16), (1, 2), (4, 5), (21, 9))
 
@@ -101,4 +101,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

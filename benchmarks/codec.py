@@ -26,7 +26,7 @@ from ..systems.codec.evaluation.pictures import find_pictures, read_picture
 from ..systems.codec.evaluation.run import run_evaluation
 from ..systems.codec.refinement.config import RefinementConfig
 from ..systems.codec.refinement.refine import Refined, refine
-from .results import command_line, replace_table, write_result
+from .results import command_line, replace_table, run_main, write_result
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -127,4 +127,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

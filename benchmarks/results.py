@@ -3,7 +3,7 @@
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..engine.errors import RelatentError
 from ..engine.runtime.device import describe_device
 from ..exporters.files.atomic import write_json
 
@@ -37,6 +38,16 @@ def stamp(name: str, device: torch.device, command: str) -> dict[str, Any]:
         "versions": {package: version(package) for package in ("torch", "numpy")},
         "hardware": describe_device(device),
     }
+
+
+def run_main(main: Callable[[], int | None]) -> None:
+    """Run a benchmark's `main` and exit with its status; where an option or a file does not fit, with one line and 2."""
+    try:
+        status = main()
+    except (RelatentError, OSError) as error:
+        print(error, file=sys.stderr)
+        status = 2
+    sys.exit(status)
 
 
 def command_line(module: str, arguments: Sequence[str] | None = None) -> str:

@@ -32,7 +32,7 @@ from ...systems.anomaly.restoration.normality import Normality
 from ...systems.anomaly.restoration.priors.registry import NONE, PRIORS
 from ...systems.anomaly.restoration.settings import WEIGHTS, RestorationSettings
 from ...systems.anomaly.training.run import read_config, train
-from ..results import FOLDER, README, command_line, replace_table, spread, spread_text, write_result
+from ..results import FOLDER, README, command_line, replace_table, run_main, spread, spread_text, write_result
 
 PAGE = Path(__file__).parents[2] / "docs" / "anomaly_evaluation.md"
 NORMAL, VALIDATION, HELD_OUT, WEAK = "normal", "validation", "held_out", "weak"
@@ -185,4 +185,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

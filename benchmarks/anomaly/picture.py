@@ -16,6 +16,7 @@ from ...systems.anomaly.data.volume import ABNORMAL, NORMAL
 from ...systems.anomaly.maps.reader import MapReader
 from ...systems.anomaly.report.colours import Scales, grey, overlay
 from ...systems.anomaly.report.slices import slice_of
+from ..results import run_main
 
 PLANE, AXIS = "sagittal", 2
 
@@ -71,4 +72,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..results import FOLDER, command_line, write_result
+from ..results import FOLDER, command_line, run_main, write_result
 from ..timing import measure
 
 PARAMETERS = 11_602_784
@@ -135,4 +135,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..results import README, replace_table
+from ..results import README, replace_table, run_main
 
 PAGE = README.parent / "docs" / "gpu.md"
 MORE = ("× eager bf16", "GPU busy")  # columns of the page alone
@@ -68,4 +68,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from ...engine.errors import UsageError
-from ..results import FOLDER, command_line, replace_table, write_result
+from ..results import FOLDER, command_line, replace_table, run_main, write_result
 from .arms import ARMS, BASE, Arm, Domain, optimise
 from .cells import run_cell
 from .data import Source, prepare_photographs, prepare_spectrograms, train_spectrogram_vae
@@ -150,4 +150,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -23,7 +23,7 @@ from ...engine.optimization.optimizer import LatentOptimizer
 from ...engine.optimization.presets import preset
 from ...exporters.summaries.markdown import markdown_table
 from ..bench_loop import load_decoders, load_targets, photograph_options
-from ..results import FOLDER, command_line, replace_table, write_result
+from ..results import FOLDER, command_line, replace_table, run_main, write_result
 from ..timing import now
 
 PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
@@ -129,4 +129,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

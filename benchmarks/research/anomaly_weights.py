@@ -32,7 +32,7 @@ from ...systems.anomaly.model.checkpoint import read_checkpoint
 from ...systems.anomaly.restoration.normality import Normality
 from ...systems.anomaly.training.run import read_config, train
 from ..anomaly.methods import TRAINING, train_model
-from ..results import COMMIT, command_line
+from ..results import COMMIT, command_line, run_main
 
 SIDE, SEED = 64, 42
 CHANNELS = "model.hidden_channels=[8,16,32,64]"
@@ -129,4 +129,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

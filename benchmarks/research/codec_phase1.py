@@ -18,7 +18,7 @@ from ...systems.codec.training.run_log import LINES, read_log
 from ...systems.codec.training.settings import TrainingSettings
 from ...systems.codec.training.trainer import Trainer
 from ..codec import DOCS
-from ..results import command_line, replace_table, write_result
+from ..results import command_line, replace_table, run_main, write_result
 
 LEVELS = (
     0.25,
@@ -139,4 +139,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

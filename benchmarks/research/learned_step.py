@@ -30,7 +30,7 @@ from ...engine.optimization.presets import preset
 from ...engine.optimization.slots import Slots
 from ...engine.runtime.device import resolve_precision
 from ..bench_loop import load_decoders, load_targets
-from ..results import FOLDER, command_line, replace_table, write_result
+from ..results import FOLDER, command_line, replace_table, run_main, write_result
 from ..timing import now
 from .evaluation_counter import EvaluationCounter, Run, count_costs, mean_gains
 from .quality import PAGE, run_preset
@@ -301,4 +301,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -32,7 +32,7 @@ from ...engine.optimization.presets import preset
 from ...engine.runtime.device import resolve_precision
 from ..bench_loop import load_decoders, load_targets, photograph_options
 from ..peers import ORIGINAL
-from ..results import FOLDER, command_line, replace_table, write_result
+from ..results import FOLDER, command_line, replace_table, run_main, write_result
 from ..timing import now
 from .evaluation_counter import POINTS, Costs, Run, count_costs, low_rank_iteration, mean_gains, means
 from .learned import Learned
@@ -310,4 +310,4 @@ def publish(options: argparse.Namespace, results: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

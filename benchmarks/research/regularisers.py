@@ -20,7 +20,7 @@ from ...engine.losses.regularisers import latent_std, tv
 from ...engine.optimization.config import OptimizationConfig
 from ...engine.optimization.optimizer import LatentOptimizer, OptimizationResult
 from ..bench_loop import load_targets
-from ..results import command_line, replace_table, write_result
+from ..results import command_line, replace_table, run_main, write_result
 
 PAGE = Path(__file__).parents[2] / "docs" / "objective.md"
 
@@ -102,4 +102,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -26,7 +26,7 @@ from ...engine.losses.metrics import from_uint8, psnr, to_uint8
 from ...engine.optimization.optimizer import LatentOptimizer
 from ...engine.optimization.presets import PRESETS, preset
 from ..bench_loop import load_decoders, load_targets
-from ..results import command_line, replace_table, write_result
+from ..results import command_line, replace_table, run_main, write_result
 from .comparison_grid import Row, comparison_grid
 
 # (1, 3, H, W) in [-1, 1] -> the same, after one pass through the autoencoder.
@@ -162,4 +162,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -27,7 +27,7 @@ from ...engine.optimization.config import OptimizationConfig
 from ...engine.optimization.optimizer import LatentOptimizer
 from ..bench_loop import decoded_psnr, load_targets, photograph_options
 from ..peers import ORIGINAL, run_original
-from ..results import FOLDER, command_line, replace_table, write_result
+from ..results import FOLDER, command_line, replace_table, run_main, write_result
 from ..timing import now
 
 ITERATION_LIMIT = 200  # Limit on the iterations of every method.
@@ -125,4 +125,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -32,7 +32,7 @@ from ...engine.tuning.settings import TuningSettings
 from ...engine.tuning.training import random_crop, tune
 from ...engine.tuning.tuned_encoder import read_tuned_encoder, write_tuned_encoder
 from ..bench_loop import decoded_psnr, load_targets, photograph_options
-from ..results import command_line, write_result
+from ..results import command_line, run_main, write_result
 from ..timing import now
 from .evaluation_counter import Costs, count_costs, low_rank_iteration
 from .quality import run_preset
@@ -194,4 +194,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

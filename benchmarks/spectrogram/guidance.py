@@ -23,7 +23,7 @@ from ...systems.spectrogram.vae.model import find_vae, read_record
 from ...systems.spectrogram.validation.fitting import FitSettings
 from ...systems.spectrogram.validation.pipeline import ValidationSettings, validate
 from ...systems.spectrogram.validation.scores import CLASSIFICATION, figure_at
-from ..results import FOLDER, command_line, replace_table, write_result
+from ..results import FOLDER, command_line, replace_table, run_main, write_result
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, PLOT = DOCS / "spectrogram_guidance.md", DOCS / "images" / "spectrogram_guidance.png"
@@ -153,4 +153,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -37,7 +37,7 @@ from ...systems.spectrogram.vq.generate import VQGenerationSettings, generate_vq
 from ...systems.spectrogram.vq.model_folder import load_vq_model
 from ...systems.spectrogram.vq.run import train_vq
 from ..anomaly.step import peak_memory
-from ..results import FOLDER, command_line, replace_table, write_result
+from ..results import FOLDER, command_line, replace_table, run_main, write_result
 
 PAGE = Path(__file__).parents[2] / "docs" / "spectrogram_methods.md"
 DIFFUSION, VQ = "latent diffusion", "VQ-VAE and transformer"
@@ -276,4 +276,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

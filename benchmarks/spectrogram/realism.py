@@ -29,7 +29,7 @@ from ...systems.spectrogram.data.split import split_by_recording
 from ...systems.spectrogram.data.walk import Recording, draw_signal
 from ...systems.spectrogram.vae.evaluation import GRID, reconstruction_quality
 from ...systems.spectrogram.vae.model import load_vae
-from ..results import command_line, write_result
+from ..results import command_line, run_main, write_result
 
 FRAMES_PER_SECOND = 10.8
 STILL = range(58, 71)  # velocities round 0 of 128, which do not count as movement
@@ -148,4 +148,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)
