@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the JSON files go")
     parser.add_argument("--budget", type=float, default=BUDGET, metavar="S", help="seconds in all (default: 500)")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="NAME", help=", ".join(SECTIONS))  # fmt: skip
+    parser.add_argument("--cells", nargs="+", metavar="TEXT", help="only cells whose names hold one of these")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
     parser.add_argument("--jobs", type=int, help="cells prepared at once; 0: all in this process (default: by processors)")  # fmt: skip
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        found = run(options.out, options.device, options.budget, options.quick, options.sections, options.jobs, options.cache)  # fmt: skip
+        found = run(options.out, options.device, options.budget, options.quick, options.sections, options.jobs, options.cache, options.cells)  # fmt: skip
     except RelatentError as error:
         print(error, file=sys.stderr)
         return 2
@@ -48,22 +49,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(
     out: Path, device: str = "auto", budget: float = BUDGET, quick: bool = False, sections: Sequence[str] = tuple(SECTIONS),
-    jobs: int | None = None, cache: Path | None = None,
+    jobs: int | None = None, cache: Path | None = None, cells: Sequence[str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure the sections, write their JSON files to `out`, and return the summary, which is written too.
 
     device: as `resolve_device` takes it. budget: seconds in all. quick: tiny sizes. jobs: cells prepared at once, each in
     a process; 0: all in this one; None: by the processors on a GPU, 0 on a CPU. cache: folder of compiled code; None:
-    `out`/cache. Raises `UsageError` for a device that is not there.
+    `out`/cache. cells: only those whose names hold one of these; the ceilings in any case. Raises `UsageError` for a device that
+    is not there.
     """
     begin, where = time.monotonic(), resolve_device(device)
     if jobs is None:
         jobs = default_jobs() if where.type == "cuda" else 0
     options = ["--out", str(out), "--budget", f"{budget:g}", *(["--quick"] if quick else []), "--sections", *sections]
+    options += ["--cells", *cells] if cells else []
     store = Store(out, where, command_line("gpu", options), quick)
-    cells = plan(sections, where, quick, store)
+    planned = plan(sections, where, quick, store)
+    if cells:
+        planned = [cell for cell in planned if cell.section == "ceilings" or any(text in cell.name for text in cells)]
     with environment((cache or out / "cache").resolve(), jobs):
-        _measure(cells, where, quick, begin + budget, jobs, store)
+        _measure(planned, where, quick, begin + budget, jobs, store)
     return store.summary(budget_seconds=budget, seconds=time.monotonic() - begin, jobs=jobs)
 
 

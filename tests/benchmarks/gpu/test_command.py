@@ -171,3 +171,10 @@ def test_kernels_in_the_interpreter(tmp_path):
         "upsample_conv",
     }
     assert all(row["difference"]["kernel"] < 0.02 for row in kernels["rows"])
+
+
+def test_some_cells_alone(tmp_path):
+    found = command.run(tmp_path, "cpu", 60.0, True, ["ceilings", "layers", "attention"], 0, cells=["tokens"])
+    assert set(found["measured"]) == {"ceilings", "attention"}
+    assert found["errors"] == {}
+    assert json.loads((tmp_path / "summary.json").read_text())["command"].endswith("--cells tokens")
