@@ -8,6 +8,19 @@ from .library import jit, tl
 
 
 @jit
+def _program(LAST_FIRST: tl.constexpr):
+    """Return the tile of this program: chunk of pixels, slab of groups, image.
+
+    LAST_FIRST: for a second pass over what a first one has read, whose last tiles are still in the cache.
+    """
+    chunk, slab, image = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    if LAST_FIRST:
+        chunk, slab = tl.num_programs(0) - 1 - chunk, tl.num_programs(1) - 1 - slab
+        image = tl.num_programs(2) - 1 - image
+    return chunk, slab, image.to(tl.int64)
+
+
+@jit
 def _tile(
     chunk, slab, image, pixels, channels, GROUP: tl.constexpr, GROUP_P2: tl.constexpr, GROUPS: tl.constexpr,
     ROWS: tl.constexpr,
@@ -41,7 +54,7 @@ def _statistics_kernel(
     ADD: tl.constexpr, SHIFT: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
     """Store mean and sum of squared deviations of each group in a tile: of each channel first, then merged."""
-    chunk, slab, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    chunk, slab, image = _program(False)
     begin, offsets, inside, channel, _, there = _tile(
         chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS
     )
@@ -99,7 +112,7 @@ def _apply_kernel(
     GROUP: tl.constexpr, GROUP_P2: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr,
     SHIFT: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
-    chunk, slab, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    chunk, slab, image = _program(True)
     begin, offsets, inside, channel, group, there = _tile(
         chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS
     )
@@ -124,7 +137,7 @@ def _backward_kernel(
     """Without WRITE, store the tile's sums of a and of a·ŝ per group in sum_a and sum_b; with WRITE, store ∂s, given the
     sums over the whole group there, plus `extra` with ADD.
     """
-    chunk, slab, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    chunk, slab, image = _program(WRITE)
     begin, offsets, inside, channel, group, there = _tile(
         chunk, slab, image, pixels, channels, GROUP, GROUP_P2, GROUPS, ROWS
     )
