@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .arms import ARMS
 from .summary import OUTCOMES
 
 
@@ -37,11 +38,12 @@ def _shown(arms: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _draw(axes: Any, arms: Mapping[str, Any], key: str) -> None:
-    for place, arm in enumerate(_shown(arms).values()):
+    for place, (name, arm) in enumerate(_shown(arms).items()):
         if key in arm["summary"]:
+            colour = f"C{list(ARMS).index(name)}"  # the same in all domains
             values = [cell[key] for cell in arm["cells"].values()]
-            axes.plot(values, [place] * len(values), "o", color=f"C{place}", markersize=5, alpha=0.6)
-            axes.plot([arm["summary"][key]["mean"]], [place], "|", color=f"C{place}", markersize=16, markeredgewidth=2)
+            axes.plot(values, [place] * len(values), "o", color=colour, markersize=5, alpha=0.6)
+            axes.plot([arm["summary"][key]["mean"]], [place], "|", color=colour, markersize=16, markeredgewidth=2)
     axes.grid(True, alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

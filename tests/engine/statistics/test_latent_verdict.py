@@ -199,8 +199,8 @@ def test_shards_and_runs_of_earlier_versions(tmp_path):
 @pytest.mark.parametrize(
     ("moved", "spread", "ratio", "noise", "status"),
     [
-        (0.7, 1.25, 1.1, -1.0, "similar"), (0.71, 1, 1, 0, "differs"), (0, 1.26, 1, 0, "differs"),
-        (0, 1, 1.11, 0, "differs"), (0, 0.5, 0.5, -1.1, "differs"),
+        (0.7, 1.25, 1.25, -2.4, "similar"), (0.71, 1, 1, 0, "differs"), (0, 1.26, 1, 0, "differs"),
+        (0, 1, 1.26, 0, "differs"), (0, 0.5, 0.5, -2.5, "differs"),
     ],
 )  # fmt: skip
 def test_limits(moved, spread, ratio, noise, status):
