@@ -528,3 +528,23 @@ def test_compiles_for_ampere_and_hopper_without_spilling():
             assert row["widest_load_bits"] >= 128, name
             assert row["contiguous_bytes"] >= 128, name
             assert row["fp64_operations"] == 0, name
+
+
+SIZES_OF_ONE = """
+from dataclasses import replace
+from relatent.kernels.registry import VARIANTS
+from relatent.kernels.resources import compile_variant
+
+for variant in VARIANTS.values():
+    for size in ("pixels", "chunks", "values"):
+        if size in variant.kernel.arg_names:
+            compile_variant(replace(variant, constants=variant.constants | {size: 1}), "sm_90")
+"""
+
+
+def test_a_size_of_one_compiles():
+    """Triton makes an argument that is 1 a constant, which has no methods of a tensor."""
+    pytest.importorskip("triton")
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", SIZES_OF_ONE], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
