@@ -7,6 +7,7 @@ of them need fewer iterations. The iterations start at w = 0, which stands for t
 import torch
 import torch.nn.functional as F
 
+from ..kernels.frozen_conv import turn
 from .losses.regularisers import latent_std
 
 
@@ -34,14 +35,13 @@ class WhiteningCoordinates(Coordinates):
     direct = False
 
     def __init__(self, kernel: torch.Tensor):
-        self.kernel = kernel
+        self.kernel, self.turned = kernel, turn(kernel).contiguous()
 
     def to_latents(self, origin: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
         return origin + F.conv2d(coordinates, self.kernel, padding="same")
 
     def vjp(self, gradient: torch.Tensor) -> torch.Tensor:
-        padding = [side // 2 for side in self.kernel.shape[2:]]
-        return F.conv_transpose2d(gradient.float(), self.kernel, padding=padding).contiguous()
+        return F.conv2d(gradient.float(), self.turned, padding="same").contiguous()
 
 
 class ScaledCoordinates(Coordinates):
