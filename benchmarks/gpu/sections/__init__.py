@@ -1,7 +1,7 @@
 """The sections by name, in the order in which they are measured; the ceilings are measured again at the end."""
 
 from ..section import Section
-from . import attention, captured, ceilings, convolutions, iteration, kernels, layers, race, run
+from . import attention, captured, ceilings, convolutions, iteration, kernels, layers, race, run, without_gradient
 
 SECTIONS: dict[str, Section] = {
     "ceilings": ceilings,
@@ -9,6 +9,7 @@ SECTIONS: dict[str, Section] = {
     "iteration": iteration,
     "run": run,
     "race": race,
+    "without_gradient": without_gradient,
     "convolutions": convolutions,
     "attention": attention,
     "kernels": kernels,

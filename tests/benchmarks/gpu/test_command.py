@@ -95,6 +95,14 @@ def test_the_race_is_run_to_its_goal(measured):
     assert set(cell["times_relatents_seconds"]) == {"original, default", "original, published"}
 
 
+def test_decoding_and_encoding_stand_beside_their_error(measured):
+    (cell,) = measured[0]["without_gradient"]["cells"].values()
+    assert cell["rows"]["fp32"]["decode_error"] == cell["rows"]["fp32"]["encode_error"] == 0.0
+    assert 0.0 < cell["rows"]["bf16"]["decode_error"] < 0.1
+    assert 0.0 < cell["rows"]["bf16"]["encode_error"] < 0.1
+    assert cell["rows"]["bf16"]["psnr_db"] == pytest.approx(cell["rows"]["fp32"]["psnr_db"], abs=0.3)
+
+
 def test_attention_written_out_is_attention(measured):
     (cell,) = measured[0]["attention"]["cells"].values()
     assert all(row["difference"] < 0.03 for row in cell["rows"].values())
