@@ -17,6 +17,7 @@ _HOMES = {
     "PRESETS": "engine.optimization.presets",
     "RelatentError": "engine.errors",
     "encode": "engine.optimization.encode",
+    "keep_freed_memory": "engine.runtime.allocator",
     "load_autoencoder": "engine.autoencoders.loading",
     "load_optimized_dataset": "exporters.reader",
     "optimize_bsds500_full": "factory.bsds500",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .engine.optimization.encode import encode
     from .engine.optimization.optimizer import LatentOptimizer, OptimizationResult
     from .engine.optimization.presets import PRESETS, preset
+    from .engine.runtime.allocator import keep_freed_memory
     from .exporters.reader import OptimizedLatentDataset, load_optimized_dataset
     from .factory.api import optimize_directory, resume_directory
     from .factory.bsds500 import optimize_bsds500_full, optimize_bsds500_test

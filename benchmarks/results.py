@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..engine.errors import RelatentError
+from ..engine.runtime.allocator import keep_freed_memory
 from ..engine.runtime.device import describe_device
 from ..exporters.files.atomic import write_json
 
@@ -41,7 +42,9 @@ def stamp(name: str, device: torch.device, command: str) -> dict[str, Any]:
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run a benchmark's `main` and exit with its status; where an option or a file does not fit, with one line and 2."""
+    """Run a benchmark's `main`, with freed memory kept as the command line does, and exit with its status; where an option or
+    a file does not fit, with one line and 2."""
+    keep_freed_memory()
     try:
         status = main()
     except (RelatentError, OSError) as error:

@@ -18,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     out = getattr(options, "out", None)
     from ..engine.errors import RelatentError, RunStoppedError
+    from ..engine.runtime.allocator import keep_freed_memory
+
+    keep_freed_memory()
 
     # SIGTERM interrupts a run as Ctrl-C does: finished work is written
     signal.signal(signal.SIGTERM, signal.default_int_handler)

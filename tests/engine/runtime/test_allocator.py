@@ -1,0 +1,46 @@
+"""Freed memory is kept where it was asked for, and settings of the user are left alone."""
+
+import subprocess
+import sys
+
+import pytest
+from relatent.engine.runtime import allocator
+from relatent.engine.runtime.allocator import keep_freed_memory
+
+# Page faults of the last twenty of forty blocks of 64 MiB, one after the other, each freed before the next.
+FAULTS = """
+import resource
+import torch
+from relatent.engine.runtime.allocator import keep_freed_memory
+print({asked} and keep_freed_memory())
+for count in range(40):
+    if count == 20:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.zeros(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _faults(asked):
+    code = FAULTS.format(asked=asked)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    kept, faults = done.stdout.split()
+    return kept == "True", int(faults)
+
+
+def test_freed_memory_is_used_again():
+    kept, faults = _faults(True)
+    if not kept:
+        pytest.skip("not with glibc's allocator, or its variables are set")
+    assert faults < 0.5 * _faults(False)[1], "some may be placed anew, not all"
+
+
+def test_settings_of_the_user_are_left_alone(monkeypatch):
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("the C library was asked"))
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "100000")
+    assert not keep_freed_memory()
+
+
+def test_other_systems_have_no_such_setting(monkeypatch):
+    monkeypatch.setattr(allocator.sys, "platform", "darwin")
+    assert not keep_freed_memory()
