@@ -71,7 +71,7 @@ class Attention(nn.Module):
         return x + mixed.transpose(1, 2).reshape(x.shape)
 
 
-class MidBlock(nn.Module):
+class UNetMidBlock2D(nn.Module):
     """A residual block, attention, and a residual block."""
 
     def __init__(self, channels: int, groups: int):
@@ -107,7 +107,7 @@ class Decoder(nn.Module):
         self.up_blocks = nn.ModuleList(
             UpBlock(widths[max(i - 1, 0)], width, groups, i < len(widths) - 1) for i, width in enumerate(widths)
         )
-        self.mid_block = MidBlock(widths[0], groups)
+        self.mid_block = UNetMidBlock2D(widths[0], groups)
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=1e-6)
         self.conv_act = nn.SiLU()
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)

@@ -53,13 +53,16 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch
 
 
 def explicit_attention(decoder: nn.Module) -> int:
-    """Self-attention of one head in diffusers' decoders is written out where its scores are not too large."""
+    """Self-attention of one head in the middle of diffusers' decoders and encoders of pictures is written out where its
+    scores are not too large."""
     changed = 0
-    for parent in list(decoder.modules()):
-        for name, module in list(parent.named_children()):
-            if type(module).__name__ == "Attention" and _is_known(module):
-                setattr(parent, name, _written_out(module))
-                changed += 1
+    for block in decoder.modules():
+        if type(block).__name__ == "UNetMidBlock2D":  # blocks of videos give theirs a mask too
+            attentions: Any = block.attentions
+            for number, attention in enumerate(attentions):
+                if type(attention).__name__ == "Attention" and _is_known(attention):
+                    attentions[number] = _written_out(attention)
+                    changed += 1
     return changed
 
 

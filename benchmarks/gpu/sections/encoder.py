@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...sd_decoder import CHANNELS, MidBlock, ResnetBlock2D
+from ...sd_decoder import CHANNELS, ResnetBlock2D, UNetMidBlock2D
 
 
 class SDEncoder(nn.Module):
@@ -19,7 +19,7 @@ class SDEncoder(nn.Module):
                 layers += [ResnetBlock2D(channels[max(i - 1, 0)], width, groups), ResnetBlock2D(width, width, groups)]
                 if i < len(channels) - 1:
                     layers += [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(width, width, 3, stride=2)]
-            layers += [MidBlock(channels[-1], groups), nn.GroupNorm(groups, channels[-1], eps=1e-6), nn.SiLU()]
+            layers += [UNetMidBlock2D(channels[-1], groups), nn.GroupNorm(groups, channels[-1], eps=1e-6), nn.SiLU()]
             self.layers = nn.Sequential(*layers)
             self.conv_out = nn.Conv2d(channels[-1], 4, 3, padding=1)
         self.requires_grad_(False).eval()

@@ -44,7 +44,7 @@ def prepare(device: torch.device, quick: bool, size: int, batch: int) -> Measure
             decoder = autoencoder.loop_decoder(precision)
 
             def decode(decoder: Any = decoder) -> torch.Tensor:
-                return decoder(latents.to(decoder.dtype)).float()  # type: ignore[no-any-return]
+                return decoder(latents.to(decoder.dtype)).float()
 
             def encode(precision: str = precision) -> torch.Tensor:
                 return autoencoder.encode(targets, precision)

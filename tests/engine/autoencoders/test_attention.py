@@ -20,7 +20,18 @@ def diffusers_attention(**changes):
     attention = Attention(CHANNELS, **(settings | changes)).requires_grad_(False)
     for parameter in attention.parameters():
         parameter.add_(0.2 * torch.randn_like(parameter))  # biases too, and scores that are not all alike
-    return nn.Sequential(attention)
+    return UNetMidBlock2D(attention)
+
+
+class UNetMidBlock2D(nn.Module):
+    """The attention of diffusers' block of that name, which is recognised by it, without what is around it."""
+
+    def __init__(self, attention):
+        super().__init__()
+        self.attentions = nn.ModuleList([attention])
+
+    def forward(self, x):
+        return self.attentions[0](x, temb=None)
 
 
 def output_and_gradient(decoder, x, pull):
@@ -40,7 +51,7 @@ def test_outputs_and_gradients_are_diffusers_own(monkeypatch, dtype, bound, most
     own = diffusers_attention()
     written = copy.deepcopy(own)
     assert explicit_attention(written) == 1
-    assert isinstance(written[0], SpatialAttention)
+    assert isinstance(written.attentions[0], SpatialAttention)
     x, pull = torch.randn(2, 2, CHANNELS, 6, 5).to(dtype).unbind(0)
     x, pull = (each.contiguous(memory_format=torch.channels_last) for each in (x, pull))
     expected = output_and_gradient(copy.deepcopy(own).double(), x.double(), pull.double())
@@ -66,7 +77,7 @@ def test_outputs_and_gradients_are_diffusers_own(monkeypatch, dtype, bound, most
 def test_what_it_does_not_know_is_left_alone(changes):
     attention = diffusers_attention(**changes)
     assert explicit_attention(attention) == 0
-    assert type(attention[0]) is Attention
+    assert type(attention.attentions[0]) is Attention
 
 
 def test_the_size_of_the_scores_decides(monkeypatch):
