@@ -147,17 +147,25 @@ def freeze_norms(decoder: nn.Module) -> int:
     return changed
 
 
+PICTURE_DECODERS = ("Decoder", "MaskConditionDecoder")  # of diffusers
+
+
 def join_norm_and_silu(decoder: nn.Module) -> int:
     """GroupNorm and SiLU of diffusers' residual blocks and of the decoder's end become the Triton kernel, and the norm
     before attention that `explicit_attention` has written out."""
     changed = 0
+    module: Any
     for module in decoder.modules():
         if type(module).__name__ == "ResnetBlock2D" and isinstance(module.nonlinearity, nn.SiLU):
             if module.time_emb_proj is None and module.time_embedding_norm in ("default", "group"):
                 module.norm1, module.norm2 = GroupNormSiLU(module.norm1), GroupNormSiLU(module.norm2)
                 module.nonlinearity = nn.Identity()
                 changed += 2
-        elif isinstance(getattr(module, "conv_act", None), nn.SiLU) and isinstance(module.conv_norm_out, nn.GroupNorm):
+        elif (
+            isinstance(getattr(module, "conv_act", None), nn.SiLU)
+            and isinstance(getattr(module, "conv_norm_out", None), nn.GroupNorm)
+            and type(module).__name__ in PICTURE_DECODERS  # the kernel does not take videos
+        ):
             module.conv_norm_out, module.conv_act = GroupNormSiLU(module.conv_norm_out), nn.Identity()
             changed += 1
         elif isinstance(module, SpatialAttention) and isinstance(module.group_norm, nn.GroupNorm):
