@@ -17,7 +17,7 @@ from ..modality import Modality
 from ..pictures import PICTURES
 from ..runtime.device import DTYPES
 from .cache import DecoderCache
-from .rewrite import DEFAULT_REWRITES, LowRank, prepare
+from .rewrite import DEFAULT_REWRITES, ENCODER_REWRITES, LowRank, prepare
 from .scaling import FactorScaling, Scaling
 from .shared_norm import share_norms
 from .tiling import decode_in_tiles
@@ -182,7 +182,9 @@ class Autoencoder:
             images = (images - from_low) * ((high - low) / (from_high - from_low)) + low
         if precision != "fp32" and isinstance(encoder, nn.Module) and not getattr(encoder, "keeps_fp32", False):
             source = encoder
-            encoder = self.cache.get("copies", ("encoder", precision), lambda: prepare(source, DTYPES[precision], ()))
+            encoder = self.cache.get(
+                "copies", ("encoder", precision), lambda: prepare(source, DTYPES[precision], ENCODER_REWRITES)
+            )
             images = images.to(DTYPES[precision]).contiguous(memory_format=channels_last(images.ndim))
         return encoder(images).float()
 

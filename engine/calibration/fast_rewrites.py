@@ -1,4 +1,4 @@
-"""Which rewrites a decoder runs with in the loop: on a GPU the fast ones too, once they have shown that they hold there."""
+"""Which rewrites a decoder runs with in the loop: in 16 bits more of them, on a GPU once they have shown that they hold there."""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from torch import nn
 
 from ...kernels.library import runs_on
 from ..autoencoders.autoencoder import Autoencoder
-from ..autoencoders.rewrite import DEFAULT_REWRITES, FAST_REWRITES
+from ..autoencoders.rewrite import CPU_REWRITES, DEFAULT_REWRITES, FAST_REWRITES
 from ..errors import first_line
 from ..runtime.cuda_flags import exact_fp32
 from ..runtime.device import DTYPES
@@ -24,13 +24,16 @@ FLOOR = 2.0**-7  # or this much of the norm, if that is more: one unit in the la
 def loop_rewrites(autoencoder: Autoencoder, precision: str, latents: torch.Tensor) -> tuple[str, ...]:
     """Return the rewrites for latents like (B, *latent shape) `latents`, whose device and shape count, in `precision`.
 
-    They are `autoencoder.rewrites`; where those are the default ones, the device has Triton and the precision 16 bits,
-    `FAST_REWRITES`, if output and gradient of one random latent are right there. If not, that is logged.
+    They are `autoencoder.rewrites`. Where those are the default ones and the precision has 16 bits, they are `CPU_REWRITES` on a
+    CPU, and on a device with Triton `FAST_REWRITES`, if output and gradient of one random latent are right there. If
+    not, that is logged.
     """
     plain = tuple(autoencoder.rewrites)
     known = isinstance(autoencoder.decoder, nn.Module) and type(autoencoder).loop_decoder is Autoencoder.loop_decoder
-    if plain != DEFAULT_REWRITES or not known or precision == "fp32" or not _on_gpu(latents.device):
+    if plain != DEFAULT_REWRITES or not known or precision == "fp32":
         return plain
+    if not _on_gpu(latents.device):
+        return CPU_REWRITES if latents.device.type == "cpu" else plain
     shape = (1, latents.shape[1], *(min(side, CELLS) for side in latents.shape[2:]))
     return autoencoder.cache.get(
         "fast_rewrites", (precision, shape), lambda: FAST_REWRITES if _hold(autoencoder, precision, shape) else plain

@@ -54,7 +54,9 @@ def examine() -> dict[str, Any]:
         "CUDA graph": _path(cuda, "iterations are captured" if cuda else "no GPU, so iterations run eagerly"),
         "freed memory kept": _path(
             kept := keep_freed_memory(),
-            "by the C library, for the next tensors" if kept else "not with glibc's allocator, or its variables are set",
+            "by the C library, for the next tensors"
+            if kept
+            else "not with glibc's allocator, or its variables are set",
         ),
         "torchvision": _torchvision(),
     }

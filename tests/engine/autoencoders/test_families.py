@@ -8,6 +8,7 @@ import torch
 from helpers import PLAIN
 from relatent import OptimizationConfig
 from relatent.engine.autoencoders.families.registry import PICTURES, VIDEO
+from relatent.engine.autoencoders.rewrite import CPU_REWRITES, FAST_REWRITES
 from tiny_autoencoders import CASES, diffusers_decode, diffusers_encode, make
 
 
@@ -77,12 +78,13 @@ def test_optimises(loaded, images):
         assert result.metrics["loss_reduction"] >= 0.0
 
 
-def test_bfloat16_decodes_and_differentiates(loaded, images):
+@pytest.mark.parametrize("rewrites", [CPU_REWRITES, FAST_REWRITES], ids=["cpu", "fast"])
+def test_bfloat16_decodes_and_differentiates(loaded, images, rewrites):
     _case, _model, vae = loaded
     latents = vae.encode(images[:1])
     exact = vae.decode(latents)
     low = latents.to(torch.bfloat16).requires_grad_()
-    output = vae.loop_decoder("bf16")(low)
+    output = vae.loop_decoder("bf16", rewrites=rewrites)(low)
     output.float().square().mean().backward()
     assert torch.isfinite(low.grad).all()
     assert (output.float() - exact).square().mean().sqrt() < 0.1 * exact.std() + 0.02

@@ -10,7 +10,7 @@ from relatent.benchmarks.sd_decoder import SDDecoder
 from relatent.engine.autoencoders import rewrite
 from relatent.engine.autoencoders.attention import SpatialAttention
 from relatent.engine.autoencoders.joined_decoder import JoinedDecoder
-from relatent.engine.autoencoders.rewrite import DEFAULT_REWRITES, FAST_REWRITES, prepare
+from relatent.engine.autoencoders.rewrite import CPU_REWRITES, DEFAULT_REWRITES, FAST_REWRITES, prepare
 from relatent.engine.calibration import fast_rewrites
 from relatent.engine.calibration.fast_rewrites import loop_rewrites
 from relatent.engine.optimization import loop as loops
@@ -104,7 +104,19 @@ def test_a_gpu_out_of_memory_is_not_a_failure_of_theirs(vae, on_gpu, monkeypatch
 
 def test_elsewhere_nothing_is_tried(vae, monkeypatch):
     monkeypatch.setattr(fast_rewrites, "_hold", lambda *arguments: pytest.fail("tried"))
-    assert loop_rewrites(vae, "bf16", LATENTS) == DEFAULT_REWRITES
+    assert loop_rewrites(vae, "bf16", LATENTS.to("meta")) == DEFAULT_REWRITES
+    assert loop_rewrites(vae, "fp32", LATENTS) == DEFAULT_REWRITES
+    assert loop_rewrites(vae, "bf16", LATENTS) == CPU_REWRITES
+    loops.get_loop(
+        vae,
+        OptimizationConfig(iterations=2, precondition=False),
+        "bf16",
+        LATENTS,
+        torch.empty(2, 3, 8, 10),
+        bucket=False,
+    )
+    (copied,) = (module for key, module in vae.cache.values("copies").items() if key[1] == "bf16")
+    assert isinstance(copied.decoder.mid_block.attentions[0], SpatialAttention)
     monkeypatch.setattr(fast_rewrites, "_on_gpu", lambda device: True)
     plain = Autoencoder(lambda z: z, name="function")
     assert loop_rewrites(plain, "bf16", LATENTS) == DEFAULT_REWRITES

@@ -306,7 +306,7 @@ def test_fp32_refinement_runs_the_last_iterations(small_vae, targets, precision,
     seen = []
     original = small_vae.loop_decoder
 
-    def watched(name, *settings):
+    def watched(name, *settings, **options):
         decoder = original(name)
         run = decoder.run
         return replace(decoder, run=lambda z, step: seen.append((z.dtype, z.requires_grad)) or run(z, step))
