@@ -13,8 +13,8 @@ import torch
 
 from ..engine.errors import RelatentError
 from ..engine.runtime.allocator import keep_freed_memory
+from ..engine.runtime.atomic import write_json
 from ..engine.runtime.device import describe_device
-from ..exporters.files.atomic import write_json
 
 FOLDER = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..engine.records import Record
+from ..engine.runtime.atomic import discard
 from ..engine.runtime.parent_watchdog import end_with_parent
 from ..exporters.base.exporter import Exporter, exporter_class, make_exporter
-from ..exporters.files.atomic import discard
 from ..exporters.hdf5.reading import read_records
 from .executors.spawn import spawn_without_main
 from .state.run_folder import RunFolder

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..engine.runtime.atomic import file_sha256
 from ..exporters.base.exporter import FORMATS, exporter_class, make_exporter
-from ..exporters.files.atomic import file_sha256
 from ..exporters.files.checksums import SUMS
 from .state.run_folder import RunFolder, locked
 

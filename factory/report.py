@@ -10,7 +10,7 @@ import numpy as np
 from ..engine.errors import UsageError
 from ..engine.inputs.views import PLAIN, VIEWS
 from ..engine.records import Record
-from ..exporters.files.atomic import atomic_path
+from ..engine.runtime.atomic import atomic_path
 from ..exporters.hdf5.reading import open_file, read_rows
 from ..exporters.summaries.figures import AMPLIFY, fall_figure, psnr_figure
 from ..exporters.summaries.latents import latent_distance, latent_figure, latent_rows, latent_verdict

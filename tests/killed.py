@@ -8,7 +8,7 @@ import time
 
 from relatent import OptimizationConfig, optimize_directory
 from relatent.cli.main import main
-from relatent.exporters.files import atomic
+from relatent.engine.runtime import atomic
 from relatent.exporters.hdf5.exporter import HDF5Exporter
 from relatent.factory.state import ledger
 from relatent.factory.state.lock import RunLock

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...exporters.files.atomic import write_json
+from ...engine.runtime.atomic import write_json
 from ..results import stamp
 from .section import Cell, Result
 from .sections.ceilings import query

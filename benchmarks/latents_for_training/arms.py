@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...engine.errors import RunStoppedError
 from ...engine.optimization.presets import preset
-from ...exporters.files.atomic import write_json
+from ...engine.runtime.atomic import write_json
 from ...exporters.hdf5.reading import open_file
 from ...factory.api import optimize_directory
 from ...systems.spectrogram.diffusion.draws import generator_of

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...engine.losses.metrics import from_uint8, psnr, to_uint8
-from ...exporters.files.atomic import write_json
+from ...engine.runtime.atomic import write_json
 from ...systems.spectrogram.diffusion.draws import generator_of, sample_seed
 from ...systems.spectrogram.diffusion.latent_set import LatentSet
 from ...systems.spectrogram.diffusion.model_folder import DiffusionModel, load_model

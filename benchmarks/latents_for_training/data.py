@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...exporters.files.atomic import write_json
+from ...engine.runtime.atomic import write_json
 from ...systems.spectrogram.data.simulate import simulate
 from ...systems.spectrogram.data.spectrogram import Spectrogram
 from ...systems.spectrogram.data.spectrogram_folder import read_index, read_spectrograms

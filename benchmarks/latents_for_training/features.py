@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...exporters.files.atomic import write_json
+from ...engine.runtime.atomic import write_json
 from ...systems.spectrogram.validation.classifier import UserClassifier, load_classifier, recognition, train_classifier
 from ...systems.spectrogram.validation.fitting import FitSettings
 from ...systems.spectrogram.validation.frechet import frechet_distance

@@ -9,8 +9,8 @@ from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.autoencoders.loading import load_autoencoder
 from ...engine.losses.metrics import from_uint8, psnr, ssim, to_uint8
 from ...engine.losses.regularisers import l2_to_init
+from ...engine.runtime.atomic import write_json
 from ...engine.statistics.spectrum import Spectrum
-from ...exporters.files.atomic import write_json
 from ...systems.spectrogram.diffusion.draws import generator_of
 from ...systems.spectrogram.diffusion.latent_scaling import LatentScaling
 from ...systems.spectrogram.validation.frechet import frechet_distance

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engine.errors import UsageError
-from ...exporters.files.atomic import write_json
+from ...engine.runtime.atomic import write_json
 
 TIMESTEPS = (100, 300, 500, 700)  # of the noise from which held-out latents are restored in one step
 GUIDANCE = (1.0, 1.5, 3.0)  # scales at which a conditional model is sampled

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from ...engine.errors import UsageError
+from ...engine.runtime.atomic import atomic_path, file_sha256, write_json
 from ...engine.version import VERSION
-from ...exporters.files.atomic import atomic_path, file_sha256, write_json
 from ...systems.anomaly.bundled import ADRENAL, VERTEBRAE, WEIGHTS
 from ...systems.anomaly.data.procedural import write_procedural
 from ...systems.anomaly.data.volume import NORMAL, Volume

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ...exporters.files.atomic import atomic_path, write_json
+from ...engine.runtime.atomic import atomic_path, write_json
 from ...exporters.summaries.markdown import markdown_table
 from ...systems.spectrogram.data.spectrogram_folder import read_spectrograms
 from ...systems.spectrogram.diffusion.generate import GenerationSettings, generate

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ...exporters.files.atomic import write_json
+from ...engine.runtime.atomic import write_json
 from ...exporters.summaries.markdown import markdown_table
 from ...systems.spectrogram.data.simulate import simulate
 from ...systems.spectrogram.data.spectrogram_folder import read_spectrograms

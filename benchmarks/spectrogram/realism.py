@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from ...engine.errors import UsageError
 from ...engine.losses.metrics import from_uint8, to_uint8
-from ...exporters.files.atomic import atomic_path
+from ...engine.runtime.atomic import atomic_path
 from ...systems.spectrogram.data.dataset import SpectrogramDataset
 from ...systems.spectrogram.data.gait import Gait
 from ...systems.spectrogram.data.radar import SECONDS, colour, spectrogram

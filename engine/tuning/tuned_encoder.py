@@ -8,9 +8,7 @@ them.
 """
 
 import copy
-import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..autoencoders.weights_hash import weights_sha256
 from ..calibration.cache import cache_folder
 from ..errors import UsageError
+from ..runtime.atomic import atomic_path, file_sha256
 
 SCHEMA = "relatent-tuned-encoder/1"
 ENCODER, TUNED = "encoder", "tuned"  # values of `OptimizationConfig.start`
@@ -67,16 +66,12 @@ def write_tuned_encoder(path: Path, autoencoder: Autoencoder, tuned: nn.Module, 
         if not torch.equal(tensor, before[name])
     }
     metadata = {"schema": SCHEMA, **part_hashes(autoencoder), "facts": json.dumps(facts, allow_nan=False)}
-    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(changed, temporary, metadata)
-        os.replace(temporary, path)
+        with atomic_path(path) as temporary:
+            save_file(changed, temporary, metadata)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error}; choose another --output") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return _file_sha256(path)
+    return file_sha256(path)
 
 
 def read_tuned_encoder(path: Path, autoencoder: Autoencoder) -> tuple[nn.Module, dict[str, Any]]:
@@ -137,7 +132,7 @@ def _with_encoder(autoencoder: Autoencoder, start: str) -> tuple[Autoencoder, st
         )
 
     def read() -> tuple[Autoencoder, str]:
-        return autoencoder.with_encoder(read_tuned_encoder(path, autoencoder)[0]), _file_sha256(path)
+        return autoencoder.with_encoder(read_tuned_encoder(path, autoencoder)[0]), file_sha256(path)
 
     state = path.stat() if path.is_file() else None
     key = (str(path), None if state is None else (state.st_mtime_ns, state.st_size))
@@ -153,8 +148,3 @@ def _split(start: str) -> tuple[str, str]:
     """Return the name or path in `start`, and its digest, "" for none."""
     found = re.fullmatch(r"(.+)@([0-9a-f]{64})", start, re.DOTALL)
     return (found[1], found[2]) if found else (start, "")
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from ...engine.errors import UsageError
-from ..files.atomic import file_sha256
+from ...engine.runtime.atomic import file_sha256
 from ..files.checksums import SUMS, read_sums
 from .exporter import SCHEMA
 

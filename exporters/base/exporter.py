@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from ...engine.errors import UsageError
 from ...engine.records import Record
-from ..files.atomic import discard, publish, temporary_name
+from ...engine.runtime.atomic import discard, publish, temporary_name
 from .header import Header
 from .registry import FORMATS
 

@@ -15,7 +15,7 @@ from ...engine.autoencoders.scaling import BatchNormScaling, FactorScaling, iden
 from ...engine.errors import UsageError
 from ...engine.inputs.views import FLIPPED, PLAIN, VIEWS
 from ...engine.records import Outcome, Record
-from ..files.atomic import file_sha256
+from ...engine.runtime.atomic import file_sha256
 from ..files.checksums import SUMS
 from .destination import PROVENANCE, check_replaceable
 from .exporter import SCHEMA, Exporter

@@ -12,8 +12,8 @@ from torch import nn
 
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ...engine.errors import RelatentError, UsageError
+from ...engine.runtime.atomic import atomic_path
 from ..base.exporter import SCHEMA
-from ..files.atomic import atomic_path
 
 TOLERANCE = 1e-3  # largest absolute difference from torch, for outputs of order one
 

@@ -12,8 +12,8 @@ import numpy as np
 from ...engine.errors import UsageError
 from ...engine.inputs.sizes import Size
 from ...engine.inputs.views import VIEWS
+from ...engine.runtime.atomic import atomic_path
 from ..base.header import Header
-from ..files.atomic import atomic_path
 from .attributes import PREFIXES, ChannelMoments, write_header
 from .by_size import MASK, depends_on_size, group_name, target_size
 from .columns import ADDED_TEXT, WHOLE_MASK, columns, growing

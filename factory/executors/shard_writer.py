@@ -7,8 +7,8 @@ from concurrent.futures import Executor, Future
 import h5py
 
 from ...engine.records import Failure, Record
+from ...engine.runtime.atomic import file_sha256
 from ...engine.statistics.latent_report import LatentReport
-from ...exporters.files.atomic import file_sha256
 from ...exporters.hdf5.exporter import ShardExporter
 from ...exporters.hdf5.reading import open_file, read_records
 from ..state.ledger import Shard

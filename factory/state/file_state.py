@@ -5,7 +5,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...exporters.files.atomic import file_sha256
+from ...engine.runtime.atomic import file_sha256
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...engine.errors import DatasetError, ImageError, UsageError
 from ...engine.inputs.sizes import Size
 from ...engine.inputs.sources import Source
+from ...engine.runtime.atomic import atomic_path
 from ...exporters.base.exporter import SCHEMA
-from ...exporters.files.atomic import atomic_path
 from .file_state import Change, FileState
 
 if TYPE_CHECKING:  # it imports torch

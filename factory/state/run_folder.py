@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ...engine.errors import DatasetError, UsageError
 from ...engine.inputs.sources import Source
 from ...engine.records import Record
+from ...engine.runtime.atomic import discard, write_json
 from ...exporters.base.exporter import FORMATS, RUN_FILES, exporter_class
 from ...exporters.base.header import Header
 from ...exporters.base.labels import class_name
-from ...exporters.files.atomic import discard, write_json
 from ...exporters.hdf5.reading import read_records
 from .ledger import Ledger
 from .lock import RunLock

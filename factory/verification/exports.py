@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from ...engine.runtime.atomic import file_sha256
 from ...exporters.base.exporter import FORMATS, exporter_class
-from ...exporters.files.atomic import file_sha256
 from ...exporters.files.checksums import SUMS, read_sums
 
 

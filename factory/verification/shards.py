@@ -8,7 +8,7 @@ import numpy as np
 from ...engine.errors import DatasetError
 from ...engine.inputs.views import VIEWS, run_views
 from ...engine.records import IMAGES, METRICS
-from ...exporters.files.atomic import file_sha256
+from ...engine.runtime.atomic import file_sha256
 from ...exporters.hdf5.columns import ADDED_TEXT, TEXT_COLUMNS, columns
 from ...exporters.hdf5.reading import open_file
 from ..state.ledger import Shard

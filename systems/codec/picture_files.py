@@ -14,7 +14,7 @@ from PIL import Image
 from ...engine.errors import ImageError, UsageError
 from ...engine.inputs.images import load_image
 from ...engine.inputs.regular_files import kind_of_file
-from ...exporters.files.atomic import atomic_path
+from ...engine.runtime.atomic import atomic_path
 from .bitstream.container import MAGIC, model_of
 from .bitstream.image_codec import ImageCodec
 from .bundled import find_codec

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....engine.errors import UsageError
 from ....engine.inputs.regular_files import kind_of_file
-from ....exporters.files.atomic import write_json
+from ....engine.runtime.atomic import write_json
 from .errors import FoldsError
 from .volume import NORMAL, Volume
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path, file_sha256
+from ....engine.runtime.atomic import atomic_path, file_sha256
 from .errors import VolumeError
 from .label_tables import VERSE
 from .names import format_name

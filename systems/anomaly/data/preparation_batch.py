@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ....engine.errors import RelatentError
-from ....exporters.files.atomic import write_json
+from ....engine.runtime.atomic import write_json
 from .errors import FoldsError, VolumeError
 from .folds import Folds, make_folds, read_folds, write_folds
 from .label_tables import read_table

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 from .names import LEVELS, format_name
 from .vertebra_shape import FIELD_MM, VertebraShape
 from .volume import ABNORMAL, NORMAL

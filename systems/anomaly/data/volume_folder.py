@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ....engine.inputs.regular_files import kind_of_file
-from ....exporters.files.atomic import write_json
+from ....engine.runtime.atomic import write_json
 from .errors import VolumeError
 from .names import parse_name
 from .volume import ABNORMAL, NORMAL, Volume

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 from .network import UNet3D
 from .settings import DetectorSettings
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ....engine.errors import UsageError
+from ....engine.runtime.atomic import file_sha256
 from ....engine.runtime.device import resolve_device
-from ....exporters.files.atomic import file_sha256
 from ..maps.mapper import MappedVolume, Mapper
 from .checkpoint import load_detector
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import discard
+from ....engine.runtime.atomic import discard
 from ....factory.state.run_folder import locked
 from ..data.volume import Volume
 from ..maps.mapper import Mapper

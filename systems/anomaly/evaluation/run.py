@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path, write_json
+from ....engine.runtime.atomic import atomic_path, write_json
 from ..maps.reader import MapReader
 from .calibration import Calibration, calibrate
 from .evaluate import check_settings, evaluate

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ....exporters.files.atomic import file_sha256
+from ....engine.runtime.atomic import file_sha256
 from ....factory.state.ledger import Ledger
 from .map_file import map_file
 from .npy_files import write_npy

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from ....engine.errors import DatasetError
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 from ....exporters.hdf5.columns import growing
 from ....exporters.hdf5.deferred_errors import DeferredErrorFile
 from ....exporters.hdf5.reading import open_file

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path, file_sha256, write_json
+from ....engine.runtime.atomic import atomic_path, file_sha256, write_json
 
 SCHEMA = 1
 PREFIX = "error_"

@@ -11,8 +11,8 @@ import torch
 
 from ....engine.errors import UsageError
 from ....engine.records import Failure
+from ....engine.runtime.atomic import file_sha256
 from ....engine.runtime.device import describe_device
-from ....exporters.files.atomic import file_sha256
 from ....factory.attempt import installed_versions
 from ....factory.state.ledger import Shard
 from ....factory.state.run_folder import locked

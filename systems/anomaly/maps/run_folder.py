@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import discard, file_sha256, write_json
+from ....engine.runtime.atomic import discard, file_sha256, write_json
 from ....factory.state.ledger import Ledger, Shard, now
 from ..data.volume import Volume
 from .header import KIND, SCHEMA

@@ -6,7 +6,7 @@ from typing import Any
 
 from ....engine.autoencoders.weights_hash import weights_sha256
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import file_sha256
+from ....engine.runtime.atomic import file_sha256
 from ..model.checkpoint import load_model, read_checkpoint
 from ..model.vqvae import VQVAE3D
 from .side import trained_side

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from ....engine.errors import DatasetError
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 from ....exporters.hdf5.columns import columns
 from ....exporters.hdf5.reading import open_file
 from .header import SCHEMA, MapHeader

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 from ....exporters.summaries.pages import animated_webp_uri, render_page, webp_uri
 from ..data.volume import ABNORMAL, NORMAL
 from ..maps.reader import MapReader

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path, file_sha256
+from ....engine.runtime.atomic import atomic_path, file_sha256
 from ..data.errors import FoldsError
 from ..data.volume import NORMAL, Volume
 from ..data.volume_folder import read_folder

@@ -7,7 +7,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

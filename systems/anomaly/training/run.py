@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 from ..model.configuration import VQVAEConfig
 from ..sections import read_section
 from .data_module import VolumeDataModule

@@ -10,8 +10,8 @@ from PIL import features
 from torch import Tensor
 
 from ....engine.inputs.sources import safe_name
+from ....engine.runtime.atomic import atomic_path, write_json
 from ....engine.runtime.device import describe_device
-from ....exporters.files.atomic import atomic_path, write_json
 from ..bitstream.image_codec import Encoded, ImageCodec
 from .classic import CLASSICS
 from .evaluate import evaluate

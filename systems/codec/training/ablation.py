@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import write_json
+from ....engine.runtime.atomic import write_json
 from ..inter_scale import DISTANCES
 from .options import settings_of
 from .settings import TrainingSettings

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 from ..errors import CodecModelError
 
 NAME = "checkpoint.pth"

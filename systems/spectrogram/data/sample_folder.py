@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ....engine.errors import UsageError
 from ....engine.losses.metrics import to_uint8
-from ....exporters.files.atomic import atomic_path, write_json
+from ....engine.runtime.atomic import atomic_path, write_json
 from .spectrogram_folder import INDEX, SCHEMA
 
 RECORD = "generation.json"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path, discard, write_json
+from ....engine.runtime.atomic import atomic_path, discard, write_json
 from .errors import SpectrogramError
 from .gait import Gait
 from .spectrogram_folder import INDEX, SCHEMA, read_index

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ....engine.runtime.atomic import atomic_path, file_sha256
 from ....engine.runtime.device import resolve_device
-from ....exporters.files.atomic import atomic_path, file_sha256
 from ..data.dataset import SpectrogramDataset
 from ..data.spectrogram import Spectrogram
 from ..vae.model import find_vae, load_vae

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ....engine.errors import UsageError
+from ....engine.runtime.atomic import file_sha256
 from ....engine.runtime.device import resolve_device
-from ....exporters.files.atomic import file_sha256
 from ..data.sample_folder import OnStep, Sample, SampleFolder, requested
 from ..guidance.classifier import WEIGHTS as CLASSIFIER
 from ..guidance.classifier import has_classifier, load_classifier

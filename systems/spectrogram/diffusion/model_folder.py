@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path, discard, file_sha256, publish, temporary_name, write_json
+from ....engine.runtime.atomic import atomic_path, discard, file_sha256, publish, temporary_name, write_json
 from ..vae.model import RECORD, VAE, find_vae, read_record
 from .encoding import WEIGHTS
 from .latent_scaling import LatentScaling

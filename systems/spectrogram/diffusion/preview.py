@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 from .draws import sample_seed
 from .latent_scaling import LatentScaling
 from .network import ConditionalUNet

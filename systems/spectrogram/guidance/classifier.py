@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path, file_sha256, write_json
+from ....engine.runtime.atomic import atomic_path, file_sha256, write_json
 
 WEIGHTS, RECORD = "classifier.safetensors", "classifier.json"
 WIDTHS = (32, 64, 128)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 from ....exporters.summaries.pages import render_page, webp_uri
 from ..validation.pictures import PictureSet
 from ..validation.pipeline import Pictures

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path
+from ....engine.runtime.atomic import atomic_path
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from ....engine.autoencoders.loading import load_autoencoder
 from ....engine.errors import RelatentError, UsageError
+from ....engine.runtime.atomic import file_sha256
 from ....engine.runtime.device import resolve_device
-from ....exporters.files.atomic import file_sha256
 from ..data.dataset import SpectrogramDataset
 from ..data.spectrogram_folder import read_index, read_spectrograms
 from ..data.split import split_by_recording

@@ -8,7 +8,7 @@ from typing import Any
 
 from ....engine.autoencoders.files.folder import check_report, from_pretrained, read_kind
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import discard, publish, temporary_name, write_json
+from ....engine.runtime.atomic import discard, publish, temporary_name, write_json
 from .settings import VAE, VAESettings
 
 KIND, WEIGHTS = "AutoencoderKL", "diffusion_pytorch_model.safetensors"

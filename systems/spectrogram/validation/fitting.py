@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path, write_json
+from ....engine.runtime.atomic import atomic_path, write_json
 from .pictures import PictureSet, scaled
 from .trained_on import TrainedOn
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import write_json
+from ....engine.runtime.atomic import write_json
 from ..data.spectrogram_folder import read_index, read_spectrograms
 from ..data.split import split_by_recording
 from .baseline import independent_pixels

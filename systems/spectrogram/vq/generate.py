@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ....engine.errors import UsageError
+from ....engine.runtime.atomic import file_sha256
 from ....engine.runtime.device import resolve_device
-from ....exporters.files.atomic import file_sha256
 from ..data.sample_folder import OnStep, Sample, SampleFolder, requested
 from ..diffusion.draws import sample_seed
 from .model_folder import TRANSFORMER_NAME, VQVAE_NAME, load_vq_model

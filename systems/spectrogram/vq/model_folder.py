@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ....engine.errors import UsageError
-from ....exporters.files.atomic import atomic_path, write_json
+from ....engine.runtime.atomic import atomic_path, write_json
 from .settings import TransformerSettings, VQVAESettings
 from .transformer import Transformer
 from .vqvae import VQVAE

@@ -16,7 +16,7 @@ from helpers import flip, picture
 from PIL import Image
 from relatent.cli.main import main
 from relatent.engine.errors import DatasetError, UsageError
-from relatent.exporters.files.atomic import file_sha256
+from relatent.engine.runtime.atomic import file_sha256
 from relatent.factory.export import export_run
 from relatent.factory.state.lock import RunLock
 from relatent.factory.state.run_folder import RunFolder

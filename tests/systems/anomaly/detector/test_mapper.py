@@ -7,7 +7,7 @@ import pytest
 import torch
 from cubes import LevelMapper
 from relatent.engine.errors import UsageError
-from relatent.exporters.files.atomic import file_sha256
+from relatent.engine.runtime.atomic import file_sha256
 from relatent.systems.anomaly.detector import checkpoint as files
 from relatent.systems.anomaly.detector.mapper import DetectorMapper, scores_of
 from relatent.systems.anomaly.detector.network import UNet3D

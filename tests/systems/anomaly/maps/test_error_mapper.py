@@ -7,7 +7,7 @@ import pytest
 import torch
 from relatent.engine.autoencoders.weights_hash import weights_sha256
 from relatent.engine.errors import UsageError
-from relatent.exporters.files.atomic import file_sha256
+from relatent.engine.runtime.atomic import file_sha256
 from relatent.systems.anomaly.maps.error_mapper import ErrorMapper
 from relatent.systems.anomaly.maps.side import choose_side
 from relatent.systems.anomaly.model.checkpoint import load_model

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from relatent.engine.errors import UsageError
-from relatent.exporters.files.atomic import file_sha256
+from relatent.engine.runtime.atomic import file_sha256
 from relatent.systems.anomaly.maps.npy_files import write_npy
 
 ERROR = np.arange(8, dtype=np.float32).reshape(2, 2, 2)

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from relatent.engine.errors import DatasetError, UsageError
-from relatent.exporters.files.atomic import file_sha256
+from relatent.engine.runtime.atomic import file_sha256
 from relatent.factory.state.ledger import Ledger
 from relatent.factory.state.lock import RunLock
 from relatent.systems.anomaly.data.volume import Volume

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from relatent.engine.errors import UsageError
-from relatent.exporters.files import atomic
+from relatent.engine.runtime import atomic
 from relatent.systems.anomaly.training import checkpoint_files
 from relatent.systems.anomaly.training.lightning_module import VQVAEModule
 

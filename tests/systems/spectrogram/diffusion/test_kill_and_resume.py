@@ -13,7 +13,7 @@ from relatent.systems.spectrogram.training.checkpoint import load_checkpoint
 SCRIPT = """
 import os, random, signal, sys, time
 import torch
-from relatent.exporters.files import atomic
+from relatent.engine.runtime import atomic
 from relatent.systems.spectrogram.diffusion.trainer import train_diffusion
 from tiny_diffusion import tiny_settings, toy_latents
 torch.set_num_threads(1)

@@ -13,7 +13,7 @@ from relatent.systems.spectrogram.vae.training import NAME
 SCRIPT = """
 import os, random, signal, sys, time
 import torch
-from relatent.exporters.files import atomic
+from relatent.engine.runtime import atomic
 from relatent.systems.spectrogram.vae.settings import VAESettings
 from relatent.systems.spectrogram.vae.training import train_vae
 torch.set_num_threads(1)
