@@ -19,6 +19,7 @@ from ..inputs.sources import Source
 from ..inputs.views import PLAIN, View, resolve_views
 from ..losses.metrics import from_uint8
 from ..records import Failure, Record
+from ..runtime.allocator import limit_freed_memory
 from ..runtime.memory import peak_memory
 from .batch_size import BatchSizeProbe, lighter_config
 from .config import OptimizationConfig
@@ -123,6 +124,7 @@ class Batcher:
                 ready.append(self._outcomes.pop(emitted))
                 emitted += 1
             if ready:
+                limit_freed_memory()
                 yield ready
         self._describe()
 

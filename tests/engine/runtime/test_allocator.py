@@ -35,6 +35,35 @@ def test_freed_memory_is_used_again():
     assert faults < 0.5 * _faults(False)[1], "some may be placed anew, not all"
 
 
+# MiB that this process holds after 512 MiB were freed, then after a limit far above that, and after one below it.
+HELD = """
+from pathlib import Path
+import torch
+from relatent.engine.runtime.allocator import keep_freed_memory, limit_freed_memory
+
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+
+print(keep_freed_memory())
+blocks = [torch.ones(2**22) for _ in range(32)]
+small = [torch.ones(1) for _ in range(32)]
+del blocks
+print(held())
+for most in (2**40, 2**24):
+    limit_freed_memory(most)
+    print(held())
+"""
+
+
+def test_what_is_kept_has_a_limit():
+    done = subprocess.run([sys.executable, "-c", HELD], check=True, capture_output=True, text=True)
+    kept, freed, far, near = done.stdout.split()
+    if kept == "False":
+        pytest.skip("not with glibc's allocator, or its variables are set")
+    assert abs(int(far) - int(freed)) < 32
+    assert int(near) < int(freed) - 400
+
+
 def test_settings_of_the_user_are_left_alone(monkeypatch):
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("the C library was asked"))
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "100000")
