@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..runtime.atomic import atomic_path
+
 logger = logging.getLogger(__name__)
 
 
@@ -79,9 +81,7 @@ def write_tensors(path: Path, value: Any) -> None:
     import torch
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        torch.save(value, temporary)
-        os.replace(temporary, path)
+        with atomic_path(path) as temporary:
+            torch.save(value, temporary)
     except OSError as error:
         logger.info("not stored: %s", error)
