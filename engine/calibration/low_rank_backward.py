@@ -27,6 +27,7 @@ from torch import nn
 from ..autoencoders.autoencoder import Autoencoder
 from ..autoencoders.frozen_conv import Factors, FrozenConv
 from ..autoencoders.rewrite import LowRank, LowRankFactors, prepare
+from ..coordinates import WhiteningCoordinates
 from ..errors import ImageError
 from ..runtime.one_time import one_time
 from .cache import cache_folder, read_tensors, write_tensors
@@ -236,7 +237,7 @@ def _cheapest(
 
     def gradients() -> torch.Tensor:
         pulled = [_gradient(module, latents, wanted) for latents, wanted in trials]
-        return F.conv_transpose2d(torch.cat(pulled), kernel, padding=kernel.shape[-1] // 2)
+        return WhiteningCoordinates(kernel).vjp(torch.cat(pulled))
 
     exact, best = gradients(), LowRankFactors()
     high = max(
