@@ -41,6 +41,11 @@ def keep_freed_memory() -> bool:
     return kept
 
 
+def keeps_freed_memory() -> bool:
+    """Whether this process keeps what it frees."""
+    return _library is not None
+
+
 def limit_freed_memory(most: int = MOST_KEPT) -> None:
     """Give the memory that is kept and not used back to the system where it is more than `most` bytes, as after pictures of
     many sizes, whose blocks do not fit each other. Does nothing where `keep_freed_memory` has set nothing."""

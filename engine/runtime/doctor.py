@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...kernels.library import triton
-from .allocator import keep_freed_memory
+from .allocator import keeps_freed_memory
 from .device import computes_in_bf16, describe_device, resolve_device, resolve_precision, usable_processors
 
 PACKAGES = (
@@ -53,7 +53,7 @@ def examine() -> dict[str, Any]:
         ),
         "CUDA graph": _path(cuda, "iterations are captured" if cuda else "no GPU, so iterations run eagerly"),
         "freed memory kept": _path(
-            kept := keep_freed_memory(),
+            kept := keeps_freed_memory(),
             "by the C library, for the next tensors"
             if kept
             else "not with glibc's allocator, or its variables are set",
