@@ -5,10 +5,12 @@ warm start encodes. The decoder's weights are random, so are the encoder's.
 """
 
 import contextlib
+from functools import partial
 from typing import Any
 
 import torch
 
+from ....engine.loop_decoder import LoopDecoder
 from ....engine.losses.metrics import psnr
 from ....engine.runtime.cuda_flags import exact_fp32
 from ...bench_step import Problem
@@ -32,7 +34,8 @@ def cells(quick: bool) -> list[tuple[str, float, dict[str, Any]]]:
 
 
 def prepare(device: torch.device, quick: bool, size: int, batch: int) -> Measurement:
-    autoencoder = (problem := Problem(device, quick)).autoencoder
+    problem = Problem(device, quick)
+    autoencoder = problem.autoencoder
     autoencoder.encoder = SDEncoder(*widths(quick)).to(device)
     latents, targets = problem.batch(batch, size)
 
@@ -41,14 +44,8 @@ def prepare(device: torch.device, quick: bool, size: int, batch: int) -> Measure
         rows: dict[str, Result] = {}
         exact: list[torch.Tensor] = []
         for name, (setting, precision) in WAYS.items():
-            decoder = autoencoder.loop_decoder(precision)
-
-            def decode(decoder: Any = decoder) -> torch.Tensor:
-                return decoder(latents.to(decoder.dtype)).float()
-
-            def encode(precision: str = precision) -> torch.Tensor:
-                return autoencoder.encode(targets, precision)
-
+            decode = partial(_decode, autoencoder.loop_decoder(precision), latents)
+            encode = partial(autoencoder.encode, targets, precision)
             with setting():
                 found = [decode(), encode()]
                 exact = exact or found
@@ -63,3 +60,7 @@ def prepare(device: torch.device, quick: bool, size: int, batch: int) -> Measure
         return {"rows": rows}
 
     return measurement
+
+
+def _decode(decoder: LoopDecoder, latents: torch.Tensor) -> torch.Tensor:
+    return decoder(latents.to(decoder.dtype)).float()

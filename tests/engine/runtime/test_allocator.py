@@ -21,10 +21,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+def _printed(code):
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+
+
 def _faults(asked):
-    code = FAULTS.format(asked=asked)
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    kept, faults = done.stdout.split()
+    kept, faults = _printed(FAULTS.format(asked=asked))
     return kept == "True", int(faults)
 
 
@@ -56,8 +58,7 @@ for most in (2**40, 2**24):
 
 
 def test_what_is_kept_has_a_limit():
-    done = subprocess.run([sys.executable, "-c", HELD], check=True, capture_output=True, text=True)
-    kept, freed, far, near = done.stdout.split()
+    kept, freed, far, near = _printed(HELD)
     if kept == "False":
         pytest.skip("not with glibc's allocator, or its variables are set")
     assert abs(int(far) - int(freed)) < 32
