@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,6 +39,13 @@ def loop_rewrites(autoencoder: Autoencoder, precision: str, latents: torch.Tenso
     return autoencoder.cache.get(
         "fast_rewrites", (precision, shape), lambda: FAST_REWRITES if _hold(autoencoder, precision, shape) else plain
     )
+
+
+def loop_options(autoencoder: Autoencoder, precision: str, latents: torch.Tensor) -> dict[str, Any]:
+    """Return `loop_rewrites` as an argument of `autoencoder.loop_decoder`; nothing where they are the autoencoder's own, so
+    that a subclass whose decoder has none need not know of them."""
+    rewrites = loop_rewrites(autoencoder, precision, latents)
+    return {} if rewrites == tuple(autoencoder.rewrites) else {"rewrites": rewrites}
 
 
 def _on_gpu(device: torch.device) -> bool:

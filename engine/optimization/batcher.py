@@ -212,7 +212,7 @@ class Batcher:
             begun += sum(map(len, self._results.values()))
             self.on_progress(begun / len(self._views) + len(self._outcomes))
         if done:
-            results = finish(self.autoencoder, self._loop, done, torch.device("cpu"))
+            results = finish(self.autoencoder, self._loop, done, self.autoencoder.device)
             for slot, result in zip(done, results, strict=True):
                 self._collect(self._flight.pop(slot), result)
         self._lap("optimize", begin)

@@ -7,12 +7,11 @@ never waits for its slowest image; images never mix, each has its own rate, step
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from ..autoencoders.autoencoder import Autoencoder
-from ..calibration.fast_rewrites import loop_rewrites
+from ..calibration.fast_rewrites import loop_options
 from ..calibration.low_rank_backward import low_rank_backward
 from ..calibration.preconditioner import whitening_kernel
 from ..coordinates import Coordinates, WhiteningCoordinates
@@ -160,10 +159,8 @@ def get_loop(
     `bucket` it has a power of two of slots, the rest idle, so that not every batch size compiles anew.
     """
     shape = tuple(latents.shape[1:])
-    # a subclass whose decoder has no tiles, or no rewrites, need not know of them; the norms of tiles are not the kernels'
-    options: dict[str, Any] = {} if config.tile is None else {"tile": config.tile}
-    if not options and (rewrites := loop_rewrites(autoencoder, precision, latents)) != tuple(autoencoder.rewrites):
-        options["rewrites"] = rewrites
+    # a subclass whose decoder has no tiles need not know of them; the norms of tiles are not the kernels'
+    options = loop_options(autoencoder, precision, latents) if config.tile is None else {"tile": config.tile}
     decoder = autoencoder.loop_decoder(
         precision, config.recompute, low_rank_backward(autoencoder, shape, config.gradient_error), **options
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from ..autoencoders.autoencoder import Autoencoder
+from ..calibration.fast_rewrites import loop_options
 from ..loop_decoder import Decoded
 from ..runtime.cuda_flags import exact_fp32
 from ..runtime.device import resolve_precision
@@ -47,7 +48,7 @@ def warm_start(
     if (config.warm_start == 0 and starts_at_encoder) or autoencoder.encoder is None:
         return found
     precision = resolve_precision(config.precision, autoencoder.device)
-    decoder, exact = autoencoder.loop_decoder(precision), autoencoder.loop_decoder("fp32")
+    exact = autoencoder.loop_decoder("fp32")
     if starts_at_encoder or config.has_target:  # a gain is counted from the encoder's latents
         with exact_fp32():
             found.start = exact.evaluate(latents, torch.zeros(len(latents), dtype=torch.int32, device=latents.device))
@@ -61,6 +62,7 @@ def warm_start(
         if step == 0 and starts_at_encoder and found.start is not None:
             output = found.start.output.float()
         else:
+            decoder = autoencoder.loop_decoder(precision, **loop_options(autoencoder, precision, latents))
             output = decoder(found.latents.to(decoder.dtype)).float()
         moved = found.latents - config.warm_start_rate * (autoencoder.encode(output, precision) - wanted)
         found.latents = _finite(moved, found.latents)

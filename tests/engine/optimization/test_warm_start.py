@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from helpers import small_kl
 from relatent.engine.autoencoders.autoencoder import Autoencoder
 from relatent.engine.autoencoders.loading import load_autoencoder
+from relatent.engine.autoencoders.rewrite import CPU_REWRITES, DEFAULT_REWRITES
 from relatent.engine.optimization.config import OptimizationConfig
 from relatent.engine.optimization.optimizer import LatentOptimizer
 from relatent.engine.optimization.warm_start import warm_start
@@ -88,3 +89,13 @@ def test_a_gain_is_counted_from_the_encoders_latents(precision, targets):
     assert result.stop_reason == "target"
     assert result.convergence_iteration == 0
     assert 0.2 <= result.metrics["psnr_improvement"] < 3.0
+
+
+@pytest.mark.parametrize(
+    ("steps", "copies"), [(1, [("fp32", DEFAULT_REWRITES)]), (2, [("fp32", DEFAULT_REWRITES), ("bf16", CPU_REWRITES)])]
+)
+def test_decodes_with_the_loops_own_copy_of_the_decoder(targets, steps, copies):
+    """The first step has the decoding in fp32; those after it rewrite the decoder as the loop does, and not once more."""
+    vae = load_autoencoder(small_kl(), device="cpu")
+    warm_start(vae, OptimizationConfig(warm_start=steps, precision="bf16"), vae.encode(targets), targets)
+    assert [key[1:3] for key in vae.cache.values("copies") if key[0] == "decoder"] == copies
