@@ -5,6 +5,7 @@ On a GPU an operator is a `torch.library.triton_op`, into which the compiler can
 body.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -103,11 +104,19 @@ def kernel_op(
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
-    """Run `kernel` over `grid`; do nothing while only shapes are traced."""
+    """Run `kernel` over `grid`, on the device of its tensors; do nothing while only shapes are traced."""
     if not INTERPRETED:
-        wrap_triton(kernel)[grid](*arguments, **constants)
+        with _device_of(next(x for x in arguments if isinstance(x, torch.Tensor))):
+            wrap_triton(kernel)[grid](*arguments, **constants)
     elif not _tracing.get():
         kernel[grid](*arguments, **constants)
+
+
+def _device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Make the tensor's device the current one, on which Triton launches. While the compiler traces, tensors are stand-ins of
+    a type of their own, and nothing is launched."""
+    real = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    return torch.cuda.device_of(tensor) if real else contextlib.nullcontext()
 
 
 def runs_on(device: torch.device) -> bool:
@@ -136,11 +145,15 @@ def require_device(tensor: torch.Tensor, operation: str) -> None:
 
 
 def require_like(operation: str, like: torch.Tensor, **tensors: torch.Tensor) -> None:
-    """Raise `ValueError` unless each tensor has the shape, strides and device of `like`."""
+    """Raise `ValueError` unless each tensor has the shape, strides and device of `like`. The strides of axes of size 1, which
+    torch sets freely, do not count: with one channel, contiguous and channels-last tensors have the same values in the same places."""
     for name, tensor in tensors.items():
-        expected = (tuple(like.shape), tuple(like.stride()), like.device)
-        found = (tuple(tensor.shape), tuple(tensor.stride()), tensor.device)
-        require(expected == found, f"{operation}: {name} must have shape, strides, device {expected}, found {found}")
+        expected, found = ((tuple(x.shape), tuple(x.stride()), x.device) for x in (like, tensor))
+        same = like.shape == tensor.shape and like.device == tensor.device and all(
+            size == 1 or ours == theirs
+            for size, ours, theirs in zip(like.shape, like.stride(), tensor.stride(), strict=True)
+        )  # fmt: skip
+        require(same, f"{operation}: {name} must have shape, strides, device {expected}, found {found}")
 
 
 def blocks(count: int, size: int) -> int:

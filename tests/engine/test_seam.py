@@ -11,6 +11,8 @@ from relatent.engine.coordinates import Coordinates, ScaledCoordinates
 from relatent.engine.errors import UsageError
 from relatent.engine.loop_decoder import Decoded, LoopDecoder
 from relatent.engine.modality import Modality
+from relatent.engine.optimization.slots import Slots
+from relatent.engine.optimization.step import build_step
 from relatent.engine.packing import Packing
 from torch import nn
 
@@ -51,6 +53,24 @@ def test_volumes_are_optimised_as_pictures_are(volumes, volume_batch, precision)
         assert result.optimized_image.shape == (1, 1, 8, 10, 12)
         error = (volumes.decode(result.optimized_latents) - targets[index]).square().mean()
         assert result.metrics["final_psnr"] == pytest.approx(-10 * torch.log10(error).item(), abs=1e-3)
+
+
+def test_the_kernels_take_volumes_of_one_channel(volumes, volume_batch):
+    """As on a GPU: the decoder ends in a sigmoid, whose output of one channel torch lays out unlike the targets."""
+    pytest.importorskip("triton")
+    latents, targets = volume_batch
+    config = OptimizationConfig(iterations=3, loss_function="l1")
+    decoder = volumes.loop_decoder("fp32")
+    losses = []
+    for triton in (False, True):
+        slots = Slots.empty(latents, targets, config, decoder.dtype)
+        slots.load([0, 1, 2], latents, targets, config)
+        step = build_step(decoder, config, latents.device, triton=triton)
+        for _ in range(3):
+            step(slots)
+        losses.append(slots.losses[:, :3])
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-6)
+    assert (losses[1][:, 2] < losses[1][:, 0]).all()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -23,7 +23,7 @@ from relatent.kernels.group_norm_silu import (
     _group_norm_silu_backward,
     group_norm_silu,
 )
-from relatent.kernels.library import register_operators
+from relatent.kernels.library import _device_of, register_operators
 from relatent.kernels.upsample_conv import phase_weight, upsample_conv
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -116,6 +116,21 @@ def test_fused_loss_keeps_a_nan_in_its_own_image(clamp):
     loss, error, _ = fused_loss(decoded, torch.zeros_like(decoded), clamp=clamp)
     assert torch.isnan(loss).tolist() == [False, True, False]
     assert torch.isnan(error).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 6, 5), (2, 1, 4, 3, 5), (1, 3, 6, 5)])
+def test_fused_loss_takes_either_layout_where_it_makes_no_difference(shape):
+    """With one channel, or one image, torch gives equal places other strides."""
+    decoded, target = images(shape), images(shape, seed=1)
+    expected = fused_loss(decoded, target)
+    layout = torch.channels_last if decoded.ndim == 4 else torch.channels_last_3d
+    if shape[1] == 1:
+        other = torch.zeros_like(target, memory_format=layout).copy_(target)
+    else:
+        other = target.as_strided(target.shape, (7, *target.stride()[1:]))
+    assert other.stride() != target.stride()
+    for found, right in zip(fused_loss(decoded, other), expected, strict=True):
+        assert torch.equal(found, right)
 
 
 def test_fused_loss_is_deterministic():
@@ -548,3 +563,13 @@ def test_a_size_of_one_compiles():
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", SIZES_OF_ONE], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_launching_makes_the_tensors_device_the_current_one():
+    """Of real tensors: on those of another device than the current one Triton would launch with pointers that are not its own.
+    The compiler's stand-ins have no device that could be asked for, here not even a driver."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(), _device_of(torch.empty(2, device="cuda")) as entered:
+        assert entered is None
+    assert isinstance(_device_of(torch.empty(2)), torch.cuda.device_of)
