@@ -32,7 +32,7 @@ def iteration_table(cells: dict[str, dict[str, Any]], brief: bool = False) -> st
             "ms / picture": f"{1e3 * cell['seconds_per_image']:.1f}",
             "× the original's loop": f"{cell['times_the_original']['median']:.2f}",
             "× eager bf16": f"{cell['times_eager_bf16']['median']:.2f}",
-            "of the matrix rate": f"{cell['share_of_matrix_rate']:.0%}",
+            "of the matrix rate": f"{cell['share_of_matrix_rate']:.0%}" if "share_of_matrix_rate" in cell else "-",
             "peak": f"{cell['peak_allocated_bytes'] / 1e9:.1f} GB",
             "GPU busy": f"{cell['busy_share']:.1%}" if "busy_share" in cell else "-",
             "gain, the original's": f"{cell['gain_db']:+.1f} dB, {cell['original_gain_db']:+.1f} dB"
@@ -49,6 +49,8 @@ def attention_table(cells: dict[str, dict[str, Any]]) -> str:
     lines = ["| pictures | way | forward | with gradient | memory | error |", "| --- " * 6 + "|"]
     for name, cell in cells.items():
         for way, row in cell.get("rows", {}).items():
+            if "error" in row:  # out of memory
+                continue
             forward, both = (1e3 * row[key]["median"] for key in ("forward_seconds", "forward_and_gradient_seconds"))
             lines.append(
                 f"| {name} | {way} | {forward:.2f} ms | {both:.2f} ms | {row['bytes'] / 1e6:.0f} MB | {row['difference']:.1e} |"

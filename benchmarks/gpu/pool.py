@@ -52,6 +52,8 @@ def _serve(connection: Connection, section: str, cell: Cell, device: str, quick:
     begin = time.perf_counter()
     module, where = SECTIONS[section], torch.device(device)
     measurement = None
+    if where.type == "cuda":
+        torch.cuda.set_device(where)  # on which events are recorded
     try:
         measurement = module.prepare(where, quick, **cell.arguments)
     except torch.OutOfMemoryError:

@@ -10,6 +10,7 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..autoencoders.tiling import LEAST_CELLS
 from ..errors import RunStoppedError, UsageError
 from ..inputs.sizes import Size, as_size, size_text
+from ..runtime.cuda_flags import tuned_convolutions
 from ..runtime.memory import fastest_batch_size
 from .config import OptimizationConfig
 from .optimizer import start_loop
@@ -82,7 +83,9 @@ class BatchSizeProbe:
         weights = torch.ones_like(targets[:, :1]) if self.weighted else None
         loop = start_loop(self.autoencoder, once, latents, targets, weighted=self.weighted)
         loop.load(list(range(count)), latents, targets, weights)
-        loop.advance()  # chooses algorithms, allocates
+        # chooses algorithms, allocates. cuDNN remembers its choice: what is not tuned here would not be in the loop either.
+        with tuned_convolutions():
+            loop.advance()
         begin = time.perf_counter()
         loop.advance()
         return time.perf_counter() - begin

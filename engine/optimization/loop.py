@@ -185,6 +185,7 @@ def get_loop(
 def _crowded(device: torch.device) -> bool:
     if device.type != "cuda":
         return False
+    torch.cuda.empty_cache()  # what is reserved for no one, such as the memory of captures that were deleted, does not crowd
     total = torch.cuda.get_device_properties(device).total_memory
     return torch.cuda.memory_reserved(device) > CACHED_SHARE * total
 

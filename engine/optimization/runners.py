@@ -83,17 +83,20 @@ class CapturedRunner:
         device = slots.latents.device
         begin = time.perf_counter()
         self.slots, self.per_replay, self.graph = slots, per_replay, torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
+        stream, before = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+        stream.wait_stream(before)
         with torch.cuda.device(device), _preserved(slots), torch._dynamo.config.patch(DYNAMO), _arithmetic(slots):
             with torch.cuda.stream(stream), tuned_convolutions():
                 for _ in range(2):  # tune what is left to tune, allocate as it will be captured
                     step(slots)
             stream.synchronize()
-            with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
-                for _ in range(per_replay):
-                    step(slots)
-        torch.cuda.current_stream(device).wait_stream(stream)
+            try:
+                with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
+                    for _ in range(per_replay):
+                        step(slots)
+            finally:
+                torch.cuda.set_stream(before)  # where the capture fails, torch before 2.15 leaves the other one
+        before.wait_stream(stream)
         self.compile_seconds = runner.compile_seconds + time.perf_counter() - begin
 
     def run(self, iterations: int) -> None:

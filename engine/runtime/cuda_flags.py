@@ -36,7 +36,10 @@ def exact_fp32() -> Iterator[None]:
 
 @contextlib.contextmanager
 def tuned_convolutions() -> Iterator[None]:
-    """Let cuDNN time its algorithms for each new convolution and keep the fastest, which it then also uses outside."""
+    """Let cuDNN time its algorithms for each new convolution and keep the fastest, which it then also uses outside.
+
+    A convolution is new if the thread has not run it before; what it ran untuned stays as it is.
+    """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

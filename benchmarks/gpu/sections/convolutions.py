@@ -6,6 +6,7 @@ strided transposed one of the small input; channels as they are or padded to a m
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from ....kernels.frozen_conv import turn
 from ....kernels.upsample_conv import phase_weight
 from ...sd_decoder import SDDecoder, Upsample2D, widths
-from ...timing import measure
+from ...timing import in_new_thread, measure
 from ..section import Measurement, Rates, Result
 
 NEEDS_GPU = ""
@@ -116,19 +117,22 @@ def _row(shape: Shape, batch: int, kind: str, ways: Ways, device: torch.device, 
         "shape": {"in": inside, "out": outside, "kernel": kernel, "side": side, "upsampled": up},
         "pass": kind, "nominal_flops": flops, "seconds": {}, "difference": {},
     }  # fmt: skip
-    expected = None
-    for tuned in (False, True) if device.type == "cuda" else (False,):
+    expected = next(iter(ways.values()))()
+
+    def run(name: str, tuned: bool) -> None:
         with torch.backends.cudnn.flags(enabled=True, benchmark=tuned, deterministic=False, allow_tf32=True):
-            for name, way in ways.items():
-                found = way()
-                expected = found if expected is None else expected
-                difference = ((found.float() - expected.float()).norm() / expected.float().norm()).item()
-                row["difference"][name] = difference
-                if not difference <= TOLERANCE:
-                    row["wrong"] = name
-                    continue
-                seconds = measure(way, device, repeats=10)
+            found = ways[name]()
+            difference = ((found.float() - expected.float()).norm() / expected.float().norm()).item()
+            row["difference"][name] = difference
+            if not difference <= TOLERANCE:
+                row["wrong"] = name
+            else:
+                seconds = measure(ways[name], device, repeats=10)
                 row["seconds"][f"{name}, tuned" if tuned else name] = seconds
+
+    for tuned in (False, True) if device.type == "cuda" else (False,):
+        for name in ways:
+            in_new_thread(partial(run, name, tuned))
     if rates and row["seconds"]:
         best = min(seconds["median"] for seconds in row["seconds"].values())
         row["best_share_of_matrix_rate"] = flops / best / rates["bf16_flops_per_second"]
