@@ -63,7 +63,9 @@ def _fitting_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fit", default="crop", metavar="crop|pad|none", help="how pictures get that size (default: crop)"
     )
-    parser.add_argument("--background", default="white", metavar="COLOUR", help="behind transparency and padding")
+    parser.add_argument(
+        "--background", default="white", metavar="COLOUR", help="behind transparency and padding (default: white)"
+    )
     parser.add_argument(
         "--colour",
         default="srgb",
@@ -86,7 +88,7 @@ def _objective_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--regularise",
         metavar="EXPR",
-        help="keeps the latent near the encoder's: prior, tv, l2_to_init, or a sum such as '0.1*l2_to_init + 0.01*tv'",
+        help="keeps the latent near the encoder's: prior, tv, l2_to_init, spectrum, or a sum such as '0.1*l2_to_init + 0.01*tv'",
     )
     parser.add_argument(
         "--masks",
@@ -103,7 +105,7 @@ def _objective_options(parser: argparse.ArgumentParser) -> None:
 def _engine_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the engine: batch size, precision, memory, compilation and device."""
     parser.add_argument("--batch-size", default="auto", metavar="N|auto", help="pictures at once (default: auto)")
-    parser.add_argument("--precision", metavar="auto|fp32|bf16|fp16", help="of the decoder in the loop")
+    parser.add_argument("--precision", metavar="auto|fp32|bf16|fp16", help="of the decoder in the loop (default: auto)")
     parser.add_argument(
         "--start",
         metavar="encoder|tuned|FILE",
@@ -132,9 +134,9 @@ def _dataset_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="optimise each picture mirrored left-right too; mar and lightningdit need it",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="torch's seed, recorded")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="torch's seed, recorded (default: 0)")
     parser.add_argument(
-        "--shard-size", type=int, metavar="N", help="pictures finished together (default: 1 %% of them, at least 32)"
+        "--shard-size", type=int, metavar="N", help="pictures finished together (default: 1 %% of them, 32 to 2048)"
     )
     parser.add_argument(
         "--single-file", action="store_true", help="dataset.h5 with everything in it, without the shards"

@@ -52,8 +52,9 @@ class OptimizedLatentDataset(Dataset[dict[str, Any]]):
     def get_metadata(self) -> dict[str, Any]:
         """Return the metadata of the dataset.
 
-        Keys: `schema`, `total_samples`, `vae`, `optimization_config`, `latents_scaled`, `scaling_factor`,
-        `shift_factor`, …
+        Keys: `schema`, `total_samples`, `creation_timestamp`, `relatent_version`, `vae`, `optimization_config`,
+        `latents_scaled`, `scaling_factor`, `shift_factor`, `value_range`; of an .h5 file also `latents_mean` and `latents_std` by
+        channel, of a .pt file `processing_statistics`.
         """
         raise NotImplementedError
 

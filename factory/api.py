@@ -68,24 +68,29 @@ def optimize_directory(
     If `out` already holds the same run, an unfinished run is resumed, and a finished run is left as it is except that
     missing formats are exported.
 
-    vae: anything `load_autoencoder` accepts.
+    vae: anything `load_autoencoder` accepts. weights: a folder or file with a named autoencoder's weights. device: `cpu`,
+        `cuda`, `cuda:1` or `mps`; None: the best there is.
+    formats: what is written, by the names of `relatent export --to`.
     config, preset: the optimiser's settings. The preset's name is recorded; its settings are used if `config` is None,
         otherwise `config` is expected to have been made from it.
     size: side of the square targets, or their (width, height), in pixels; None selects the autoencoder's native size.
     buckets: each picture gets the size that a trainer gives it, such as "sd-scripts:512"; see `engine.inputs.buckets`.
     native, max_pixels: each picture keeps its own size, to the nearest whole latent cell, up to so many pixels (2²²).
-    fit, background: see `engine.inputs.images`.
+    fit: how a picture gets that size: `crop` scales it and crops its middle, `pad` scales it and pads it, `none` takes pictures
+        of that size alone. background: the colour behind transparency and padding, by name or as "#rrggbb".
     masks: a folder with one greyscale image per picture, under the same relative path. White pixels count, and loss,
         targets and metrics are computed over them.
-    batch_size: number of latents optimised at once; None finds a batch size that fits in memory.
+    batch_size: number of latents optimised at once; None: on CUDA the largest that increases speed, measured at the start; on
+        a CPU one at a time.
     limit: maximum number of pictures per split.
     keep_images: store the pictures beside the latents (required by png).
     flip: also optimise each picture mirrored left-right.
     seed: torch's random seed, recorded in run.json.
     shard_size: pictures per shard, which is the work that a killed run repeats; None selects a hundredth of the
-        pictures, at least 32.
+        pictures, at least 32 and at most 2048.
     single_file: write a self-contained dataset.h5 instead of a virtual dataset over the shards.
-    workers, devices, ray, max_failures, progress: see `ExecutionOptions`.
+    workers: processes that read and decode pictures. devices: number of GPUs, or `auto` for all. ray: a cluster's address, or
+        `auto`. max_failures: the run stops above so many failed pictures. progress: show a bar.
     colour: `srgb` converts each picture from the colour space that its file states; `as-is` leaves colours as stored.
     add: pictures that `source` holds and the run in `out` lacks are added at its end; what is finished stays.
 

@@ -6,7 +6,8 @@ TFLOP of a picture of 512²: forward, and backward to the latent; two for each m
 those of the decoder as the loop runs it before its rewrites, so folded upsampling saves more than is counted.
 """
 
-import sys
+import argparse
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -140,12 +141,17 @@ def _taehv_widths(entry: Entry, patch: int) -> tuple[tuple[int, int, int], ...]:
 NAMES = ("tiny", *MODELS, "taef2", *TAEHV)
 
 
-def main(names: list[str]) -> None:
-    """Print a line for each of these names; for all of them where there are none."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a line for each decoder that is asked for, or for all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all without one: {', '.join(NAMES)}")
+    names = parser.parse_args(arguments).names
+    if unknown := sorted(set(names) - set(NAMES)):
+        parser.error(f"unknown {', '.join(unknown)}; the names are {', '.join(NAMES)}")
     for name in names or NAMES:
         found = count_named(name)
         print(f"{name:16}{found['tflop']:8.2f} TFLOP, {found['frozen']} of {found['convolutions']} convolutions freeze")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -14,7 +14,7 @@ from ..text import print_json
 def add_commands(commands: Any) -> None:
     """Declare check."""
     check = add_command(
-        commands, "check", _check, "does a VAE hold together, does it fit a diffusion model, is it good enough?"
+        commands, "check", _check, "does a VAE hold together, does it fit a diffusion model, and is it good enough"
     )
     check.add_argument(
         "--model_path", "--model-path", required=True, type=Path, metavar="DIR", help="what train-vae wrote"

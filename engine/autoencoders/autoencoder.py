@@ -98,7 +98,7 @@ class Autoencoder:
 
     @property
     def shift_factor(self) -> float:
-        """What a diffusion model subtracts before, from all channels alike."""
+        """What a diffusion model subtracts from latents before it multiplies them by `scaling_factor`, all channels alike."""
         return float(getattr(self.scaling, "shift", 0.0))
 
     def _modules(self) -> list[nn.Module]:
@@ -170,7 +170,7 @@ class Autoencoder:
         return self.run_encoder(images, precision)
 
     def run_encoder(self, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
-        """`encode`, differentiable in `images` and, in fp32, in those weights of the encoder that ask for gradients."""
+        """Return what `encode` returns, differentiable in `images` and, in fp32, in those weights of the encoder that ask for gradients."""
         if self.encoder is None:
             raise UsageError(
                 f"the autoencoder {self.name!r} has no encoder; give initial latents, or load it with encoder=…"

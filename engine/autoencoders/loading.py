@@ -34,14 +34,15 @@ def load_autoencoder(
 
     source: a name (`relatent models` lists them), a folder of diffusers' (an autoencoder's or a pipeline's), a checkpoint of
     one file, a repository `owner/name` of the hub, an object of a diffusers class that docs/autoencoders.md lists, any
-    `nn.Module` or callable decoder (B, C, h, w) -> (B, 3, H, W), or an `Autoencoder`, which is returned.
+    `nn.Module` or callable decoder (B, C, h, w) -> (B, 3, H, W), or an `Autoencoder`, which is returned (and moved in place, where
+    a device is given).
     weights: a folder or file that replaces the named model's own source. device: where to put it; default: the best there is
     for names and folders, where it already is for objects. Modules are copied, so the caller's stay as they are.
-    encoder, name and `known` (latent_channels, downscale_factor, scaling_factor, shift_factor, value_range,
-    native_size) describe a bare decoder. token: for gated repositories; default: HF_TOKEN.
+    encoder, name and `known` (latent_channels, downscale_factor, scaling_factor, shift_factor, scaling, value_range,
+    native_size, modality, coordinates, repository, revision: see `Autoencoder`) describe a bare decoder. token: for gated repositories; default: HF_TOKEN.
     clips: of an autoencoder of video, latents (B, C, t, h, w) and outputs (B, 3, T, H, W); otherwise pictures, as clips of
     one frame, without the axis of time.
-    Raises `UsageError` for an unknown name or folder, `WeightsUnavailableError` where the weights cannot be had.
+    Raises `UsageError` for an unknown name or folder and for arguments that do not go with the source, `WeightsUnavailableError` where the weights cannot be had.
     """
     if isinstance(source, Autoencoder):
         return source if device is None else source.to(resolve_device(device))

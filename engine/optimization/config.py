@@ -19,7 +19,10 @@ SCHEDULES = ("constant", "cosine", "linear", "trapezoid")
 
 @dataclass(frozen=True)
 class OptimizationConfig:
-    """How latents are optimised. The cost of an iteration is one decoder forward and one backward per image."""
+    """How latents are optimised. The cost of an iteration is one decoder forward and one backward per image.
+
+    What each field means, and its unit, stands beside it. Raises `UsageError` for values out of range and names unknown.
+    """
 
     iterations: int = 50  # gradient steps per image; cost is proportional
     learning_rate: float | None = None  # in the latent's own unit; None: relative_learning_rate × σ of each image's z0
@@ -47,7 +50,7 @@ class OptimizationConfig:
         "mse"  # names and their weighted sum, "mse + 0.1*ssim(window=7)"; or (decoded, target) -> (B,)
     )
     regularisers: str | Callable[..., Any] = (
-        ""  # of the latent, added to the loss: "0.1*l2_to_init + 0.01*tv", and prior; or (latents, initial, step) -> (B,)
+        ""  # of the latent, added to the loss: "0.1*l2_to_init + 0.01*tv", prior, spectrum; or (latents, initial, step) -> (B,)
     )
     convergence_threshold: float = (
         1e-3  # relative loss improvement over the window below which an image is done; 0: never

@@ -15,7 +15,7 @@ def encode(
     weights: torch.Tensor | None = None,
     check_range: bool = True,
 ) -> torch.Tensor:
-    """What `vae.encode(images).latent_dist.mode()` gives, refined: latents that decode closer to `images`.
+    """Return latents that decode closer to `images` than those of `vae.encode(images).latent_dist.mode()`, in whose place they go.
 
     vae: an `Autoencoder` or anything `load_autoencoder` takes. images: (B, 3, H, W) in [-1, 1], sides whole numbers of
     latent cells. config: the settings, or a preset's name such as "fast". weights: (B, 1, H, W) ≥ 0, how much each

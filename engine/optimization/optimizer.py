@@ -55,7 +55,7 @@ class LatentOptimizer:
         target_image: torch.Tensor,
         weight: torch.Tensor | None = None,
     ) -> OptimizationResult:
-        """One image: (1, C, h, w) latents, (1, 3, H, W) target in [-1, 1]. Raises as `optimize_batch`."""
+        """Optimise one image: (1, C, h, w) latents, (1, 3, H, W) target in [-1, 1]. Raises what `optimize_batch` raises."""
         return self.optimize_batch(vae, initial_latents, target_image, weights=weight)[0]
 
     def optimize_batch(

@@ -25,9 +25,10 @@ class _Mallinfo2(ctypes.Structure):
 def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees for its next tensors; return whether that was set.
 
-    By default glibc gives large blocks back to the kernel, which must then map and clear them again page by page. It holds for
-    the whole process, so that a program calls it at its start, not a library. Nothing is set on other systems, with another
-    C library, or where the user has set glibc's own variables.
+    By default glibc gives large blocks back to the kernel, which must then map and clear them again page by page. The setting
+    takes more memory, is the whole process's and cannot be undone: a program calls this at its start, a library does not.
+    Nothing is set on other systems than Linux, with a C library other than glibc 2.33 or newer, or where the user has set one
+    of glibc's own variables (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_MAX_`, `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES`).
     """
     global _library
     if sys.platform != "linux" or any(name in os.environ for name in SET_BY_USER):

@@ -20,8 +20,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", metavar="FILE", help="start from this one, also of another λ or other phases (default: anew)"
     )
     run.add_argument("--seed", type=int, **_default("seed"))
-    run.add_argument("--device", help="cpu, cuda or cuda:1", **_default("device"))
-    run.add_argument("--precision", choices=PRECISIONS, help="bf16: autocast", **_default("precision"))
+    run.add_argument("--device", **_default("device", "cpu, cuda or cuda:1"))
+    run.add_argument("--precision", choices=PRECISIONS, **_default("precision", "bf16: autocast"))
     run.add_argument(
         "--num-workers", type=int, default=0, metavar="N", help="processes that read pictures (default: 0)"
     )
@@ -33,26 +33,19 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
     model = parser.add_argument_group("model and loss")
     model.add_argument(
-        "--model_name", "--model-name", metavar="NAME", help="small, HPCM_Base or HPCM_Large", **_default("model_name")
+        "--model_name", "--model-name", metavar="NAME", **_default("model_name", "small, HPCM_Base or HPCM_Large")
     )
     model.add_argument(
-        "--lambda", dest="lmbda", type=float, metavar="λ", help="weight of the distortion", **_default("lmbda")
+        "--lambda", dest="lmbda", type=float, metavar="λ", **_default("lmbda", "weight of the distortion")
     )
     model.add_argument("--epochs", type=int, **_default("epochs"))
     model.add_argument("--batch-size", "--batch_size", type=int, **_default("batch_size"))
-    model.add_argument(
-        "--patch-size", "--patch_size", type=int, help="side of the crops, pixels", **_default("patch_size")
-    )
+    model.add_argument("--patch-size", "--patch_size", type=int, **_default("patch_size", "side of the crops, pixels"))
     model.add_argument("--learning-rate", "--learning_rate", type=float, **_default("learning_rate"))
     model.add_argument(
-        "--lr-schedule",
-        choices=SCHEDULES,
-        help="drops: to 0.3, 0.1, 0.01 at 11/12, 57/60, 59/60",
-        **_default("lr_schedule"),
+        "--lr-schedule", choices=SCHEDULES, **_default("lr_schedule", "drops: to 0.3, 0.1, 0.01 at 11/12, 57/60, 59/60")
     )
-    model.add_argument(
-        "--clip-max-norm", "--clip_max_norm", type=float, help="0: do not clip", **_default("clip_max_norm")
-    )
+    model.add_argument("--clip-max-norm", "--clip_max_norm", type=float, **_default("clip_max_norm", "0: do not clip"))
     _add_phases(parser)
 
 
@@ -71,8 +64,7 @@ def _add_phases(parser: argparse.ArgumentParser) -> None:
         "--ramp-epochs",
         type=int,
         metavar="R",
-        help="the last epochs before T, without a jump at T",
-        **_default("ramp_epochs"),
+        **_default("ramp_epochs", "the last epochs before T, without a jump at T"),
     )
 
     second = parser.add_argument_group("Phase 2: scales kept apart")
@@ -85,5 +77,6 @@ def _add_phases(parser: argparse.ArgumentParser) -> None:
     second.add_argument("--normalise", action="store_true", help="bound the penalty from below")
 
 
-def _default(name: str) -> dict[str, Any]:
-    return {"default": DEFAULTS[name]}
+def _default(name: str, about: str = "") -> dict[str, Any]:
+    """Return the arguments `default` and `help` of a flag."""
+    return {"default": DEFAULTS[name], "help": f"{about} (default: {DEFAULTS[name]})".strip()}
