@@ -71,13 +71,12 @@ def similarity_maps(
     image: torch.Tensor, target: torch.Tensor, window: int, sigma: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the two factors of SSIM at each window position, luminance and contrast-structure; images are in [0, 1]."""
-    mean_x, mean_y = _blur(image, window, sigma), _blur(target, window, sigma)
-    variance_x = _blur(image * image, window, sigma) - mean_x.square()
-    variance_y = _blur(target * target, window, sigma) - mean_y.square()
-    covariance = _blur(image * target, window, sigma) - mean_x * mean_y
+    maps = torch.cat([image, target, image * image + target * target, image * target], 1)
+    mean_x, mean_y, squares, product = _blur(maps, window, sigma).split(image.shape[1], 1)
+    means, square_means = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     c1, c2 = 0.01**2, 0.03**2
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
-    return luminance, (2 * covariance + c2) / (variance_x + variance_y + c2)
+    # twice the covariance, and the sum of the variances
+    return (2 * means + c1) / (square_means + c1), (2 * (product - means) + c2) / (squares - square_means + c2)
 
 
 def _blur(x: torch.Tensor, window: int, sigma: float) -> torch.Tensor:
@@ -87,6 +86,8 @@ def _blur(x: torch.Tensor, window: int, sigma: float) -> torch.Tensor:
     offsets = torch.arange(size, dtype=torch.float32, device=x.device) - (size - 1) / 2
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     weights = (weights / weights.sum()).to(x.dtype)
+    if x.device.type == "cpu":  # where convolutions of each channel by itself take the channels as a vector
+        x = x.contiguous(memory_format=torch.channels_last)
     x = F.conv2d(x, weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
     return F.conv2d(x, weights.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
 
