@@ -38,8 +38,11 @@ class Pictures(Modality):
     def check_targets(self, targets: torch.Tensor, what: str = "targets") -> None:
         """Raise `UsageError` unless `targets` are (B, 3, H, W) floating point in [-1, 1]; what looks like [0, 1] or
         [0, 255] is refused with the remedy."""
-        if targets.ndim != 4:
-            raise UsageError(f"{what}: expected shape (B, 3, H, W), found {tuple(targets.shape)}")
+        if targets.ndim != 4 or targets.shape[1] != 3:
+            remedy = (
+                "; permute(0, 3, 1, 2) puts the channels there" if targets.ndim == 4 and targets.shape[3] == 3 else ""
+            )
+            raise UsageError(f"{what}: expected shape (B, 3, H, W), found {tuple(targets.shape)}{remedy}")
         if not targets.is_floating_point():
             raise UsageError(
                 f"{what}: expected floating point in [-1, 1], found {targets.dtype}; use x / 127.5 - 1 for 0…255"

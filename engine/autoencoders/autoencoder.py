@@ -16,6 +16,7 @@ from ..loop_decoder import Decoded, LoopDecoder
 from ..modality import Modality
 from ..pictures import PICTURES
 from ..runtime.device import DTYPES
+from ..runtime.torch_modes import default_modes
 from .cache import DecoderCache
 from .rewrite import DEFAULT_REWRITES, ENCODER_REWRITES, LowRank, prepare
 from .scaling import FactorScaling, Scaling
@@ -157,7 +158,12 @@ class Autoencoder:
         return LoopDecoder(decode, DTYPES[precision], self.modality, exact=low_rank is None)
 
     def _to_modality(self, output: torch.Tensor) -> torch.Tensor:
-        """Convert outputs from the wrapped decoder's range to the modality's."""
+        """Convert outputs from the wrapped decoder's range to the modality's. Raises `UsageError` for what is no tensor."""
+        if not isinstance(output, torch.Tensor):
+            raise UsageError(
+                f"the decoder of {self.name!r} gives {type(output).__name__}, not a tensor; wrap it in a module whose forward "
+                "returns the tensor alone, such as decode(z).sample"
+            )
         if self.value_range == self.modality.value_range:
             return output
         (low, high), (to_low, to_high) = self.value_range, self.modality.value_range
@@ -166,8 +172,9 @@ class Autoencoder:
     @torch.no_grad()
     def encode(self, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
         """Targets (B, C, *spatial) in the modality's range -> latents (B, C, *spatial) fp32, unscaled: the posterior's mode,
-        computed in `precision`. Raises `UsageError` where there is no encoder."""
-        return self.run_encoder(images, precision)
+        computed in `precision`, whatever the caller's autocast. Raises `UsageError` where there is no encoder."""
+        with default_modes(self.device):
+            return self.run_encoder(images, precision)
 
     def run_encoder(self, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
         """Return what `encode` returns, differentiable in `images` and, in fp32, in those weights of the encoder that ask for gradients."""

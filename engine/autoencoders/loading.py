@@ -107,5 +107,5 @@ def _wrap_object(source: Any, encoder: Any, name: str | None, clips: bool, known
         raise UsageError("clips=True goes with an autoencoder of video; give a decoder of clips its modality")
     if not callable(source):
         raise UsageError(f"expected a name, a folder, an autoencoder or a decoder, found {type(source).__name__}")
-    parts = [copy.deepcopy(part) if isinstance(part, nn.Module) else part for part in (source, encoder)]
+    parts = [copy.deepcopy(part).float() if isinstance(part, nn.Module) else part for part in (source, encoder)]
     return Autoencoder(parts[0], parts[1], name=label, **known)

@@ -7,6 +7,15 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..errors import UsageError
 
 
+def check_tensors(**tensors: object) -> None:
+    """Raise `UsageError` for what is no tensor, with the name that the caller knows it by, or holds no image."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise UsageError(f"{name}: expected a tensor, found {type(tensor).__name__}")
+        if tensor.numel() == 0:
+            raise UsageError(f"{name}: expected one image or more, found shape {tuple(tensor.shape)}")
+
+
 def check_pair(autoencoder: Autoencoder, latents: torch.Tensor, targets: torch.Tensor) -> None:
     """Raise `UsageError` unless latents and targets (B, C, *spatial) are of one batch and belong to this autoencoder."""
     if latents.ndim < 3 or not latents.is_floating_point():

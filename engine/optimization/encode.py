@@ -3,6 +3,8 @@
 import torch
 
 from ..autoencoders.loading import load_autoencoder
+from ..errors import UsageError
+from .checks import check_tensors
 from .config import OptimizationConfig
 from .optimizer import LatentOptimizer
 
@@ -23,8 +25,14 @@ def encode(
     Raises `UsageError` for wrong shapes or ranges (`check_range=False` admits pictures without dark pixels).
     """
     autoencoder = load_autoencoder(vae)
+    check_tensors(images=images)
     if check_range:
         autoencoder.modality.check_targets(images, "images")
+    factor = autoencoder.downscale_factor or 1
+    if images.ndim == 4 and any(side % factor for side in images.shape[2:]):
+        raise UsageError(
+            f"images: one latent cell is {factor} pixels, found sides {tuple(images.shape[2:])}; crop or pad them"
+        )
     initial = autoencoder.encode(images.to(autoencoder.device))
     results = LatentOptimizer(config).optimize_batch(
         autoencoder, initial, images, weights=weights, encoded=initial, check_range=False

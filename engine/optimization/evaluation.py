@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ...kernels.library import channels_last
+from ..errors import UsageError
 from ..loop_decoder import Decoded, LoopDecoder
 from ..losses.pointwise import HUBER_DELTA
 from ..losses.registry import build_objective, fusable
@@ -32,6 +33,8 @@ def build_evaluation(
     def evaluate(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
         scale = 2.0 ** (slots.targets[0].numel().bit_length() - 1)
         decoded, extra = decoder.run(slots.decoder_input, slots.step)
+        if decoded.shape != slots.targets.shape:  # they would be broadcast
+            raise UsageError(f"the decoder gives {tuple(decoded.shape)}, the targets are {tuple(slots.targets.shape)}")
         if kind is not None:
             seen = decoded.detach()
             seen = seen.contiguous(memory_format=channels_last(seen.ndim))

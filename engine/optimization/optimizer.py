@@ -7,6 +7,7 @@ import torch
 
 from ..autoencoders.autoencoder import Autoencoder
 from ..autoencoders.loading import load_autoencoder
+from ..errors import UsageError
 from ..loop_decoder import Decoded, LoopDecoder
 from ..losses.metrics import psnr
 from ..losses.registry import check_loss
@@ -14,7 +15,8 @@ from ..losses.regularisers import check_penalty
 from ..modality import Modality
 from ..runtime.cuda_flags import exact_fp32
 from ..runtime.device import resolve_precision
-from .checks import check_pair, check_weights
+from ..runtime.torch_modes import default_modes
+from .checks import check_pair, check_tensors, check_weights
 from .config import OptimizationConfig
 from .evaluation import total_objective
 from .loop import Loop, get_loop, loss_lists, refine_in_fp32
@@ -55,7 +57,10 @@ class LatentOptimizer:
         target_image: torch.Tensor,
         weight: torch.Tensor | None = None,
     ) -> OptimizationResult:
-        """Optimise one image: (1, C, h, w) latents, (1, 3, H, W) target in [-1, 1]. Raises what `optimize_batch` raises."""
+        """Optimise one image: (1, C, h, w) latents, (1, 3, H, W) target in [-1, 1]. Raises what `optimize_batch` raises, and
+        `UsageError` for more images than one."""
+        if len(initial_latents) != 1:
+            raise UsageError(f"optimize takes one image, found {len(initial_latents)}; use optimize_batch")
         return self.optimize_batch(vae, initial_latents, target_image, weights=weight)[0]
 
     def optimize_batch(
@@ -77,13 +82,23 @@ class LatentOptimizer:
         (B, C, h, w) where it is known, which saves a warm start one encoding. check_range: refuse targets that look like
         [0, 1] or [0, 255]; turn it off for pictures known to be without dark pixels.
         on_checkpoint: called with the iterations done.
-        Raises `UsageError` (a ValueError) for shapes, channels or ranges that do not fit, or an image whose weights are
-        all 0, and `WeightsUnavailableError` where the loss needs a network that is not here.
+        The caller's inference mode, autocast and default type do not count. Raises `UsageError` (a ValueError) for shapes,
+        channels or ranges that do not fit, or an image whose weights are all 0, and `WeightsUnavailableError` where the loss
+        needs a network that is not here.
         """
         autoencoder = load_autoencoder(vae)
+        check_tensors(latents=latents_batch, targets=targets_batch)
         if check_range:
             autoencoder.modality.check_targets(targets_batch, "targets")
         check_pair(autoencoder, latents_batch, targets_batch)
+        with default_modes(autoencoder.device):
+            return self._optimize(autoencoder, latents_batch, targets_batch, weights, encoded, on_checkpoint)
+
+    def _optimize(
+        self, autoencoder: Autoencoder, latents_batch: torch.Tensor, targets_batch: torch.Tensor,
+        weights: torch.Tensor | None, encoded: torch.Tensor | None, on_checkpoint: Callable[[int], None] | None,
+    ) -> list[OptimizationResult]:  # fmt: skip
+        """`optimize_batch` of latents and targets that were checked."""
         device, home = autoencoder.device, latents_batch.device
         check_loss(self.config.loss_function, tuple(targets_batch.shape[1:]), device)
         latents = latents_batch.detach().to(device, torch.float32)

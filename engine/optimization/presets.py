@@ -32,5 +32,9 @@ def preset(name: str | None, /, **overrides: Any) -> OptimizationConfig:
 
 
 def resolve_config(config: OptimizationConfig | str | None) -> OptimizationConfig:
-    """Return a configuration as it is, a preset for its name, and the defaults for None."""
-    return config if isinstance(config, OptimizationConfig) else preset(config)
+    """Return a configuration as it is, a preset for its name, and the defaults for None. Raises `UsageError` for anything else."""
+    if isinstance(config, OptimizationConfig):
+        return config
+    if config is not None and not isinstance(config, str):
+        raise UsageError(f"config: expected an OptimizationConfig or a preset's name, found {type(config).__name__}")
+    return preset(config)

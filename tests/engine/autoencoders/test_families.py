@@ -84,8 +84,11 @@ def test_bfloat16_decodes_and_differentiates(loaded, images, rewrites):
     latents = vae.encode(images[:1])
     exact = vae.decode(latents)
     low = latents.to(torch.bfloat16).requires_grad_()
-    output = vae.loop_decoder("bf16", rewrites=rewrites)(low)
-    output.float().square().mean().backward()
+    # The fast rewrites are not for a CPU: the gradient of a convolution of clips to 3 channels is then one from 3 channels, for
+    # which oneDNN 3.13 gives NaN or worse where the processor has AMX and the clip is one frame.
+    with torch.backends.mkldnn.flags(enabled=rewrites is CPU_REWRITES):
+        output = vae.loop_decoder("bf16", rewrites=rewrites)(low)
+        output.float().square().mean().backward()
     assert torch.isfinite(low.grad).all()
     assert (output.float() - exact).square().mean().sqrt() < 0.1 * exact.std() + 0.02
     encoded = vae.encode(images[:1], "bf16")
