@@ -30,7 +30,8 @@ class OneFrameEncoder(nn.Module):
         super().__init__()
         self.vae, self.clips = without(vae, "decoder", "post_quant_conv"), clips
         self.magnifies_rounding = type(vae).__name__ == "AutoencoderKLMochi"  # its sines have high frequencies
-        self.keeps_fp32 = type(vae).__name__ == "AutoencoderKLCosmos"  # torch pools no volumes of 16 bits on CPU
+        # torch pools no volumes of 16 bits on CPU; and sines of high frequencies of rounded pictures are others
+        self.keeps_fp32 = self.magnifies_rounding or type(vae).__name__ == "AutoencoderKLCosmos"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.clips:

@@ -93,8 +93,7 @@ def test_bfloat16_decodes_and_differentiates(loaded, images, rewrites):
     assert (output.float() - exact).square().mean().sqrt() < 0.1 * exact.std() + 0.02
     encoded = vae.encode(images[:1], "bf16")
     assert encoded.dtype == torch.float32
-    assert torch.isfinite(encoded).all()
-    assert encoded.shape == latents.shape
+    assert (encoded - latents).norm() < 0.05 * latents.norm()
 
 
 def test_scaling_is_the_configurations(loaded, images):
