@@ -21,6 +21,7 @@ from ..losses.metrics import from_uint8
 from ..records import Failure, Record
 from ..runtime.allocator import limit_freed_memory
 from ..runtime.memory import peak_memory
+from ..runtime.torch_modes import default_modes
 from .batch_size import BatchSizeProbe, lighter_config
 from .config import OptimizationConfig
 from .loop import Loop
@@ -113,8 +114,9 @@ class Batcher:
         while self._waiting or self._queue or self._flight:
             full = False
             try:
-                self._fill(self._limit)
-                self._advance()
+                with default_modes(self.autoencoder.device):
+                    self._fill(self._limit)
+                    self._advance()
             except torch.OutOfMemoryError:
                 full = True
             if full:  # not in the handler: its traceback would keep the failed batch in memory

@@ -2,10 +2,12 @@
 
 import dataclasses
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import Memory, limited, picture
 from PIL import Image
 from relatent import OptimizationConfig
@@ -55,6 +57,18 @@ def test_a_name_keeps_its_own_picture_and_hash_in_any_order(photographs, small_v
             assert np.array_equal(record.target, pixels[record.name])
             assert record.source_sha256 == source.sha256
             assert (record.source_path, record.split) == (source.relative, source.split)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, partial(torch.autocast, "cpu", torch.bfloat16)])
+def test_the_callers_modes_do_not_count(photographs, small_vae, mode):
+    sources = planned(photographs)[:2]
+    batcher = Batcher(small_vae, dataclasses.replace(QUICK, precision="fp32"), 32, batch_size=2)
+    expected = one_pass(batcher, [batcher.reader.load(source) for source in sources])
+    with mode():
+        found = one_pass(batcher, [batcher.reader.load(source) for source in sources])
+    for record, right in zip(found, expected, strict=True):
+        assert np.array_equal(record.optimized_latents, right.optimized_latents)
+        assert record.metrics == right.metrics
 
 
 @pytest.mark.parametrize("workers", [0, 1])
