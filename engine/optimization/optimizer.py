@@ -233,5 +233,5 @@ def summarise(
         if name in modality.improvement_names:
             columns[f"{name}_improvement"] = final[name] - initial[name]
     columns["loss_reduction"] = (initial_loss - final_loss) / initial_loss.abs().clamp_min(1e-12)
-    table = {name: column.cpu().tolist() for name, column in columns.items()}
-    return [{name: values[i] for name, values in table.items()} for i in range(len(initial_loss))]
+    rows = torch.stack([column.float() for column in columns.values()], 1).tolist()  # one copy from the device
+    return [dict(zip(columns, row, strict=True)) for row in rows]
