@@ -4,16 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..engine.errors import DatasetError
+from ..engine.errors import DatasetError, first_line
 from ..engine.inputs.sizes import Size
 from ..engine.losses.metrics import from_uint8
 from .base.exporter import SCHEMA
 from .base.stored_views import stored_views
 from .batch_sampler import SizeBatchSampler
+from .files.pt_file import read_pt
 from .hdf5.by_size import SizeTable, latent_sizes, picture_names
 from .hdf5.columns import OpenColumns
 from .hdf5.reading import open_file
@@ -88,29 +90,38 @@ class _HDF5Dataset(OptimizedLatentDataset):
         self._metrics: dict[str, dict[str, np.ndarray]] = {}
         self._shards: ShardReader | None = None
         with open_file(path) as file:
-            if is_virtual(file):
-                self._shards = ShardReader(path, file)
-                self._shards.check()
-            self._stored = "original" in picture_names(file)
-            self._suffixes = [view.suffix for view in stored_views(file, "stop_reason")]
-            self._table = SizeTable(file)
-            self._count = len(file["image_name"])
-            self._sizes = latent_sizes(file, self._table)
-            self._names = list(file["image_name"].asstr()[:])
-            self._metadata = {
-                "schema": SCHEMA,
-                "total_samples": self._count,
-                "creation_timestamp": file.attrs["created"],
-                "relatent_version": file.attrs["relatent_version"],
-                "vae": json.loads(file.attrs["vae"]),
-                "optimization_config": json.loads(file.attrs["config"]),
-                "latents_scaled": bool(file.attrs["latents_scaled"]),
-                "scaling_factor": float(file.attrs["scaling_factor"]),
-                "shift_factor": float(file.attrs["shift_factor"]),
-                "value_range": file.attrs["value_range"],
-                "latents_mean": file.attrs["latents_mean"].tolist(),
-                "latents_std": file.attrs["latents_std"].tolist(),
-            }
+            try:
+                self._open(file)
+            except (KeyError, ValueError, TypeError, AttributeError) as error:  # json's errors are ValueErrors
+                raise DatasetError(
+                    f"{path} is damaged or no dataset of schema {SCHEMA}: {first_line(error)}"
+                ) from error
+
+    def _open(self, file: h5py.File) -> None:
+        """Read what is kept of all samples. Raises what h5py and json raise where something is missing."""
+        if is_virtual(file):
+            self._shards = ShardReader(self.path, file)
+            self._shards.check()
+        self._stored = "original" in picture_names(file)
+        self._suffixes = [view.suffix for view in stored_views(file, "stop_reason")]
+        self._table = SizeTable(file)
+        self._count = len(file["image_name"])
+        self._sizes = latent_sizes(file, self._table)
+        self._names = list(file["image_name"].asstr()[:])
+        self._metadata = {
+            "schema": SCHEMA,
+            "total_samples": self._count,
+            "creation_timestamp": file.attrs["created"],
+            "relatent_version": file.attrs["relatent_version"],
+            "vae": json.loads(file.attrs["vae"]),
+            "optimization_config": json.loads(file.attrs["config"]),
+            "latents_scaled": bool(file.attrs["latents_scaled"]),
+            "scaling_factor": float(file.attrs["scaling_factor"]),
+            "shift_factor": float(file.attrs["shift_factor"]),
+            "value_range": file.attrs["value_range"],
+            "latents_mean": file.attrs["latents_mean"].tolist(),
+            "latents_std": file.attrs["latents_std"].tolist(),
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         # an open HDF5 file is not pickled for DataLoader workers: each opens the file on its first read
@@ -173,15 +184,7 @@ class _PTDataset(OptimizedLatentDataset):
     """Dataset of a `.pt` file, held in memory."""
 
     def __init__(self, path: Path):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # zip, pickle and torch each raise their own; weights_only never runs foreign code
-            reason = str(error).splitlines()[0]
-            raise DatasetError(f"{path} is damaged or no dataset of plain tensors: {reason}") from error
-        found = content.get("metadata", {}).get("schema") if isinstance(content, dict) else None
-        if found != SCHEMA:
-            raise DatasetError(f"{path} is no dataset of schema {SCHEMA}: found {found!r}")
-        self._content = content
+        self._content = read_pt(path)
 
     def __len__(self) -> int:
         return len(self._content["image_name"])

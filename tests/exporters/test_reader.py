@@ -108,6 +108,7 @@ def test_files_that_are_no_dataset(tmp_path, outputs):
         "missing.h5": None,
         "text.h5": b"no hdf5",
         "text.pt": b"no zip",
+        "empty.pt": b"",
         "name.csv": b"",
     }
     for name, content in cases.items():
@@ -145,6 +146,52 @@ def test_no_pickle_is_executed(tmp_path, save):
     with pytest.raises(DatasetError, match="damaged or no dataset"):
         relatent.load_optimized_dataset(tmp_path / "hostile.pt")
     assert not trace.exists()
+
+
+def test_a_flipped_bit_of_a_pt_file_is_found(tmp_path, outputs):
+    content = bytearray(Path(outputs["pt"]).read_bytes())
+    latents = torch.load(outputs["pt"], weights_only=True)["optimized_latents"].numpy().tobytes()
+    content[content.index(latents[:64]) + 3] ^= 16
+    (tmp_path / "flipped.pt").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"is damaged at .*data.*verify OUT --repair"):
+        relatent.load_optimized_dataset(tmp_path / "flipped.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda content: content.pop("optimized_latents"), "as optimized_latents, found NoneType"),
+        (lambda content: content.update(optimized_latents="x"), "as optimized_latents, found str"),
+        (lambda content: content.update(optimized_latents=torch.zeros(3, 4, 4, 4)), "found 3 samples"),
+        (lambda content: content.update(original_images=torch.zeros(1, 32, 32, 3)), "as original_images, found 1"),
+        (lambda content: content.update(image_name="x"), "image_name, found str"),
+        (lambda content: content.pop("metrics"), "metrics, found NoneType"),
+        (lambda content: content["metrics"].update(final_psnr=torch.zeros(2)), "metrics/final_psnr, found 2"),
+        (lambda content: content.update(metadata=[1]), "no dataset of schema"),
+    ],
+)
+def test_columns_of_a_pt_file_that_do_not_belong_together(tmp_path, outputs, change, word):
+    content = torch.load(outputs["pt"], weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "changed.pt")
+    with pytest.raises(DatasetError, match=word):
+        relatent.load_optimized_dataset(tmp_path / "changed.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda file: file.__delitem__("image_name"), "image_name"),
+        (lambda file: file.attrs.__delitem__("vae"), "vae"),
+        (lambda file: file.attrs.modify("config", "{"), "damaged or no dataset"),
+    ],
+)
+def test_an_hdf5_file_that_lacks_something(tmp_path, outputs, change, word):
+    path = Path(shutil.copytree(Path(outputs["hdf5"]).parent, tmp_path / "out")) / "dataset.h5"
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(DatasetError, match=word):
+        relatent.load_optimized_dataset(path)
 
 
 @pytest.mark.parametrize("virtual", [True, False])
