@@ -57,9 +57,25 @@ def test_usage_errors_are_one_line_and_status_2(photographs, tmp_path, capsys, a
     assert not out.exists()
 
 
-def test_argparse_errors_are_status_2():
-    assert relatent_process("optimize").returncode == 2
-    assert relatent_process("nothing").returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "command", "words"),
+    [
+        ([], "", "the following arguments are required: COMMAND"),
+        (["nothing"], "", "invalid choice: 'nothing'"),
+        (["optimize"], " optimize", "the following arguments are required: INPUT, OUT"),
+        (["optimize", "a", "b", "--iterations", "1.5"], " optimize", "argument --iterations: invalid int value: '1.5'"),
+        (["codec", "compress", "a", "b", "--refine", "x"], " codec compress", "argument --refine: invalid int value"),
+        (["anomaly", "nothing"], " anomaly", "invalid choice: 'nothing'"),
+        (["spectrogram", "train", "a\nb", "--batch-size", "x\ny"], " spectrogram train", "error: "),
+    ],
+)
+def test_argparse_errors_are_one_line_and_status_2(arguments, command, words):
+    done = relatent_process(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert done.stderr.startswith(f"relatent{command}: error: ")
+    assert done.stderr.endswith(f"; see relatent{command} --help\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_console_script_is_the_function():
