@@ -5,7 +5,7 @@ import json
 import math
 import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ class OptimizationConfig:
                 stacklevel=3,
             )
             object.__setattr__(self, "refinement_iterations", polish_iterations)
-        object.__setattr__(self, "betas", tuple(self.betas))
+        if isinstance(self.betas, Iterable):  # anything else is refused below
+            object.__setattr__(self, "betas", tuple(self.betas))
         _at_least("iterations", self.iterations, 1)
         _at_least("convergence_window", self.convergence_window, 1)
         _at_least("checkpoint_interval", self.checkpoint_interval, 1)
@@ -103,8 +104,7 @@ class OptimizationConfig:
         for name in ("target_gain", "target_psnr"):
             if (value := getattr(self, name)) is not None:
                 _positive(name, value)
-        if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise UsageError(f"betas: expected two numbers in [0, 1), found {self.betas}")
+        self._check_betas()
         if not (_is_number(self.convergence_threshold) and 0.0 <= self.convergence_threshold < 1.0):
             raise UsageError(
                 f"convergence_threshold: expected a fraction in [0, 1), found {self.convergence_threshold!r}; 0 turns it off"
@@ -132,6 +132,13 @@ class OptimizationConfig:
             parse_loss(self.loss_function)
         if not callable(self.regularisers):
             parse_regularisers(self.regularisers)
+
+    def _check_betas(self) -> None:
+        """Raise `UsageError` unless they are two decay rates."""
+        betas: Any = self.betas  # whatever a file of settings has in their place
+        rates = isinstance(betas, tuple) and all(_is_number(beta) and 0.0 <= beta < 1.0 for beta in betas)
+        if not rates or len(betas) != 2:
+            raise UsageError(f"betas: expected two numbers in [0, 1), found {betas!r}")
 
     def _check_memory(self) -> None:
         """Raise `UsageError` for settings that save memory and exclude each other."""
