@@ -16,6 +16,7 @@ from .options import (
     out_argument,
     preset_options,
     recorded_device_option,
+    seed,
     whole_number,
 )
 from .start_up import start_torch
@@ -134,7 +135,7 @@ def _dataset_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="optimise each picture mirrored left-right too; mar and lightningdit need it",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="torch's seed, recorded (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="torch's seed, recorded (default: 0)")
     parser.add_argument(
         "--shard-size", type=int, metavar="N", help="pictures finished together (default: 1 %% of them, 32 to 2048)"
     )

@@ -7,6 +7,8 @@ from typing import Any
 
 from ..engine.optimization.presets import PRESETS  # does not import torch
 
+MOST_SEED = 2**63 - 1
+
 
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], about: str, **settings: Any
@@ -82,6 +84,13 @@ def execution_settings(options: argparse.Namespace) -> dict[str, Any]:
         "max_failures": options.max_failures,
         "progress": True,
     }
+
+
+def seed(text: str) -> int:
+    """Return the seed given for an option, a whole number that torch takes. argparse reports the error."""
+    if not text.isdecimal() or len(text) > len(str(MOST_SEED)) or int(text) > MOST_SEED:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {MOST_SEED}, found {text!r}")
+    return int(text)
 
 
 def whole_number(option: str, text: str) -> int:

@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from command_line import relatent_process
-from relatent.cli.main import main
+from relatent.cli.main import build_parser, main
 from relatent.cli.text import stopped_line
 
 
@@ -64,6 +65,8 @@ def test_usage_errors_are_one_line_and_status_2(photographs, tmp_path, capsys, a
         (["nothing"], "", "invalid choice: 'nothing'"),
         (["optimize"], " optimize", "the following arguments are required: INPUT, OUT"),
         (["optimize", "a", "b", "--iterations", "1.5"], " optimize", "argument --iterations: invalid int value: '1.5'"),
+        (["optimize", "a", "b", "--seed", "99999999999999999999999"], " optimize", "from 0 to 9223372036854775807"),
+        (["optimize", "a", "b", "--seed", "-1"], " optimize", "found '-1'"),
         (["codec", "compress", "a", "b", "--refine", "x"], " codec compress", "argument --refine: invalid int value"),
         (["anomaly", "nothing"], " anomaly", "invalid choice: 'nothing'"),
         (["spectrogram", "train", "a\nb", "--batch-size", "x\ny"], " spectrogram train", "error: "),
@@ -76,6 +79,12 @@ def test_argparse_errors_are_one_line_and_status_2(arguments, command, words):
     assert done.stderr.startswith(f"relatent{command}: error: ")
     assert done.stderr.endswith(f"; see relatent{command} --help\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [0, 2**63 - 1])
+def test_the_least_and_the_largest_seed_are_taken(number):
+    assert build_parser().parse_args(["optimize", "a", "b", "--seed", str(number)]).seed == number
+    assert torch.Generator().manual_seed(number).initial_seed() == number
 
 
 def test_the_console_script_is_the_function():
