@@ -3,6 +3,7 @@
 from ..errors import UsageError
 
 Size = tuple[int, int]  # width, height
+MOST_SIDE = 65536  # pixels
 
 
 def as_size(size: int | Size) -> Size:
@@ -25,9 +26,12 @@ def simple_size(size: int | Size) -> int | Size:
 def parse_size(text: str) -> int | Size:
     """Return the size that a text such as `512` or `512x768` states, (width, height) in pixels.
 
-    Raises `UsageError` for any other text.
+    Raises `UsageError` for any other text, and for a side of more than `MOST_SIDE`.
     """
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+    parts = [part.strip() for part in text.lower().replace("×", "x").split("x")]
+    sides = [float(part) if part.isdecimal() else 0.0 for part in parts]  # of any number of digits, unlike int
+    if len(sides) > 2 or min(sides) < 1:
         raise UsageError(f"size: expected a number of pixels such as 512, or WxH such as 768x512, found {text!r}")
-    return simple_size((int(parts[0]), int(parts[-1])))
+    if max(sides) > MOST_SIDE:
+        raise UsageError(f"size: expected at most {MOST_SIDE} pixels a side, found {text!r}; give a smaller one")
+    return simple_size((int(sides[0]), int(sides[-1])))

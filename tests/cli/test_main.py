@@ -33,6 +33,7 @@ def test_help_and_import_load_nothing_heavy():
         (["optimize", "{in}", "{out}", "--vae", "tiny", "--device", "cuda:77"], "use auto or cpu"),
         (["optimize", "{in}", "{out}", "--vae", "tiny", "--config", "absent.toml"], "cannot read the configuration"),
         (["optimize", "{in}", "{out}", "--vae", "tiny", "--format", "zip"], "unknown format 'zip'"),
+        (["optimize", "{in}", "{out}", "--vae", "tiny", "--size", "100000000000"], "at most 65536 pixels a side"),
         (["optimize", "absent", "{out}", "--vae", "tiny"], "no such image"),
         (["optimize", "{in}", "{out}", "--vae", "tiny", "--preset", "slow"], "expected one of draft, fast, balanced"),
         (

@@ -29,6 +29,13 @@ def test_other_texts_are_no_sizes(text):
         parse_size(text)
 
 
+@pytest.mark.parametrize("text", ["65537", "512x65537", "100000000000", "9" * 5000])
+def test_a_size_that_no_picture_has_is_refused(text):
+    assert parse_size("65536") == 65536
+    with pytest.raises(UsageError, match="expected at most 65536 pixels a side"):
+        parse_size(text)
+
+
 @pytest.mark.parametrize(
     ("found", "size", "covering"),
     [
