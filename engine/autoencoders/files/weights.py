@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...errors import UsageError
+from ...errors import UsageError, first_line
+from .quiet import quiet
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _POINTER = b"version https://git-lfs"
@@ -69,20 +70,33 @@ def read_state_dict(path: Path, prefixes: tuple[str, ...] = ()) -> dict[str, tor
                 return {
                     key: file.get_tensor(key) if whole or key.startswith(prefixes) else torch.empty(0) for key in keys
                 }
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # safetensors, zip and pickle each raise their own
+        content = load_plain(path)
+    except Exception as error:  # safetensors raises its own
         reason = " ".join(str(error).split())[:160]
-        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-            raise UsageError(
-                f"{path} is damaged or no state dict: it holds more than tensors, which would have to be executed; "
-                "use a .safetensors file of the same weights"
-            ) from error
-        raise UsageError(f"{path} is damaged or no state dict: {reason}") from error
+        other = "" if path.suffix == ".safetensors" else ", or use a .safetensors file of the same weights"
+        raise UsageError(f"{path} is damaged or no state dict: {reason}; download it again{other}") from error
     while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
         raise UsageError(f"{path} is damaged or no state dict: found a {type(content).__name__}")
     return {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def load_plain(path: Path) -> Any:
+    """What `torch.save` wrote, if it is of tensors, lists, texts and numbers alone; no pickle is executed.
+
+    Raises `ValueError` with the reason. torch's own errors are not passed on: their text advises to execute the file.
+    """
+    try:
+        with quiet():
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError) as error:  # of torch's reader of archives, and of the disk
+        raise ValueError(first_line(error)) from error
+    except Exception as error:  # of torch's reader of pickles, which raises whatever a strange one leads it to
+        more = isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error)
+    if more:
+        raise ValueError("it holds more than tensors, which would have to be executed")
+    raise ValueError("it is no file of torch.save's that can be read safely")
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:

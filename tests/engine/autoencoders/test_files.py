@@ -2,9 +2,12 @@
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
+import traceback
+from pathlib import Path
 
 import pytest
 import relatent
@@ -266,6 +269,29 @@ def test_a_checkpoint_with_more_than_tensors_is_not_executed(tmp_path):
     torch.save({"state_dict": ldm(wide().state_dict()), "callbacks": [Callback()]}, path)
     with pytest.raises(UsageError, match=r"holds more than tensors.*use a \.safetensors file of the same weights"):
         relatent.load_autoencoder(path)
+
+
+class Hostile:
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return open, (str(self.trace), "w")
+
+
+@pytest.mark.parametrize("arguments", [{}, {"weights": "model.ckpt"}])
+def test_what_is_no_checkpoint_is_refused_without_the_advice_to_execute_it(tmp_path, arguments, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trace = tmp_path / "executed"
+    for content in (b"a text of several words\n", b"", pickle.dumps(Hostile(trace)), pickle.dumps(Hostile(trace), 2)):
+        Path("model.ckpt").write_bytes(content)
+        with pytest.raises(UsageError, match=r"^model\.ckpt is damaged or no state dict: it ") as caught:
+            relatent.load_autoencoder("tiny" if arguments else "model.ckpt", **arguments)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "weights_only=False" not in shown
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).endswith("; download it again, or use a .safetensors file of the same weights")
+    assert not trace.exists()
 
 
 def test_a_run_records_the_file_and_goes_on_with_it(tmp_path, photographs, monkeypatch):
