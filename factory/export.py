@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..engine.errors import UsageError
 from ..engine.runtime.atomic import file_sha256
 from ..exporters.base.exporter import FORMATS, exporter_class, make_exporter
 from ..exporters.files.checksums import SUMS
@@ -21,8 +22,8 @@ def export_run(folder: RunFolder, name: str, destination: Path | None = None, si
     single_file: whether a format that can be a virtual dataset over the shards is self-contained instead; None uses the
         run's own setting. At a place other than the usual one it is always self-contained, so that it can be moved
         anywhere.
-    The caller holds the run's lock. Raises `UsageError` if no picture is finished, and if this machine does not have
-    the capacity for the format.
+    The caller holds the run's lock. Raises `UsageError` if no picture is finished, if a file that is no such export is at
+    `destination`, and if this machine does not have the capacity for the format.
     """
     exporter = exporter_class(name)
     place = folder.out / FORMATS[name][2]
@@ -30,6 +31,8 @@ def export_run(folder: RunFolder, name: str, destination: Path | None = None, si
         single_file = folder.record.settings.single_file
     if destination is not None and destination.resolve() != place.resolve():
         place, single_file = destination, True
+        if place.is_file() and exporter.run_began(place) is None:
+            raise UsageError(f"{place} is there, and is no {name} of relatent: choose another DEST, or move it away")
     header = folder.header_for(name)
     if single_file or not exporter.write_from_shards(place, folder.files(), header):
         exporter.check_shards(folder.files())

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ...engine.errors import UsageError
 from ...engine.runtime.atomic import file_sha256
@@ -22,7 +23,7 @@ def check_replaceable(place: Path, name: str) -> None:
         raise UsageError(f"{place} is no folder, and {name} writes one: {remedy}")
     if not place.exists() or not any(place.iterdir()):
         return
-    if not _is_export(place):
+    if read_provenance(place) is None:
         raise UsageError(f"{place} holds files that are no export of relatent ({PROVENANCE} is not in it): {remedy}")
     if foreign := foreign_files(place):
         raise UsageError(f"{place} holds what the export did not write or was changed since, {foreign[0]}: {remedy}")
@@ -50,10 +51,10 @@ def foreign_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _is_export(folder: Path) -> bool:
-    """Return whether the folder holds the provenance file of an export of relatent."""
+def read_provenance(folder: Path) -> dict[str, Any] | None:
+    """Return the provenance of an export of relatent; None where the folder is none."""
     try:
         found = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("schema") == SCHEMA and "format" in found
+        return None
+    return found if isinstance(found, dict) and found.get("schema") == SCHEMA and "format" in found else None

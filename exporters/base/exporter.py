@@ -61,6 +61,12 @@ class Exporter(ABC):
         if self.destination.is_dir():
             raise UsageError(f"{self.destination} is a folder, and this format writes a file: choose another DEST")
 
+    @classmethod
+    def run_began(cls, place: Path) -> str | None:
+        """Return when the run began of which `place` states that it is a dataset in this format; None if it does not. What
+        states nothing is never replaced outside of a run's folder."""
+        return None
+
     @classmethod  # noqa: B027 - most formats take any
     def check_vae(cls, vae: dict[str, Any]) -> None:
         """Raise `UsageError` if the format's consumer has no model for latents of an autoencoder of this identity."""

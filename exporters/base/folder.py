@@ -17,7 +17,7 @@ from ...engine.inputs.views import FLIPPED, PLAIN, VIEWS
 from ...engine.records import Outcome, Record
 from ...engine.runtime.atomic import file_sha256
 from ..files.checksums import SUMS
-from .destination import PROVENANCE, check_replaceable
+from .destination import PROVENANCE, check_replaceable, read_provenance
 from .exporter import SCHEMA, Exporter
 from .labels import class_of
 
@@ -247,6 +247,11 @@ class FolderExporter(Exporter):
         if self.notes:
             text += "\n## Mind\n\n" + "".join(f"- {note}\n" for note in self.notes)
         return text + f"\n`{PROVENANCE}` says where all this comes from; `sha256sum -c {SUMS}` checks it.\n"
+
+    @classmethod
+    def run_began(cls, place: Path) -> str | None:
+        found = read_provenance(place)
+        return None if found is None else found.get("created")
 
     def check_destination(self) -> None:
         """Raise `UsageError` unless the destination is absent, empty, or an export of relatent and nothing else."""

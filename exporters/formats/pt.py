@@ -63,6 +63,14 @@ class PTExporter(Exporter):
     streams = False  # it holds the whole run in memory
 
     @classmethod
+    def run_began(cls, place: Path) -> str | None:
+        try:
+            metadata = torch.load(place, weights_only=True, mmap=True)["metadata"]
+            return str(metadata["creation_timestamp"]) if metadata["schema"] == SCHEMA else None
+        except Exception:  # zip, pickle and torch each raise their own
+            return None
+
+    @classmethod
     def check_capacity(cls, sample_bytes: int) -> None:
         check_memory(sample_bytes)
 

@@ -37,6 +37,14 @@ class HDF5Exporter(Exporter):
         return self.header.settings is not None and self.header.settings.size is None
 
     @classmethod
+    def run_began(cls, place: Path) -> str | None:
+        try:
+            with open_file(place) as file:
+                return str(file.attrs.get("created"))
+        except DatasetError:
+            return None
+
+    @classmethod
     def write_from_shards(cls, destination: Path, shards: Sequence[Path], header: Header) -> bool:
         write_virtual(destination, shards, header)
         return True

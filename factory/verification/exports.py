@@ -6,6 +6,7 @@ from typing import Any
 from ...engine.runtime.atomic import file_sha256
 from ...exporters.base.exporter import FORMATS, exporter_class
 from ...exporters.files.checksums import SUMS, read_sums
+from ..state.run_folder import RunFolder
 
 
 def export_fault(place: Path, line: dict[str, Any]) -> str | None:
@@ -23,6 +24,14 @@ def export_fault(place: Path, line: dict[str, Any]) -> str | None:
     if file_sha256(place) != line["sha256"]:
         return "its bytes have changed (SHA-256 differs)"
     return None
+
+
+def may_replace(folder: RunFolder, path: str, line: dict[str, Any]) -> bool:
+    """Return whether the output at `path` of the ledger is the run's to replace: it lies in OUT or, outside, where anybody may
+    have put something else, states that it is of this run. line: its line in the ledger."""
+    if not Path(path).is_absolute():
+        return True
+    return line["format"] in FORMATS and exporter_class(line["format"]).run_began(Path(path)) == folder.record.created
 
 
 def link_fault(name: str, place: Path) -> str | None:

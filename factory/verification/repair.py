@@ -14,6 +14,7 @@ from ..executors.base import ExecutionOptions, make_shards
 from ..executors.worker import check_identity, reload_autoencoder
 from ..export import export_run
 from ..state.run_folder import RunFolder
+from .exports import export_fault, may_replace
 from .findings import Damage
 
 log = logging.getLogger(__name__)
@@ -69,9 +70,11 @@ def _export(folder: RunFolder, paths: set[str]) -> None:
     lines = folder.ledger.exports()
     for path in sorted(paths):
         line, place = lines[path], folder.out / path
-        if Path(path).is_absolute() and not place.exists():
-            continue  # moved or deleted by the user; `relatent export` would write it again
-        if place.is_dir() and foreign_files(place):  # a user may have edited it
+        outside = Path(path).is_absolute()
+        if outside and not (place.exists() and may_replace(folder, path, line)):
+            continue  # moved, deleted or replaced by the user; `relatent export` would write it again
+        changed = foreign_files(place) if place.is_dir() else outside and export_fault(place, line) is not None
+        if changed:  # a user may have edited it
             aside = next(name for name in map(place.with_name, _names(place.name)) if not name.exists())
             place.rename(aside)
             log.warning("%s was not as it was written: it is now %s, yours to look at or delete", place, aside)

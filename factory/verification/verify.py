@@ -6,7 +6,7 @@ from typing import Any
 from ...engine.autoencoders.autoencoder import Autoencoder
 from ..state.ledger import Shard
 from ..state.run_folder import RunFolder, locked
-from .exports import export_fault, link_fault
+from .exports import export_fault, link_fault, may_replace
 from .findings import Damage, Findings
 from .inputs import examine_inputs
 from .plan_and_ledger import check_plan_and_ledger
@@ -24,7 +24,8 @@ def verify_run(
 ) -> dict[str, Any]:
     """Check plan, ledger, every byte of the shards and outputs, and decode a sample of at most eight pictures.
 
-    repair: make damaged shards again from their pictures, export damaged outputs again, and verify once more.
+    repair: make damaged shards again from their pictures, export damaged outputs again, and verify once more. What lies
+        outside of `out`, where the run has exported something, is replaced only if it states that it is of this run.
     autoencoder: the run's, required only if it was passed as an object in memory.
     device: device to decode and repair on; None uses the run's.
     inputs: read every input picture and mask again too, and report those whose content is not that of the plan.
@@ -108,7 +109,6 @@ def _broken(folder: RunFolder, number: int, what: str) -> Damage:
 def _examine_exports(folder: RunFolder, found: Findings) -> None:
     """Verify all outputs in the ledger and add the results to `found`."""
     lines, whole = folder.ledger.exports(), not found.damage
-    remedy = f"`relatent verify {folder.out} --repair` writes it again"
     for path, line in lines.items():
         place = folder.out / path
         if not place.exists() and Path(path).is_absolute():
@@ -121,7 +121,11 @@ def _examine_exports(folder: RunFolder, found: Findings) -> None:
             if what is not None and found.unfinished:
                 found.notes.append(f"{place} {what}")
                 continue
-        if what is not None:
+        if what is not None and not may_replace(folder, path, line):
+            remedy = f"move it away, and `relatent export {folder.out} --to {line['format']} {path}` writes it again"
+            found.damage.append(Damage(place, f"is not what this run wrote there: {what}", remedy))
+        elif what is not None:
+            remedy = f"`relatent verify {folder.out} --repair` writes it again"
             found.damage.append(Damage(place, what, remedy, export=path))
         elif line["sha256"] is None:
             found.notes.append(f"{place} has no checksums: only that it is there was checked")

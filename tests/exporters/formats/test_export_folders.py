@@ -252,11 +252,16 @@ def test_what_appears_while_an_export_is_written_stays(run, records, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_replace_files_but_no_folders(run, tmp_path, name):
+def test_files_replace_their_like_and_nothing_else(run, tmp_path, name):
     place = tmp_path / FORMATS[name][2]
     place.write_text("a file of yours, which DEST names")
-    export_run(run, name, place)
-    assert len(relatent.load_optimized_dataset(place)) == 3
+    with pytest.raises(UsageError, match="choose another DEST"):
+        export_run(run, name, place)
+    assert place.read_text() == "a file of yours, which DEST names"
+    place.unlink()
+    for _ in range(2):
+        export_run(run, name, place)
+        assert len(relatent.load_optimized_dataset(place)) == 3
     shutil.rmtree(place, ignore_errors=True)
     place.unlink()
     strange("folder", place)

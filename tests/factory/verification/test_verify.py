@@ -268,10 +268,49 @@ def test_outputs_elsewhere(out, tmp_path):
     assert relatent.verify_run(out)["outputs"] == 3
     flip_bit(tmp_path / "a.pt", 0)
     repaired(out, ["a.pt"])
+    assert (tmp_path / "a.pt.damaged-1").exists()
     (tmp_path / "a.pt").unlink()
     found = relatent.verify_run(out)  # taken away, which is anybody's right
     assert found["damage"] == []
     assert "a.pt is no longer there" in found["notes"][0]
+
+
+@pytest.mark.parametrize("name", ["pt", "hdf5", "webdataset"])
+def test_what_others_have_put_where_an_output_was_stays_theirs(out, tmp_path, vae_folder, name):
+    """Another run's export, and a file of the user's."""
+    Image.fromarray(picture(seed=9)).save(tmp_path / "one.png")
+    relatent.optimize_directory(
+        tmp_path / "one.png", tmp_path / "second", vae_folder, config=CONFIG, size=32, device="cpu"
+    )
+    second, place = RunFolder.open(tmp_path / "second"), tmp_path / "shared"
+    export_run(RunFolder.open(out), name, place)
+    export_run(second, name, place)
+    found = relatent.verify_run(out, repair=True)
+    assert [damage["file"] for damage in found["damage"]] == [str(place)]
+    assert found["damage"][0]["what"].startswith("is not what this run wrote there: ")
+    assert found["damage"][0]["remedy"].startswith("move it away, and `relatent export")
+    assert found["repaired"] == []
+    assert relatent.verify_run(second.out)["damage"] == []
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    place.write_text("mine")
+    flip_bit(out / FIRST, 0)  # what was exported from it would be written again
+    assert len(relatent.verify_run(out, repair=True)["damage"]) == 1
+    assert place.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["pt", "hdf5"])
+def test_an_export_replaces_no_other_file(out, tmp_path, name):
+    folder, place = RunFolder.open(out), tmp_path / "photo.png"
+    place.write_text("mine")
+    other = out / ("dataset.h5" if name == "pt" else "dataset.pt")
+    before = file_sha256(other)
+    for taken in (place, other):
+        with pytest.raises(UsageError, match="choose another DEST"):
+            export_run(folder, name, taken)
+    assert place.read_text() == "mine"
+    assert file_sha256(other) == before
+    for _ in range(2):  # its own it does replace
+        export_run(folder, name, tmp_path / "export")
 
 
 def test_what_is_unfinished_is_no_damage(out):
