@@ -1,5 +1,8 @@
-"""Validation of JSON objects against dataclasses: known keys and types of values."""
+"""Validation of JSON objects, by themselves or against dataclasses: known keys and types of values."""
 
+import json
+import reprlib
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -26,9 +29,34 @@ def read_fields(kind: type, values: Any, place: str) -> dict[str, Any]:
     for name, value in values.items():
         expected = _json_types(hints[name])
         if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
-            wanted = " or ".join("null" if one is type(None) else one.__name__ for one in expected)
-            raise DatasetError(f"{place} is damaged: {name}: expected {wanted}, found {value!r}")
+            raise DatasetError(f"{place} is damaged: {name}: expected {_named(expected)}, found {value!r}")
     return dict(values)
+
+
+def parse_line(line: bytes) -> Any:
+    """Return the value of one line of JSON. Raises `ValueError` for anything else."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON, {error.msg} at character {error.pos}") from error
+    except RecursionError as error:
+        raise ValueError("no JSON of ours, nested too deeply") from error
+
+
+def check_types(values: Any, kinds: Mapping[str, tuple[type, ...]]) -> None:
+    """Raise `ValueError` unless `values` is a JSON object that has at least these keys, with values of these types."""
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object, found {type(values).__name__}")
+    for key, expected in kinds.items():
+        if key not in values:
+            raise ValueError(f"it lacks {key}")
+        if type(values[key]) not in expected:  # exactly: JSON has no subclasses, and True is no number there
+            raise ValueError(f"{key}: expected {_named(expected)}, found {reprlib.repr(values[key])}")
+
+
+def _named(kinds: tuple[type, ...]) -> str:
+    """Return the names of these types for a message."""
+    return " or ".join("null" if one is type(None) else one.__name__ for one in kinds)
 
 
 def _has_default(field: "Field[Any]") -> bool:

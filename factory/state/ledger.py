@@ -12,8 +12,19 @@ from typing import Any
 
 from ...engine.errors import DatasetError
 from ...engine.records import Failure
+from .json_fields import check_types, parse_line
 
-FACTS = ("number", "file", "sha256", "bytes", "images", "whole")  # fields of a shard that its line in the ledger holds
+REMOVE = "remove that line: what it tells of is then found unfinished, and done again when the run goes on"
+SHARD: dict[str, tuple[type, ...]] = {  # fields of a shard that its line in the ledger holds
+    "number": (int,), "file": (str, type(None)), "sha256": (str, type(None)), "bytes": (int,), "images": (int,),
+    "whole": (bool,),
+}  # fmt: skip
+KINDS: dict[str, dict[str, tuple[type, ...]]] = {
+    "shard": SHARD,
+    "failure": {"shard": (int,), **dict.fromkeys(("name", "split", "source_path", "stage", "reason"), (str,))},
+    "dropped": {"number": (int,)},
+    "export": {"format": (str,), "path": (str,), "sha256": (str, type(None)), "bytes": (int,)},
+}
 
 
 @dataclass(frozen=True)
@@ -42,9 +53,9 @@ class Ledger:
         self.path = path
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield all lines, parsed; an incomplete last line, left by a killed process, is ignored.
+        """Yield all lines, parsed but not checked; an incomplete last line, left by a killed process, is ignored.
 
-        Raises `DatasetError` if a line is damaged.
+        Raises `DatasetError` if a line is no JSON.
         """
         if not self.path.exists():
             return
@@ -53,20 +64,34 @@ class Ledger:
                 if not line.endswith(b"\n"):
                     return
                 try:
-                    yield json.loads(line)
+                    found = parse_line(line)
                 except ValueError as error:
-                    raise DatasetError(f"{self.path} is damaged in line {number}: {error}") from error
+                    raise self._damaged(number, error) from error
+                yield found
+
+    def _checked(self) -> Iterator[dict[str, Any]]:
+        """Yield all lines. Raises `DatasetError` if one is damaged or of no kind that is known."""
+        for number, line in enumerate(self.lines(), 1):
+            try:
+                _check(line)
+            except ValueError as error:
+                raise self._damaged(number, error) from error
+            yield line
+
+    def _damaged(self, line: int, error: Exception) -> DatasetError:
+        """Return the error of a line that is not as it was written."""
+        return DatasetError(f"{self.path} is damaged in line {line}: {error}; {REMOVE}")
 
     def shards(self) -> dict[int, Shard]:
         """Return the finished shards that are valid, by number and in ascending order."""
         found: dict[int, Shard] = {}
         # by name: failures are repeated if a killed process wrote them but not the line of their shard
         failures: defaultdict[int, dict[str, Failure]] = defaultdict(dict)
-        for line in self.lines():
+        for line in self._checked():
             if line["kind"] == "failure":
                 failures[line["shard"]][line["name"]] = Failure.from_dict(line)
             elif line["kind"] == "shard":
-                facts = {name: line[name] for name in FACTS}
+                facts = {name: line[name] for name in SHARD}
                 found[line["number"]] = Shard(**facts, failures=tuple(failures.pop(line["number"], {}).values()))
             elif line["kind"] == "dropped":
                 found.pop(line["number"], None)
@@ -78,12 +103,12 @@ class Ledger:
 
     def exports(self) -> dict[str, dict[str, Any]]:
         """Return the most recent line about each exported output, by its path."""
-        return {line["path"]: line for line in self.lines() if line["kind"] == "export"}
+        return {line["path"]: line for line in self._checked() if line["kind"] == "export"}
 
     def add_shard(self, shard: Shard) -> None:
         """Append a shard together with its failures, in one write."""
         lines = [{"kind": "failure", "shard": shard.number, **failure.to_dict()} for failure in shard.failures]
-        facts = {name: getattr(shard, name) for name in FACTS}
+        facts = {name: getattr(shard, name) for name in SHARD}
         self.append([*lines, {"kind": "shard", **facts, "failed": len(shard.failures)}])
 
     def add_export(self, name: str, path: str, sha256: str | None, size: int, single_file: bool | None = None) -> None:
@@ -121,6 +146,16 @@ class Ledger:
             with self.path.open("r+b") as file:
                 whole = file.read().rfind(b"\n") + 1
                 file.truncate(whole)
+
+
+def _check(line: Any) -> None:
+    """Raise `ValueError` for a line that is not as it was written."""
+    check_types(line, {"kind": (str,)})
+    if line["kind"] not in KINDS:
+        raise ValueError(f"unknown kind {line['kind']!r}")
+    check_types(line, KINDS[line["kind"]])
+    if negative := [name for name in KINDS[line["kind"]] if type(line[name]) is int and line[name] < 0]:
+        raise ValueError(f"{negative[0]}: expected a whole number from 0, found {line[negative[0]]}")
 
 
 def now() -> str:

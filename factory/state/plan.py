@@ -4,11 +4,11 @@ import contextlib
 import json
 import os
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,8 @@ from ...engine.inputs.sources import Source
 from ...engine.runtime.atomic import atomic_path
 from ...exporters.base.exporter import SCHEMA
 from .file_state import Change, FileState
+from .json_fields import check_types, parse_line
+from .segments import Segment, divided
 
 if TYPE_CHECKING:  # it imports torch
     from ...engine.inputs.masks import Masks
@@ -27,6 +29,10 @@ PART = 100  # default number of shards of a run, within these limits
 THREADS = 8  # threads that compute checksums: the disk is slower than they are
 AT_ONCE = 1024  # files submitted to the thread pool at once
 NAMED = 5  # maximum number of differences named in an error
+LOST = "restore it from a copy; without it the run can neither go on nor be repaired"
+FILE: dict[str, tuple[type, ...]] = {"path": (str,), "bytes": (int,), "mtime_ns": (int,), "sha256": (str, type(None))}
+ROW = FILE | {"relative": (str,), "name": (str,), "split": (str,)}
+HEADER: dict[str, tuple[type, ...]] = {"schema": (str,), "total": (int,), "shard_size": (int,)}
 
 T = TypeVar("T")
 
@@ -50,11 +56,14 @@ class PlannedImage:
 
     @classmethod
     def parse(cls, line: bytes, size: Size | None = None) -> "PlannedImage":
-        """Parse one line of the plan, whose segment has that size."""
-        facts = json.loads(line)
+        """Parse one line of the plan, whose segment has that size. Raises `ValueError` for a damaged line."""
+        facts = parse_line(line)
+        check_types(facts, ROW)
+        if facts.get("mask"):
+            check_types(facts["mask"], FILE)
         source = Source(facts["path"], facts["relative"], facts["name"], facts["split"], size=size)
-        mask = FileState(**facts["mask"]) if facts.get("mask") else None
-        return cls._with(source, FileState(*(facts[key] for key in ("path", "bytes", "mtime_ns", "sha256"))), mask)
+        mask = FileState(*(facts["mask"][key] for key in FILE)) if facts.get("mask") else None
+        return cls._with(source, FileState(*(facts[key] for key in FILE)), mask)
 
     @classmethod
     def _with(cls, source: Source, file: FileState, mask: FileState | None) -> "PlannedImage":
@@ -83,19 +92,6 @@ class PlannedImage:
         return [change for file in files if (change := file.change(content)) is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Consecutive rows of the plan whose targets have one size. No shard crosses its end."""
-
-    rows: int
-    size: Size | None = None  # width and height in pixels; None: the one size of the run
-
-    @classmethod
-    def of(cls, sources: Sequence[Source]) -> "list[Segment]":
-        """Return the segments of these sources, in their order."""
-        return [cls(sum(1 for _ in some), size) for size, some in groupby(sources, lambda source: source.size)]
-
-
 class Plan:
     """The pictures of a run, divided into shards of `shard_size` rows, fewer at the end of a segment. Rows stay on disk."""
 
@@ -103,27 +99,29 @@ class Plan:
         """Open the plan at `path`. Raises `DatasetError` if it is missing or damaged."""
         self.path = path
         self._offsets = array("Q")  # byte offset of the first row of each shard
+        self._firsts = array("Q")  # its line in the file, counted from 1
         self._shards: list[Segment] = []  # number of rows and size of each shard
         self._last: tuple[int, list[PlannedImage]] | None = None
         try:
             with path.open("rb") as file:
-                header = json.loads(file.readline())
-                if header["schema"] != SCHEMA:
-                    raise ValueError(f"schema {header['schema']!r}")
-                self.total, self.shard_size = int(header["total"]), int(header["shard_size"])
-                self.segments = _read_segments(header)
-                for segment in self.segments:
-                    for start in range(0, segment.rows, self.shard_size):
-                        self._shards.append(replace(segment, rows=min(self.shard_size, segment.rows - start)))
+                header = file.readline()
+                try:
+                    self.total, self.shard_size, self.segments = _read_header(header)
+                except ValueError as error:
+                    raise _damaged(path, 1, error) from error
                 row = 0
-                for shard in self._shards:
+                for shard in divided(self.segments, self.shard_size):
+                    self._shards.append(shard)
                     self._offsets.append(file.tell())
+                    self._firsts.append(row + 2)
                     for _ in range(shard.rows):
                         if not file.readline().endswith(b"\n"):
-                            raise ValueError(f"it ends after {row} of {self.total} pictures")
+                            raise DatasetError(
+                                f"{path} is damaged: it ends after {row} of {self.total} pictures; {LOST}"
+                            )
                         row += 1
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{path} is damaged: {error}") from error
+        except OSError as error:
+            raise DatasetError(f"{path} is damaged: {error}; {LOST}") from error
 
     @classmethod
     def write(cls, path: Path, sources: Sequence[Source], shard_size: int, masks: "Masks | None") -> "Plan":
@@ -144,22 +142,33 @@ class Plan:
         return max((shard.rows for shard in self._shards if shard.size == size), default=0)
 
     def rows(self, number: int) -> list[PlannedImage]:
-        """Return the rows of one shard."""
+        """Return the rows of one shard. Raises `DatasetError` if one is damaged."""
         if self._last is None or self._last[0] != number:
             shard = self._shards[number]
             with self.path.open("rb") as file:
                 file.seek(self._offsets[number])
-                self._last = number, [PlannedImage.parse(line, shard.size) for line in islice(file, shard.rows)]
+                lines = islice(file, shard.rows)
+                self._last = number, list(self._parsed(lines, self._firsts[number], shard.size))
         return self._last[1]
 
     def all_rows(self) -> Iterator[PlannedImage]:
-        """Yield the rows of all shards, one at a time."""
+        """Yield the rows of all shards, one at a time. Raises `DatasetError` if one is damaged."""
         with self.path.open("rb") as file:
             next(file)
+            first = 2
             for segment in self.segments:
-                for line in islice(file, segment.rows):
-                    yield PlannedImage.parse(line, segment.size)
-            yield from map(PlannedImage.parse, file)  # none, unless the file is damaged
+                yield from self._parsed(islice(file, segment.rows), first, segment.size)
+                first += segment.rows
+            yield from self._parsed(file, first)  # none, unless the file is damaged
+
+    def _parsed(self, lines: Iterable[bytes], first: int, size: Size | None = None) -> Iterator[PlannedImage]:
+        """Yield the rows in these lines of a segment of that size. first: the number of the first line, counted from 1."""
+        for number, line in enumerate(lines, first):
+            try:
+                row = PlannedImage.parse(line, size)
+            except ValueError as error:
+                raise _damaged(self.path, number, error) from error
+            yield row
 
     def changes(
         self, numbers: Sequence[int] | None = None, content: bool = False
@@ -242,21 +251,30 @@ def _batches(items: Iterator[T]) -> Iterator[list[T]]:
         yield some
 
 
-def _read_segments(header: dict[str, Any]) -> list[Segment]:
-    """Return the segments that the first line of the plan states; one of all rows where it states none.
+def _damaged(path: Path, line: int, error: Exception) -> DatasetError:
+    """Return the error of a line of the plan that is not as it was written."""
+    return DatasetError(f"{path} is damaged in line {line}: {error}; {LOST}")
 
-    Raises `ValueError`, `KeyError` or `TypeError` for a damaged line.
+
+def _read_header(line: bytes) -> tuple[int, int, list[Segment]]:
+    """Return what the first line of the plan states: number of pictures, pictures per shard and segments.
+
+    It is one segment of all rows where the line states none. Raises `ValueError` for a damaged line.
     """
-    total = int(header["total"])
+    header = parse_line(line)
+    check_types(header, HEADER)
+    total, shard_size = header["total"], header["shard_size"]
+    if header["schema"] != SCHEMA:
+        raise ValueError(f"schema {header['schema']!r}")
+    if total < 0 or shard_size < 1:
+        raise ValueError(f"{total} pictures in shards of {shard_size}")
     if "segments" not in header:
-        return [Segment(total)] if total else []
-    found = [
-        Segment(int(one["rows"]), None if one["size"] is None else (int(one["size"][0]), int(one["size"][1])))
-        for one in header["segments"]
-    ]
-    if sum(segment.rows for segment in found) != total or any(segment.rows < 1 for segment in found):
+        return total, shard_size, [Segment(total)] if total else []
+    check_types(header, {"segments": (list,)})
+    segments = [Segment.parse(one) for one in header["segments"]]
+    if sum(segment.rows for segment in segments) != total:
         raise ValueError(f"its segments do not add up to {total} pictures")
-    return found
+    return total, shard_size, segments
 
 
 def _write(path: Path, segments: Sequence[Segment], shard_size: int, rows: Iterator[PlannedImage]) -> None:

@@ -3,11 +3,14 @@
 from typing import Any
 
 from ...engine.errors import DatasetError
+from ..state.ledger import REMOVE
+from ..state.plan import LOST
 from ..state.run_folder import RunFolder
 from .findings import Damage
 
-LOST = "restore it from a copy; without it the run can neither go on nor be repaired"
-REMOVE = "remove that line: what it tells of is then found unfinished, and `relatent resume {out}` does it again"
+REMOVE_AND_RESUME = (
+    "remove that line: what it tells of is then found unfinished, and `relatent resume {out}` does it again"
+)
 
 
 def check_plan_and_ledger(folder: RunFolder) -> Damage | None:
@@ -26,11 +29,11 @@ def check_plan_and_ledger(folder: RunFolder) -> Damage | None:
                 f"expected {plan.total} pictures of different names, found {count}, {len(names)} different"
             )
     except (DatasetError, ValueError, KeyError, TypeError, OSError) as error:
-        what = str(error).removeprefix(f"{folder.out / 'plan.jsonl'} ")
+        what = str(error).removeprefix(f"{folder.out / 'plan.jsonl'} ").removesuffix(f"; {LOST}")
         return Damage(
             folder.out / "plan.jsonl", what if isinstance(error, DatasetError) else f"is damaged: {error!r}", LOST
         )
-    path, remedy = folder.ledger.path, REMOVE.format(out=folder.out)
+    path, remedy = folder.ledger.path, REMOVE_AND_RESUME.format(out=folder.out)
     whole: dict[int, bool] = {}
     number = 0
     try:
@@ -38,8 +41,9 @@ def check_plan_and_ledger(folder: RunFolder) -> Damage | None:
             fault = _fault(folder, line, names, whole)
             if fault:
                 return Damage(path, f"line {number}: {fault}", remedy)
+        folder.ledger.shards()  # raises for values of other types
     except DatasetError as error:
-        return Damage(path, str(error).removeprefix(f"{path} "), remedy)
+        return Damage(path, str(error).removeprefix(f"{path} ").removesuffix(f"; {REMOVE}"), remedy)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return Damage(path, f"line {number}: not of this schema: {error!r}", remedy)
     return None
