@@ -1,5 +1,6 @@
 """Storage of results: one JSON file per benchmark and machine, and the tables of the pages generated from them."""
 
+import re
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,8 @@ README = Path(__file__).parent.parent / "README.md"
 def write_result(name: str, device: torch.device, command: str, content: dict[str, Any], folder: Path = FOLDER) -> Path:
     """Add commit, versions and hardware to `content`, write it as JSON, and return the path."""
     origin = stamp(name, device, command)
-    machine = "".join(c if c.isalnum() else "-" for c in origin["hardware"]["name"].lower()).strip("-")
+    plain = re.sub(r"\(\w+\)", "", origin["hardware"]["name"].lower())  # without (R) and (TM)
+    machine = "-".join(re.findall(r"[a-z0-9]+", plain))
     path = folder / f"{name}-{machine}-{device.type}.json"
     write_json(path, origin | content)
     return path
