@@ -17,10 +17,13 @@ from .base.stored_views import stored_views
 from .batch_sampler import SizeBatchSampler
 from .files.pt_file import read_pt
 from .hdf5.by_size import SizeTable, latent_sizes, picture_names
+from .hdf5.check_columns import REMEDY, check_columns
 from .hdf5.columns import OpenColumns
 from .hdf5.reading import open_file
 from .hdf5.shard_reader import ShardReader, is_virtual
 
+# what h5py raises for a file in which something is damaged, missing, or of another kind; an IndexError would end a loop
+UNREADABLE = (OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError)
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
 
 
@@ -92,13 +95,14 @@ class _HDF5Dataset(OptimizedLatentDataset):
         with open_file(path) as file:
             try:
                 self._open(file)
-            except (KeyError, ValueError, TypeError, AttributeError) as error:  # json's errors are ValueErrors
+            except UNREADABLE as error:
                 raise DatasetError(
-                    f"{path} is damaged or no dataset of schema {SCHEMA}: {first_line(error)}"
+                    f"{path} is damaged or no dataset of schema {SCHEMA}: {first_line(error)}; {REMEDY}"
                 ) from error
 
     def _open(self, file: h5py.File) -> None:
-        """Read what is kept of all samples. Raises what h5py and json raise where something is missing."""
+        """Read what is kept of all samples. Raises what h5py raises where something is missing."""
+        check_columns(self.path, file)
         if is_virtual(file):
             self._shards = ShardReader(self.path, file)
             self._shards.check()
@@ -113,8 +117,8 @@ class _HDF5Dataset(OptimizedLatentDataset):
             "total_samples": self._count,
             "creation_timestamp": file.attrs["created"],
             "relatent_version": file.attrs["relatent_version"],
-            "vae": json.loads(file.attrs["vae"]),
-            "optimization_config": json.loads(file.attrs["config"]),
+            "vae": _table(file, "vae"),
+            "optimization_config": _table(file, "config"),
             "latents_scaled": bool(file.attrs["latents_scaled"]),
             "scaling_factor": float(file.attrs["scaling_factor"]),
             "shift_factor": float(file.attrs["shift_factor"]),
@@ -139,14 +143,15 @@ class _HDF5Dataset(OptimizedLatentDataset):
         index %= self._count
         try:
             return self._sample(index)
-        except OSError as error:
-            raise DatasetError(f"{self.path}: sample {index} ({self._names[index]}) is damaged: {error}") from error
+        except UNREADABLE as error:
+            name, reason = self._names[index], first_line(error)
+            raise DatasetError(f"{self.path}: sample {index} ({name}) is damaged: {reason}; {REMEDY}") from error
 
     def sizes(self) -> list[Size]:
         return self._sizes
 
     def _sample(self, index: int) -> dict[str, Any]:
-        """Read one sample. Raises `OSError` if a checksum fails."""
+        """Read one sample. Raises `OSError` if a checksum fails, and others of `UNREADABLE` where something is missing."""
         sample: dict[str, Any] = {"image_name": self._names[index]}
         for suffix in self._suffixes:
             for name in (f"initial_latents{suffix}", f"optimized_latents{suffix}"):
@@ -178,6 +183,17 @@ class _HDF5Dataset(OptimizedLatentDataset):
         if self._file is None:
             self._file = OpenColumns(open_file(self.path))
         return self._file
+
+
+def _table(file: h5py.File, name: str) -> dict[str, Any]:
+    """Return the attribute `name`, a JSON object. Raises `ValueError` for another, and `KeyError` if there is none."""
+    try:
+        found = json.loads(file.attrs[name])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"its attribute {name} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"its attribute {name} is no JSON object, but a {type(found).__name__}")
+    return found
 
 
 class _PTDataset(OptimizedLatentDataset):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import h5py
 
-from ...engine.errors import DatasetError
+from ...engine.errors import DatasetError, first_line
 from ...engine.records import METRICS, Outcome, Record
 from ..base.exporter import SCHEMA
 from ..base.stored_views import stored_views
@@ -46,13 +46,15 @@ def _open(path: Path) -> h5py.File:
 
 
 def read_records(path: Path, batch_size: int = 32) -> Iterator[list[Record]]:
-    """Yield all records of a file, in batches. Raises `DatasetError` if a checksum fails."""
+    """Yield all records of a file, in batches. Raises `DatasetError` if a checksum fails, or a column is missing."""
     with open_file(path) as file:
+        if "image_name" not in file:
+            raise DatasetError(f"{path} is damaged: it lacks the column image_name")
         for start in range(0, len(file["image_name"]), batch_size):
             try:
                 yield read_rows(file, slice(start, start + batch_size))
-            except OSError as error:
-                raise DatasetError(f"{path} is damaged: {error}") from error
+            except (OSError, KeyError) as error:
+                raise DatasetError(f"{path} is damaged: {first_line(error)}") from error
 
 
 def read_rows(file: h5py.File, rows: slice) -> list[Record]:

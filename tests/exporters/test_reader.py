@@ -1,5 +1,6 @@
 import pickle
 import shutil
+import traceback
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,7 @@ import torch
 from helpers import flip
 from relatent.engine.errors import DatasetError
 from relatent.engine.losses.metrics import psnr
+from relatent.exporters.hdf5.reading import read_records
 from relatent.factory.export import export_run
 from relatent.factory.state.run_folder import RunFolder
 
@@ -143,8 +145,12 @@ class Hostile:
 def test_no_pickle_is_executed(tmp_path, save):
     trace = tmp_path / "executed"
     save({"metadata": Hostile(str(trace))}, tmp_path / "hostile.pt")
-    with pytest.raises(DatasetError, match="damaged or no dataset"):
+    with pytest.raises(
+        DatasetError, match=r"damaged or no dataset .*; export it again, or `relatent verify OUT --repair`$"
+    ) as caught:
         relatent.load_optimized_dataset(tmp_path / "hostile.pt")
+    assert "weights_only=False" not in "".join(traceback.format_exception(caught.value))
+    assert "\n" not in str(caught.value)
     assert not trace.exists()
 
 
@@ -157,17 +163,39 @@ def test_a_flipped_bit_of_a_pt_file_is_found(tmp_path, outputs):
         relatent.load_optimized_dataset(tmp_path / "flipped.pt")
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pt_file_without_checksums_is_no_damaged_one(tmp_path, outputs, zipped):
+    content = torch.load(outputs["pt"], weights_only=True)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(content, tmp_path / "without.pt", _use_new_zipfile_serialization=zipped)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    dataset = relatent.load_optimized_dataset(tmp_path / "without.pt")
+    assert torch.equal(dataset[4]["optimized_latents"], content["optimized_latents"][4])
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        (lambda content: content.pop("optimized_latents"), "as optimized_latents, found NoneType"),
-        (lambda content: content.update(optimized_latents="x"), "as optimized_latents, found str"),
+        (lambda content: content.pop("optimized_latents"), "as optimized_latents, found nothing"),
+        (lambda content: content.update(optimized_latents="x"), "as optimized_latents, found a str"),
         (lambda content: content.update(optimized_latents=torch.zeros(3, 4, 4, 4)), "found 3 samples"),
         (lambda content: content.update(original_images=torch.zeros(1, 32, 32, 3)), "as original_images, found 1"),
-        (lambda content: content.update(image_name="x"), "image_name, found str"),
-        (lambda content: content.pop("metrics"), "metrics, found NoneType"),
+        (lambda content: content.update(image_name="x"), "image_name, found a str"),
+        (lambda content: content.pop("metrics"), "metrics, found nothing"),
         (lambda content: content["metrics"].update(final_psnr=torch.zeros(2)), "metrics/final_psnr, found 2"),
         (lambda content: content.update(metadata=[1]), "no dataset of schema"),
+        (lambda content: content.update(image_name=[1] * 5), "image_name, found other things"),
+        (
+            lambda content: content.update(initial_latents=torch.zeros(5)),
+            r"initial_latents, found one of shape \(\) and",
+        ),
+        (
+            lambda content: content.update(initial_latents=torch.zeros(5, 4, 4, 4).int()),
+            "a floating type as initial_latents",
+        ),
+        (lambda content: content.update(original_images=torch.zeros(5, 8, 8, 3)), "of uint8 as original_images"),
     ],
 )
 def test_columns_of_a_pt_file_that_do_not_belong_together(tmp_path, outputs, change, word):
@@ -183,15 +211,46 @@ def test_columns_of_a_pt_file_that_do_not_belong_together(tmp_path, outputs, cha
     [
         (lambda file: file.__delitem__("image_name"), "image_name"),
         (lambda file: file.attrs.__delitem__("vae"), "vae"),
-        (lambda file: file.attrs.modify("config", "{"), "damaged or no dataset"),
+        (lambda file: file.attrs.modify("config", "{"), "damaged or no dataset .*attribute config is no JSON"),
+        (lambda file: file.attrs.modify("vae", "[]"), "attribute vae is no JSON object, but a list"),
+        (lambda file: file.__delitem__("initial_latents"), "expected 5 rows as initial_latents, found nothing"),
+        (lambda file: file.__delitem__("metrics"), "expected a group of metrics as metrics, found none"),
+        (lambda file: file["stop_reason"].resize(3, axis=0), r"5 rows as stop_reason, found shape \(3,\)"),
+        (
+            lambda file: file["metrics/final_psnr"].resize(3, axis=0),
+            r"5 rows as metrics/final_psnr, found shape \(3,\)",
+        ),
     ],
 )
 def test_an_hdf5_file_that_lacks_something(tmp_path, outputs, change, word):
     path = Path(shutil.copytree(Path(outputs["hdf5"]).parent, tmp_path / "out")) / "dataset.h5"
     with h5py.File(path, "r+") as file:
         change(file)
-    with pytest.raises(DatasetError, match=word):
+    with pytest.raises(DatasetError, match=word) as caught:
         relatent.load_optimized_dataset(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda file: file.__delitem__("initial_latents"), lambda file: file["initial_latents"].resize(1, axis=0)]
+)
+def test_a_shard_that_lacks_something_is_an_error_of_the_sample(tmp_path, outputs, change):
+    out = Path(shutil.copytree(Path(outputs["hdf5"]).parent, tmp_path / "out"))
+    shard = next(out.glob("shards/*.h5"))
+    with h5py.File(shard, "r+") as file:
+        change(file)
+    dataset = relatent.load_optimized_dataset(out / "dataset.h5")
+    with pytest.raises(DatasetError, match=r"dataset\.h5: sample [01] .* is damaged"):
+        list(dataset)
+
+
+def test_records_of_a_file_that_lacks_a_column(tmp_path, outputs):
+    for name in ("image_name", "losses"):
+        path = shutil.copy(next(Path(outputs["hdf5"]).parent.glob("shards/*.h5")), tmp_path / f"{name}.h5")
+        with h5py.File(path, "r+") as file:
+            del file[name]
+        with pytest.raises(DatasetError, match=f"{name}.h5 is damaged: .*{name}"):
+            list(read_records(path))
 
 
 @pytest.mark.parametrize("virtual", [True, False])

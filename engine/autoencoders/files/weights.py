@@ -91,7 +91,7 @@ def load_plain(path: Path) -> Any:
         with quiet():
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError) as error:  # of torch's reader of archives, and of the disk
-        raise ValueError(first_line(error)) from error
+        raise ValueError(first_line(error).partition(". ")[0]) from error  # without torch's guesses that follow
     except Exception as error:  # of torch's reader of pickles, which raises whatever a strange one leads it to
         more = isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error)
     if more:
