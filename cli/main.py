@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, and return its exit status. Errors meant for the user are printed as one line on stderr."""
     never_fail_for_an_encoding()
     options = build_parser().parse_args(arguments)
-    out = getattr(options, "out", None)
+    out, resumes = getattr(options, "out", None), getattr(options, "resumes", True)
     from ..engine.errors import RelatentError, RunStoppedError
     from ..engine.runtime.allocator import keep_freed_memory
 
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # the reader of stdout has closed it, and Python would report that at exit
         return SOME_FAILED
     except OSError as error:
-        return _fail(f"{error}; {what_is_kept(out)}", SOME_FAILED)
+        return _fail(f"{error}; {what_is_kept(out, resumes)}", SOME_FAILED)
     except KeyboardInterrupt:
-        return _fail(f"interrupted; {what_is_kept(out)}", INTERRUPTED)
+        return _fail(f"interrupted; {what_is_kept(out, resumes)}", INTERRUPTED)
 
 
 def _fail(message: str, status: int) -> int:

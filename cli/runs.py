@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Any) -> None:
-    """Declare info, report, verify and export."""
-    out_argument(add_command(commands, "info", _info, "what is in a run's folder"))
+    """Declare info, report, verify and export. `relatent resume` goes on with none of them but a repair."""
+    info = add_command(commands, "info", _info, "what is in a run's folder")
+    info.set_defaults(resumes=False)
+    out_argument(info)
 
     about = "a page to look at, OUT/report.html: figures, curves, telling pictures"
-    out_argument(add_command(commands, "report", _report, about))
+    report = add_command(commands, "report", _report, about)
+    report.set_defaults(resumes=False)
+    out_argument(report)
 
     verify = add_command(commands, "verify", _verify, "check every checksum of a run, and decode a sample of it")
     out_argument(verify)
@@ -40,6 +44,7 @@ def _add_export(commands: Any) -> None:
         "another format from the same run, without optimising again",
         usage="%(prog)s [-h] [--json] --to FORMAT [--single-file] OUT [DEST]",
     )
+    export.set_defaults(resumes=False)
     out_argument(export)
     export.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(FORMATS))
     dest = export.add_argument("dest", metavar="DEST", type=Path, help="where (default: its usual place in OUT)")

@@ -33,8 +33,13 @@ def print_result(value: Any, lines: Iterable[str], as_json: bool) -> None:
         print(line)
 
 
-def what_is_kept(out: Path | None) -> str:
-    """Return what a stopped command leaves, and, if `out` holds a run, how to resume it."""
+def what_is_kept(out: Path | None, resumes: bool = True) -> str:
+    """Return what a stopped command leaves, and, if `out` holds a run, how to resume it.
+
+    resumes: whether `relatent resume` goes on with what the command did; otherwise the command itself has to be given again.
+    """
+    if not resumes:
+        return "nothing half-written is left, and the same command, given again, does it anew"
     goes_on = f", and `relatent resume {out}` goes on" if _holds_run(out) else ""
     return f"what was finished is kept{goes_on}"
 

@@ -103,7 +103,11 @@ class Exporter(ABC):
         self.check_destination()
         self.destination.parent.mkdir(parents=True, exist_ok=True)
         discard(self.temporary)
-        self.open()
+        try:
+            self.open()
+        except BaseException:
+            discard(self.temporary)
+            raise
 
     def commit(self) -> None:
         """Complete the dataset and publish it at `destination`; if that fails, raise and leave no new file."""

@@ -10,6 +10,7 @@ from ...engine.records import Record
 from ..base.folder import FolderExporter
 from ..base.latent_spaces import latent_space
 from ..base.sample_metadata import sample_metadata
+from ..files.tensor_files import save_safetensors
 
 FRAMED = ("qwen", "wan21")  # spaces whose latents have a time axis in ComfyUI
 
@@ -29,8 +30,6 @@ class ComfyUIExporter(FolderExporter):
         self.latents_scaled = isinstance(identity_scaling(self.header.vae), BatchNormScaling)
 
     def add(self, record: Record) -> None:
-        from safetensors.numpy import save_file
-
         latents = self.stored(self.planar(record.optimized_latents))
         if latent_space(self.header.vae) in FRAMED:
             latents = latents[:, None]
@@ -44,7 +43,7 @@ class ComfyUIExporter(FolderExporter):
             "latent_format_version_0": np.empty(0, np.float32),
         }
         with self.new_file(f"{record.name}.latent") as path:
-            save_file(tensors, path, metadata)
+            save_safetensors(tensors, path, metadata)
 
     def source_facts(self, record: Record) -> dict[str, Any]:
         return super().source_facts(record) | {"file": f"{record.name}.latent"}

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...engine.records import Record
 from ...engine.statistics.moments import Moments
+from ..files.tensor_files import save_pt
 from .safetensors import SafetensorsExporter
 
 
@@ -53,7 +54,7 @@ class LightningDiTExporter(SafetensorsExporter):
                 for key, value in (("mean", moments.mean), ("std", std))
             }
             with self.new_file(f"{self.folders[split]}/latents_stats.pt") as path:
-                torch.save(stats, path)
+                save_pt(stats, path)
 
     def about(self) -> str:
         return (

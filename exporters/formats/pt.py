@@ -12,6 +12,7 @@ from ...engine.errors import UsageError
 from ...engine.records import METRICS, Outcome, Record, outcomes_by_view
 from ...engine.runtime.memory import available_memory
 from ..base.exporter import SCHEMA, Exporter
+from ..files.tensor_files import save_pt
 from ..hdf5.columns import columns
 from ..hdf5.reading import open_file
 from ..summaries.statistics import metric_statistics
@@ -118,7 +119,7 @@ class PTExporter(Exporter):
         if records[0].images:
             # (N, H, W, 3) uint8, as the pictures are in the other formats
             content["original_images"] = _stack([record.images["original"] for record in records])
-        torch.save(content, self.temporary)
+        save_pt(content, self.temporary)
         torch.load(self.temporary, weights_only=True, mmap=True)  # raises if the file cannot be loaded
 
 

@@ -9,6 +9,7 @@ from ...engine.records import Record
 from ..base.exporter import SCHEMA
 from ..base.sample_metadata import sample_metadata
 from ..base.sharded import ShardedExporter
+from ..files.tensor_files import save_safetensors
 
 
 class SafetensorsExporter(ShardedExporter):
@@ -38,8 +39,6 @@ class SafetensorsExporter(ShardedExporter):
         return f"{split}-{number:05d}.safetensors"
 
     def write_shard(self, split: str, number: int, samples: list[Any]) -> None:
-        from safetensors.numpy import save_file
-
         vae = self.header.vae
         metadata = {
             "schema": SCHEMA,
@@ -53,7 +52,7 @@ class SafetensorsExporter(ShardedExporter):
         keys = samples[0]["tensors"]
         tensors = {key: np.stack([sample["tensors"][key] for sample in samples]) for key in keys}
         with self.new_file(self.file_name(split, number)) as path:
-            save_file(tensors, path, metadata)
+            save_safetensors(tensors, path, metadata)
 
     def about(self) -> str:
         return "`safetensors.safe_open` reads a shard and, by `metadata()`, its header. Labels count `classes.json`."

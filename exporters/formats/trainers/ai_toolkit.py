@@ -13,6 +13,7 @@ from ....engine.errors import UsageError
 from ....engine.records import Record
 from ...base.latent_spaces import described, latent_space
 from ...base.sidecar import SidecarExporter
+from ...files.tensor_files import save_safetensors
 
 # the trainer's names of latent spaces: those of the models that it knew first, and of later ones their architecture's
 SPACES = {
@@ -92,13 +93,11 @@ class AIToolkitExporter(SidecarExporter):
         }
 
     def add(self, record: Record) -> None:
-        from safetensors.numpy import save_file
-
         metadata = {key: json.dumps(value) for key, value in self.parameters(record).items()}
         if record.source_sha256:
             metadata["source_sha256"] = record.source_sha256
         with self.new_file(self.file_of(record)) as path:
-            save_file({"latent": self._latents(record)}, path, metadata)
+            save_safetensors({"latent": self._latents(record)}, path, metadata)
 
     def _latents(self, record: Record) -> np.ndarray:
         latents = self.stored(self.planar(record.optimized_latents))

@@ -9,6 +9,7 @@ from ....engine.errors import UsageError
 from ....engine.records import Record
 from ...base.latent_spaces import MODELS, described, latent_space
 from ...base.sidecar import SidecarExporter
+from ...files.tensor_files import save_safetensors
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,6 @@ class MusubiExporter(SidecarExporter):
         return f"_{width:04d}x{height:04d}_{self.architecture.short}.safetensors"
 
     def add(self, record: Record) -> None:
-        from safetensors.numpy import save_file
-
         model = self.architecture
         latents = self.stored(self.planar(record.optimized_latents))
         height, width = latents.shape[-2:]
@@ -93,7 +92,7 @@ class MusubiExporter(SidecarExporter):
             "source_sha256": record.source_sha256,
         }
         with self.new_file(self.file_of(record)) as path:
-            save_file({key: np.ascontiguousarray(latents[:, None] if model.framed else latents)}, path, metadata)
+            save_safetensors({key: np.ascontiguousarray(latents[:, None] if model.framed else latents)}, path, metadata)
 
     def about(self) -> str:
         size, short = self.size_text("{}, {}"), self.architecture.short

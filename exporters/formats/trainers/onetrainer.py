@@ -12,6 +12,7 @@ from ....engine.errors import UsageError
 from ....engine.records import Record
 from ...base.folder import FolderExporter
 from ...base.latent_spaces import latent_space
+from ...files.tensor_files import save_pt
 
 LISTED = frozenset([".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"])  # endings that the trainer lists
 PASSED_OVER = ("-masklabel", "-condlabel")  # ends of the stems of files that are no pictures of their own
@@ -62,7 +63,7 @@ class OneTrainerExporter(FolderExporter):
             self.masked = True
             mask = latent_mask(record.mask, tuple(latents.shape[-2:]))
             item["latent_mask"] = mask[:, None] if framed else mask
-        torch.save(item, self.temporary / WAITING / f"{self.waiting}.pt")
+        save_pt(item, self.temporary / WAITING / f"{self.waiting}.pt")
         self.listed.setdefault(self.place(record), []).append((record.source_path, self.waiting, height, width))
         self.waiting += 1
 
@@ -78,7 +79,7 @@ class OneTrainerExporter(FolderExporter):
                 {"crop_resolution": (height, width), "image_path": source} for source, _, height, width in pictures
             ]
             with self.new_file(folder / "variation-0" / "aggregate.pt") as path:
-                torch.save(aggregate, path)
+                save_pt(aggregate, path)
         shutil.rmtree(self.temporary / WAITING)
         if self.passed:
             listed = ", ".join(repr(source) for source in self.unlisted)

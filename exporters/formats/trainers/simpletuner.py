@@ -12,6 +12,7 @@ from ....engine.records import Record
 from ...base.latent_spaces import latent_space
 from ...base.names import source_folder
 from ...base.sidecar import SidecarExporter
+from ...files.tensor_files import save_pt
 
 
 class SimpleTunerExporter(SidecarExporter):
@@ -46,7 +47,7 @@ class SimpleTunerExporter(SidecarExporter):
     def add(self, record: Record) -> None:
         latents = torch.from_numpy(self.stored(self.planar(record.optimized_latents)))
         with self.new_file(self.file_of(record)) as path:
-            torch.save(latents, path)
+            save_pt(latents, path)
 
     def about(self) -> str:
         return ABOUT.format(size=self.size_text())
