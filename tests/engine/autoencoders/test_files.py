@@ -6,7 +6,9 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -368,6 +370,63 @@ def test_a_repository_that_cannot_be_had_is_one_line(tmp_path):
         in done.stderr
     )
     assert "Remedy: go online" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "someone/absent"])
+def test_a_hub_that_cannot_be_reached_is_one_line_without_retries(tmp_path, name):
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    environment.pop("HF_HUB_CACHE", None)
+    (tmp_path / "a.txt").write_text("x.png\n")
+    command = [sys.executable, "-m", "relatent", "optimize", str(tmp_path / "a.txt"), str(tmp_path / "out")]
+    done = subprocess.run([*command, "--vae", name], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert f"not in the cache {tmp_path / 'hub'}, and http://127.0.0.1:9 cannot be reached" in done.stderr
+    assert "HF_HOME" in done.stderr
+    assert "FOLDER in diffusers' layout" in done.stderr
+
+
+class Absent(BaseHTTPRequestHandler):
+    """A hub that has nothing."""
+
+    def do_HEAD(self):
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_hub_that_answers_is_left_to_its_client(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Absent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0"}
+        command = [sys.executable, "-c", LOAD, "sdxl"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        server.shutdown()
+    assert done.returncode == 1
+    assert "WeightsUnavailableError: the weights of 'sdxl' (stabilityai/sdxl-vae) cannot be had: 404" in done.stderr
+
+
+CHECK = """
+import sys
+from relatent.engine.autoencoders.files.hub import check_hub
+check_hub(sys.argv[1], sys.argv[1], (None, "vae"), None, "")
+"""
+
+
+@pytest.mark.parametrize("subfolder", ["", "vae"])
+def test_a_hub_that_cannot_be_reached_does_not_matter_where_its_cache_has_the_weights(tmp_path, subfolder):
+    folder = tmp_path / "models--someone--a-model"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0123456789abcdef0123456789abcdef01234567")
+    place = folder / "snapshots" / "0123456789abcdef0123456789abcdef01234567" / subfolder
+    make("kl").save_pretrained(place)
+    assert hub(tmp_path, CHECK, "someone/a-model").returncode == 0
+    (place / WEIGHTS).unlink()
+    assert "WeightsUnavailableError" in hub(tmp_path, CHECK, "someone/a-model").stderr
 
 
 @pytest.mark.parametrize(("name", "subfolder"), [("sd15", "vae"), ("flux2", "vae")])
