@@ -2,12 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import torch
-
-T = TypeVar("T")
 
 
 def now(device: torch.device) -> float:
@@ -43,21 +39,6 @@ def measure(
             function()
             seconds.append(time.perf_counter() - start)
     return quantiles(seconds)
-
-
-def in_new_thread(function: Callable[[], T]) -> T:
-    """Return function(), called in a thread of its own, its backward passes included.
-
-    cuDNN remembers per thread which algorithm it has chosen for a convolution, tuned or not: a thread that has run one untuned
-    never tunes it.
-    """
-
-    def run() -> T:
-        with torch.autograd.set_multithreading_enabled(False):
-            return function()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(run).result()
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:

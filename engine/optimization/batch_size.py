@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -10,7 +11,7 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..autoencoders.tiling import LEAST_CELLS
 from ..errors import RunStoppedError, UsageError
 from ..inputs.sizes import Size, as_size, size_text
-from ..runtime.cuda_flags import tuned_convolutions
+from ..runtime.cuda_flags import in_new_thread
 from ..runtime.memory import fastest_batch_size
 from .config import OptimizationConfig
 from .optimizer import start_loop
@@ -70,7 +71,13 @@ class BatchSizeProbe:
         return 0
 
     def seconds(self, count: int) -> float:
-        """Return the seconds of one eager iteration of `count` pictures. Raises `torch.OutOfMemoryError` where they do not fit."""
+        """Return the seconds of one eager iteration of `count` pictures. Raises `torch.OutOfMemoryError` where they do not fit.
+
+        In a thread of its own: to tune every size here would take long, and what is not tuned must not stay so in the loop.
+        """
+        return in_new_thread(partial(self._seconds, count))
+
+    def _seconds(self, count: int) -> float:
         device = self.autoencoder.device
         width, height = as_size(self.size)
         target = torch.rand(1, 3, height, width, device=device) * 2 - 1
@@ -83,9 +90,7 @@ class BatchSizeProbe:
         weights = torch.ones_like(targets[:, :1]) if self.weighted else None
         loop = start_loop(self.autoencoder, once, latents, targets, weighted=self.weighted)
         loop.load(list(range(count)), latents, targets, weights)
-        # chooses algorithms, allocates. cuDNN remembers its choice: what is not tuned here would not be in the loop either.
-        with tuned_convolutions():
-            loop.advance()
+        loop.advance()  # chooses algorithms, allocates
         begin = time.perf_counter()
         loop.advance()
         return time.perf_counter() - begin

@@ -1,10 +1,14 @@
-"""Scoped settings of CUDA's libraries. They are the process's own and are put back; on other devices they change nothing."""
+"""Scoped settings of CUDA's libraries. They are the process's or the thread's own and are put back; on other devices they change
+nothing."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -46,3 +50,18 @@ def tuned_convolutions() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
+
+
+def in_new_thread(function: Callable[[], T]) -> T:
+    """Return function(), called in a thread of its own, its backward passes included.
+
+    cuDNN remembers per thread which algorithm it has chosen for a convolution, tuned or not: a thread that has run one untuned
+    never tunes it.
+    """
+
+    def run() -> T:
+        with torch.autograd.set_multithreading_enabled(False):
+            return function()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ....engine.runtime.cuda_flags import in_new_thread
 from ....kernels.frozen_conv import turn
 from ....kernels.upsample_conv import phase_weight
 from ...sd_decoder import SDDecoder, Upsample2D, widths
-from ...timing import in_new_thread, measure
+from ...timing import measure
 from ..section import Measurement, Rates, Result
 
 NEEDS_GPU = ""

@@ -13,10 +13,10 @@ import torch
 
 from ....engine.loop_decoder import LoopDecoder
 from ....engine.losses.metrics import psnr
-from ....engine.runtime.cuda_flags import exact_fp32, tuned_convolutions
+from ....engine.runtime.cuda_flags import exact_fp32, in_new_thread, tuned_convolutions
 from ...bench_step import Problem
 from ...sd_decoder import widths
-from ...timing import in_new_thread, measure
+from ...timing import measure
 from ..section import Measurement, Rates, Result
 from .encoder import SDEncoder
 
