@@ -1,6 +1,7 @@
 """PyTorch: one `.pt` file of plain tensors, strings and numbers, for datasets that fit in memory."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ class PTExporter(Exporter):
     @classmethod
     def run_began(cls, place: Path) -> str | None:
         try:
-            metadata = torch.load(place, weights_only=True, mmap=True)["metadata"]
+            with warnings.catch_warnings(action="ignore"):  # torch warns of what it meets in a file that is not ours
+                metadata = torch.load(place, weights_only=True, mmap=True)["metadata"]
             return str(metadata["creation_timestamp"]) if metadata["schema"] == SCHEMA else None
         except Exception:  # zip, pickle and torch each raise their own
             return None

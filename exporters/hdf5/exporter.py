@@ -1,6 +1,7 @@
 """The HDF5 writer of a run's shards and of `dataset.h5`, in one schema (docs/files.md). `reading` reads them."""
 
 import json
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from ...engine.errors import DatasetError, UsageError
 from ...engine.records import IMAGES, METRICS, Outcome, Record, outcomes_by_view
-from ..base.exporter import Exporter
+from ..base.exporter import SCHEMA, Exporter
 from ..base.header import Header
 from .attributes import ChannelMoments, write_header
 from .by_size import GROUP, LATENTS, MASK, depends_on_size, group_name, size_groups, target_size
@@ -20,6 +21,12 @@ from .deferred_errors import DeferredErrorFile
 from .reading import open_file
 from .shard_reader import verify_links
 from .virtual import write_virtual
+
+HEAD = 65536  # bytes at the beginning that hold the first attributes
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+CREATED = re.compile(
+    re.escape(SCHEMA).encode() + rb"\0.{,40}?(\d{4}-\d\d-\d\dT[\d:+]{14})", re.DOTALL
+)  # see write_header
 
 
 class HDF5Exporter(Exporter):
@@ -38,11 +45,14 @@ class HDF5Exporter(Exporter):
 
     @classmethod
     def run_began(cls, place: Path) -> str | None:
+        # from the bytes, since the file may be damaged, and HDF5 may not come back from an attribute that is
         try:
-            with open_file(place) as file:
-                return str(file.attrs.get("created"))
-        except DatasetError:
+            with place.open("rb") as file:
+                head = file.read(HEAD)
+        except OSError:
             return None
+        found = CREATED.search(head) if head.startswith(SIGNATURE) else None
+        return None if found is None else found[1].decode()
 
     @classmethod
     def write_from_shards(cls, destination: Path, shards: Sequence[Path], header: Header) -> bool:

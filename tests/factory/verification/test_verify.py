@@ -298,6 +298,24 @@ def test_what_others_have_put_where_an_output_was_stays_theirs(out, tmp_path, va
     assert place.read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["hdf5", "pt"])
+def test_damage_that_hides_whose_an_output_is_leaves_it_alone(out, tmp_path, name):
+    place = tmp_path / "shared"
+    export_run(RunFolder.open(out), name, place)
+    whole = place.read_bytes()
+    mark, generator = RunFolder.open(out).record.created.encode(), random.Random(0)
+    near = [at + generator.randrange(-64, 64) for at in (whole.find(mark), whole.rfind(mark)) for _ in range(12)]
+    for at in [*near, len(whole) // 2, len(whole) - 1]:
+        damaged = bytearray(whole)
+        damaged[at : at + 16] = bytes(16)
+        place.write_bytes(damaged)
+        found = relatent.verify_run(out)["damage"]
+        assert [one["file"] for one in found] == ([str(place)] if damaged != whole else [])
+    place.unlink()
+    place.mkdir()
+    assert [one["file"] for one in relatent.verify_run(out, repair=True)["damage"]] == [str(place)]
+
+
 @pytest.mark.parametrize("name", ["pt", "hdf5"])
 def test_an_export_replaces_no_other_file(out, tmp_path, name):
     folder, place = RunFolder.open(out), tmp_path / "photo.png"
