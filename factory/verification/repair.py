@@ -73,17 +73,22 @@ def _export(folder: RunFolder, paths: set[str]) -> None:
         outside = Path(path).is_absolute()
         if outside and not (place.exists() and may_replace(folder, path, line)):
             continue  # moved, deleted or replaced by the user; `relatent export` would write it again
-        changed = foreign_files(place) if place.is_dir() else outside and export_fault(place, line) is not None
-        if changed:  # a user may have edited it
-            aside = next(name for name in map(place.with_name, _names(place.name)) if not name.exists())
-            place.rename(aside)
-            log.warning("%s was not as it was written: it is now %s, yours to look at or delete", place, aside)
+        changed = place.is_dir() and foreign_files(place)
+        if changed or (outside and export_fault(place, line) is not None):  # a user may have edited it
+            _set_aside(place)
         try:
             export_run(folder, line["format"], place, line.get("single_file"))
         except UsageError as error:  # for example, too little memory for pt; the other outputs are still exported
             log.warning("%s cannot be written again: %s", place, error)
 
 
+def _set_aside(place: Path) -> None:
+    """Rename a file or folder that is not as the run wrote it, and say so."""
+    aside = next(name for name in map(place.with_name, _names(place.name)) if not name.exists())
+    place.rename(aside)
+    log.warning("%s was not as it was written: it is now %s, yours to look at or delete", place, aside)
+
+
 def _names(name: str) -> Iterator[str]:
-    """Yield the candidate names under which a modified export is kept."""
+    """Yield the candidate names under which something modified is kept."""
     return (f"{name}.damaged-{number}" for number in count(1))

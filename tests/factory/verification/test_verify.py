@@ -298,6 +298,24 @@ def test_what_others_have_put_where_an_output_was_stays_theirs(out, tmp_path, va
     assert place.read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["pt", "hdf5", "webdataset"])
+def test_a_repair_outside_keeps_what_was_there_whoever_has_written_it(out, tmp_path, vae_folder, name):
+    """Two runs that began in the same second cannot be told apart by when they began."""
+    Image.fromarray(picture(seed=9)).save(tmp_path / "one.png")
+    relatent.optimize_directory(
+        tmp_path / "one.png", tmp_path / "second", vae_folder, config=CONFIG, size=32, device="cpu"
+    )
+    first, second, place = RunFolder.open(out), RunFolder.open(tmp_path / "second"), tmp_path / "shared"
+    second.update(created=first.record.created)
+    second.save()
+    export_run(first, name, place)
+    export_run(second, name, place)
+    aside = tmp_path / "shared.damaged-1"
+    before = (place / "SHA256SUMS" if place.is_dir() else place).read_bytes()
+    repaired(out, ["shared"])
+    assert (aside / "SHA256SUMS" if aside.is_dir() else aside).read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["hdf5", "pt"])
 def test_damage_that_hides_whose_an_output_is_leaves_it_alone(out, tmp_path, name):
     place = tmp_path / "shared"
