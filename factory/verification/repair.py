@@ -58,8 +58,11 @@ def _remake(folder: RunFolder, broken: list[int], autoencoder: Autoencoder, seco
     config = folder.record.optimization_config()
     before = folder.ledger.shards()
     folder.ledger.drop(broken)  # dropped first: a kill after this line leaves an unfinished shard, which resume makes
-    for number in broken:
-        folder.shard_path(number).unlink(missing_ok=True)
+    for path in map(folder.shard_path, broken):
+        if path.is_dir() and not path.is_symlink():
+            _set_aside(path)
+        else:
+            path.unlink(missing_ok=True)
     make_shards(folder, broken, autoencoder, config, ExecutionOptions(), seconds)
     after = folder.ledger.shards()
     return any(after[number].sha256 != before[number].sha256 for number in broken)

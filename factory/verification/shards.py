@@ -30,7 +30,7 @@ def shard_fault(folder: RunFolder, shard: Shard) -> str | None:
         return None
     path = folder.shard_path(shard.number)
     if not path.is_file():
-        return "is missing"
+        return "is no file" if path.exists() else "is missing"
     size = path.stat().st_size
     changed = size != shard.bytes or file_sha256(path) != shard.sha256
     if changed and shard.whole:

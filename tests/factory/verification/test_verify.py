@@ -349,6 +349,20 @@ def test_an_export_replaces_no_other_file(out, tmp_path, name):
         export_run(folder, name, tmp_path / "export")
 
 
+def test_a_folder_in_place_of_a_shard_is_set_aside(out):
+    before = contents(out)
+    (out / SHARD).unlink()
+    (out / SHARD).mkdir()
+    (out / SHARD / "notes.txt").write_text("mine")
+    assert faults(out)["shard-000001.h5"] == "is no file"
+    found = relatent.verify_run(out, repair=True)
+    assert found["damage"] == []
+    assert str(out / SHARD) in [one["file"] for one in found["repaired"]]
+    same(before, contents(out))
+    assert (out / f"{SHARD}.damaged-1" / "notes.txt").read_text() == "mine"
+    assert any("damaged-1 is none of the run's" in note for note in found["notes"])
+
+
 def test_what_is_unfinished_is_no_damage(out):
     before = contents(out)
     RunFolder.open(out).ledger.drop([1])
