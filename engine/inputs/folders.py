@@ -95,7 +95,11 @@ class _Walk:
                     yield os.path.join(folder, name), here
                 elif reason := why_not_read(suffix):
                     self.skipped.add(suffix.lower(), reason, self._relative(os.path.join(folder, name)))
-                elif not name.startswith(".") and name not in captions:
+                elif name.startswith("."):
+                    if is_read(ending := f".{name.lstrip('.')}") or why_not_read(ending):
+                        reason = "a name that is an ending alone is not read; put a name before it"
+                        self.skipped.add(ending.lower(), reason, self._relative(os.path.join(folder, name)))
+                elif name not in captions:
                     self.skipped.add(OTHER_FILES, "no picture", self._relative(os.path.join(folder, name)))
 
     def _enters(self, path: str, name: str) -> bool:

@@ -113,6 +113,19 @@ def test_what_is_passed_over_is_in_summary_record_and_report(wide, tmp_path, vae
     assert [one["first"] for one in run["skipped"] if one["kind"] == "folders of relatent"] == ["out"]
 
 
+def test_a_picture_whose_name_is_an_ending_alone_is_counted(wide, tmp_path, vae_folder):
+    for name in (".png", "....png", "..PNG", ".heic2", ".nef", ".DS_Store", "png"):
+        (wide / name).write_bytes((wide / "a.png").read_bytes())
+    run = optimize_directory(wide, tmp_path / "out", vae_folder, size=32, config=QUICK, device="cpu")
+    assert run["counts"]["done"] == 2
+    assert [(one["count"], one["kind"], one["first"]) for one in run["skipped"]] == [
+        (3, ".png", "....png"),
+        (1, ".nef", ".nef"),
+        (1, "other files", "png"),
+    ]
+    assert "put a name before it" in run["skipped"][0]["reason"]
+
+
 def test_a_run_without_anything_passed_over_says_nothing_of_it(wide, tmp_path, vae_folder, capsys):
     command = [
         "optimize",
