@@ -47,12 +47,21 @@ def _add_export(commands: Any) -> None:
     export.set_defaults(resumes=False)
     out_argument(export)
     export.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(FORMATS))
-    dest = export.add_argument("dest", metavar="DEST", type=Path, help="where (default: its usual place in OUT)")
+    dest = export.add_argument(
+        "dest", metavar="DEST", type=_destination, help="where (default: its usual place in OUT)"
+    )
     # not nargs="?": with it, Python 3.11 treats DEST as absent if --to comes between OUT and DEST
     dest.required = False
     export.add_argument(
         "--single-file", action="store_true", default=None, help="hdf5 with everything in it, without the shards"
     )
+
+
+def _destination(text: str) -> Path:
+    """Return the path given as DEST. argparse reports the error of an empty one, which pathlib takes for "."."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected the path of a file or folder, found an empty text")
+    return Path(text)
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -18,13 +18,17 @@ log = logging.getLogger(__name__)
 def export_run(folder: RunFolder, name: str, destination: Path | None = None, single_file: bool | None = None) -> Path:
     """Write one format from the run's shards, append its checksum to the ledger, and return its path.
 
-    destination: None selects the format's usual place in the run's folder.
+    destination: None selects the format's usual place in the run's folder; "." and ".." are the folders that they lead to.
     single_file: whether a format that can be a virtual dataset over the shards is self-contained instead; None uses the
         run's own setting. At a place other than the usual one it is always self-contained, so that it can be moved
         anywhere.
     The caller holds the run's lock. Raises `UsageError` if no picture is finished, if a file that is no such export is at
-    `destination`, and if this machine does not have the capacity for the format.
+    `destination`, if that is the root folder, and if this machine does not have the capacity for the format.
     """
+    if destination is not None and destination.name in ("", ".."):
+        destination = destination.resolve()
+        if not destination.name:
+            raise UsageError(f"{destination} is no place for {name}: choose another DEST")
     exporter = exporter_class(name)
     place = folder.out / FORMATS[name][2]
     if single_file is None:

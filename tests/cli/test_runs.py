@@ -62,6 +62,22 @@ def test_export_refuses_what_it_does_not_know(capsys, order, words):
     assert words in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_export_takes_no_empty_dest_and_not_the_root(out, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", str(out), "--to", "pt", ""])
+    assert stopped.value.code == 2
+    assert "argument DEST: expected the path of a file or folder, found an empty text" in capsys.readouterr().err
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for dest, words in ((".", "is a folder"), ("..", "is a folder"), ("/", "is no place for pt")):
+        assert main(["export", str(out), "--to", "pt", dest]) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
+    assert main(["export", str(out), "--to", "webdataset", "."]) == 0
+    assert (tmp_path / "here" / "relatent.json").is_file()
+
+
 def test_usage_of_export_names_what_it_takes():
     usage = relatent_process("export", "--help").stdout.split("\n\n")[0].split()
     assert usage[-2:] == ["OUT", "[DEST]"]
