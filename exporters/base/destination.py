@@ -1,4 +1,4 @@
-"""Protection of existing files: an export may replace an older export of relatent, and nothing else."""
+"""Protection of existing files: an export may replace an older export in the same format, and nothing else."""
 
 import json
 import os
@@ -14,17 +14,22 @@ PROVENANCE = "relatent.json"
 
 
 def check_replaceable(place: Path, name: str) -> None:
-    """Raise `UsageError` unless `place` is absent, an empty folder, or an export of relatent with no other files in it.
+    """Raise `UsageError` unless `place` is absent, an empty folder, or an export as `name` with no other files in it.
 
-    name: the format to be written there, for the error message.
+    name: the format to be written there.
     """
     remedy = "choose another DEST, or move it away"
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         raise UsageError(f"{place} is no folder, and {name} writes one: {remedy}")
     if not place.exists() or not any(place.iterdir()):
         return
-    if read_provenance(place) is None:
+    found = read_provenance(place)
+    if found is None:
         raise UsageError(f"{place} holds files that are no export of relatent ({PROVENANCE} is not in it): {remedy}")
+    if found["format"] != name:
+        raise UsageError(
+            f"{place} holds an export as {found['format']}, and another of its own format alone replaces it: {remedy}"
+        )
     if foreign := foreign_files(place):
         raise UsageError(f"{place} holds what the export did not write or was changed since, {foreign[0]}: {remedy}")
 

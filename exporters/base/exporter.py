@@ -173,13 +173,18 @@ def exporter_class(name: str) -> type[Exporter]:
     return found
 
 
+def _is_of_a_run(place: Path) -> bool:
+    """Return whether this path is that of a file, or in the shards, of a run."""
+    return any(own.name in RUN_FILES and (own.parent / "run.json").exists() for own in (place, place.parent))
+
+
 def make_exporter(name: str, out: Path, header: Header, destination: Path | None = None) -> Exporter:
     """Return the exporter of a format for its usual place under `out`, or for `destination`.
 
-    Raises `UsageError` if `destination` is a file of the run itself.
+    Raises `UsageError` if `destination` is a file of a run itself, of this one or of another.
     """
-    if destination is not None:
-        place = destination.resolve()
-        if place.parent == (out / "shards").resolve() or place in [(out / own).resolve() for own in RUN_FILES]:
-            raise UsageError(f"{destination} is a file of the run itself: choose another DEST")
-    return exporter_class(name)(destination or out / FORMATS[name][2], header)
+    usual = out / FORMATS[name][2]
+    place = usual if destination is None else destination
+    if place.resolve() != usual.resolve() and _is_of_a_run(place.resolve()):
+        raise UsageError(f"{place} is a file of a run itself: choose another DEST")
+    return exporter_class(name)(place, header)

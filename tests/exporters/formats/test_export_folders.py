@@ -177,6 +177,25 @@ def test_what_is_not_ours_is_refused_before_anything_is_written(run, tmp_path, n
     assert state(tmp_path) == before
 
 
+def test_another_run_is_no_export(run, tmp_path):
+    other = shutil.copytree(run.out, tmp_path / "other")
+    before = state(other)
+    for place in (next(other.glob("shards/*.h5")), other / "shards" / "more.h5", other / "report.html"):
+        for name in FILES:
+            with pytest.raises(UsageError, match="choose another DEST"):
+                export_run(run, name, place)
+    assert state(other) == before
+
+
+def test_an_export_in_another_format_stays(run, tmp_path):
+    export_run(run, "webdataset", tmp_path / "place")
+    before = state(tmp_path)
+    with pytest.raises(UsageError, match=r"holds an export as webdataset.*choose another DEST"):
+        export_run(run, "safetensors", tmp_path / "place")
+    assert state(tmp_path) == before
+    export_run(run, "webdataset", tmp_path / "place")
+
+
 def test_a_run_is_no_export(run):
     before = state(run.out)
     for place in (run.out, run.out.parent, run.out / "shards"):
