@@ -1,6 +1,7 @@
 """Atomic writes: a file appears under its final name only once it is complete and flushed to the disk."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)  # what was written is not on the disk
 
 
 def temporary_name(final: Path) -> Path:
@@ -70,7 +73,9 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:
-        pass  # Some network file systems refuse to flush folders.
+    except OSError as error:
+        if error.errno in LOST:
+            raise
+        # some network file systems refuse to flush folders
     finally:
         os.close(descriptor)

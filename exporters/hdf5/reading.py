@@ -24,7 +24,11 @@ def open_file(path: Path, schema: str = SCHEMA) -> h5py.File:
         file = _open(path)
     except OSError as error:
         raise DatasetError(f"{path} cannot be opened as HDF5: {error}") from error
-    found = file.attrs.get("schema")
+    try:
+        found = file.attrs.get("schema")
+    except OSError as error:
+        file.close()
+        raise DatasetError(f"{path} is damaged: {error}") from error
     if not isinstance(found, str) or found != schema:
         file.close()
         raise DatasetError(f"{path} is no dataset of schema {schema}: found {found!r}")
