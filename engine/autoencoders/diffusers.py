@@ -8,10 +8,12 @@ from .autoencoder import Autoencoder
 from .catalogue import CATALOGUE, Entry
 from .families.registry import check_kind, wrap
 from .files.folder import check_report, from_pretrained, load_folder, read_kind, weight_files
+from .files.hub import check_hub
 from .files.single_file import load_single_file
 from .files.weights import check_file
 
 BUNDLED = Path(__file__).parent / "tiny"
+_NAMES = f"Names that exist: {', '.join(CATALOGUE)}"
 
 
 def load_bundled(entry: Entry, weights: Path | None, token: str | None = None, *, clips: bool = False) -> Autoencoder:
@@ -26,6 +28,7 @@ def load_hub(entry: Entry, weights: Path | None, token: str | None = None, *, cl
     """
     if weights is not None:
         return load_weights(weights, entry, clips=clips)
+    check_reachable(entry, token)
     try:
         subfolder, folder = _find(entry, token)
     except Exception as error:
@@ -60,12 +63,32 @@ def load_weights(weights: Path, entry: Entry, *, clips: bool = False) -> Autoenc
     return load_folder(weights, entry.name, clips=clips)
 
 
+def check_reachable(entry: Entry, token: str | None) -> None:
+    """Raise `WeightsUnavailableError`, soon, where the cache does not have the weights and the hub cannot be reached."""
+    option = "--weights FOLDER" if entry.loader else "a FOLDER"
+    remedy = f"give {option} in diffusers' layout. {_NAMES}"
+    check_hub(_described(entry), str(entry.repository), _places(entry), token, remedy)
+
+
+def _places(entry: Entry) -> tuple[str | None, ...]:
+    """Return the subfolders of the repository in which the autoencoder may be; None is the repository itself."""
+    return (entry.subfolder,) if entry.loader else (None, "vae")
+
+
+def _described(entry: Entry) -> str:
+    """Return what messages call the weights: the name, and where they would come from."""
+    place = (
+        "on the hub; there is no folder or file of this name" if entry.repository == entry.name else entry.repository
+    )
+    return f"{entry.name!r} ({place})"
+
+
 def _find(entry: Entry, token: str | None) -> tuple[str | None, Path]:
     """The subfolder of a repository in which an autoencoder is, and where the local cache has it; whatever the hub's client
     raises."""
     from huggingface_hub import hf_hub_download
 
-    places = (entry.subfolder,) if entry.loader else (None, "vae")
+    places = _places(entry)
     for place in places:
         try:
             return place, Path(
@@ -90,13 +113,9 @@ def unavailable(entry: Entry, error: Exception) -> WeightsUnavailableError:
     reason = " ".join(str(error).split())
     if len(reason) > 160:
         reason = reason[:157] + "…"
-    place = (
-        entry.repository if entry.repository != entry.name else "on the hub; there is no folder or file of this name"
-    )
     return WeightsUnavailableError(
-        f"the weights of {entry.name!r} ({place}) cannot be had: {reason} Remedy: go online, accept the "
-        f"repository's licence and set HF_TOKEN where it is gated, or give --weights FOLDER in diffusers' layout. "
-        f"Names that exist: {', '.join(CATALOGUE)}"
+        f"the weights of {_described(entry)} cannot be had: {reason} Remedy: go online, accept the "
+        f"repository's licence and set HF_TOKEN where it is gated, or give --weights FOLDER in diffusers' layout. {_NAMES}"
     )
 
 

@@ -14,11 +14,8 @@ from ..errors import UsageError
 from ..runtime.device import resolve_device
 from .autoencoder import Autoencoder
 from .catalogue import CATALOGUE
-from .files.hub import check_hub
 from .files.weights import SUFFIXES
 
-_HUB_LOADERS = ("load_hub", "load_vae_toolkit")  # they download what is not given
-_NAMES = f"Names that exist: {', '.join(CATALOGUE)}"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name on the hub
 
 
@@ -69,9 +66,6 @@ def _load_named(source: str | Path, weights: Path | None, token: str | None, cli
     if weights is not None and not weights.exists():
         raise UsageError(f"--weights {weights}: no such folder or file")
     module, function = entry.loader.split(":")
-    if weights is None and function in _HUB_LOADERS:
-        remedy = f"give --weights FOLDER in diffusers' layout. {_NAMES}"
-        check_hub(f"{entry.name!r} ({entry.repository})", str(entry.repository), (entry.subfolder,), token, remedy)
     loader = getattr(import_module(f".{module}", __package__), function)
     autoencoder: Autoencoder = loader(entry, weights, token, clips=clips)
     if autoencoder.latent_channels != entry.latent_channels or autoencoder.downscale_factor != entry.downscale_factor:
@@ -96,8 +90,6 @@ def _load_place(source: str | Path, token: str | None, clips: bool) -> Autoencod
     if isinstance(source, str) and _REPOSITORY.fullmatch(source) and place.suffix not in SUFFIXES:
         from .diffusers import load_repository
 
-        what = f"{source!r} (on the hub; there is no folder or file of this name)"
-        check_hub(what, source, (None, "vae"), token, f"give a FOLDER in diffusers' layout. {_NAMES}")
         return load_repository(source, token, clips=clips)
     raise UsageError(
         f"unknown autoencoder {str(source)!r}: no folder, no file, no repository owner/name, nor one of "

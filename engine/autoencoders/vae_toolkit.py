@@ -5,7 +5,7 @@ from pathlib import Path
 from ..errors import UsageError
 from .autoencoder import Autoencoder
 from .catalogue import Entry
-from .diffusers import load_weights, unavailable, wrap_hub
+from .diffusers import check_reachable, load_weights, unavailable, wrap_hub
 from .files.quiet import quiet, warned
 
 
@@ -18,6 +18,7 @@ def load_vae_toolkit(
     """
     if weights is not None:
         return load_weights(weights, entry, clips=clips)
+    check_reachable(entry, token)
     import vae_toolkit
 
     # vae-toolkit 0.1 still names runwayml's repository, which was withdrawn; the entry's is its successor

@@ -1,7 +1,6 @@
 """PyTorch: one `.pt` file of plain tensors, strings and numbers, for datasets that fit in memory."""
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...engine.autoencoders.files.weights import load_plain
 from ...engine.errors import UsageError
 from ...engine.records import METRICS, Outcome, Record, outcomes_by_view
 from ...engine.runtime.memory import available_memory
@@ -67,10 +67,9 @@ class PTExporter(Exporter):
     @classmethod
     def run_began(cls, place: Path) -> str | None:
         try:
-            with warnings.catch_warnings(action="ignore"):  # torch warns of what it meets in a file that is not ours
-                metadata = torch.load(place, weights_only=True, mmap=True)["metadata"]
+            metadata = load_plain(place, mmap=True)["metadata"]
             return str(metadata["creation_timestamp"]) if metadata["schema"] == SCHEMA else None
-        except Exception:  # zip, pickle and torch each raise their own
+        except (ValueError, LookupError, TypeError):  # it cannot be read, or is of something else
             return None
 
     @classmethod

@@ -21,10 +21,8 @@ from ..section import Measurement, Rates, Result
 from .encoder import SDEncoder
 
 NEEDS_GPU = ""
-Way = tuple[
-    Callable[[], AbstractContextManager[None]], str, bool
-]  # the setting of fp32 operations, the precision, tuned or not
-# torch's own setting has TF32 in convolutions, on CUDA
+# the setting of fp32 operations, the precision, tuned or not; torch's own setting has TF32 in convolutions, on CUDA
+Way = tuple[Callable[[], AbstractContextManager[None]], str, bool]
 WAYS: dict[str, Way] = {
     "fp32": (exact_fp32, "fp32", False),
     "fp32, tuned": (exact_fp32, "fp32", True),
@@ -55,7 +53,8 @@ def prepare(device: torch.device, quick: bool, size: int, batch: int) -> Measure
             encode = partial(autoencoder.encode, targets, precision)
             with setting(), tuned_convolutions() if tuned else nullcontext():
                 found = [decode(), encode()]
-                exact.extend([] if exact else found)
+                if not exact:
+                    exact.extend(found)
                 errors = [((f - e).norm() / e.norm()).item() for f, e in zip(found, exact, strict=True)]
                 rows[name] = {
                     "decode_seconds": measure(decode, device, repeats=5, warm_up=1),

@@ -82,14 +82,14 @@ def read_state_dict(path: Path, prefixes: tuple[str, ...] = ()) -> dict[str, tor
     return {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
 
 
-def load_plain(path: Path) -> Any:
+def load_plain(path: Path, *, mmap: bool = False) -> Any:
     """What `torch.save` wrote, if it is of tensors, lists, texts and numbers alone; no pickle is executed.
 
-    Raises `ValueError` with the reason. torch's own errors are not passed on: their text advises to execute the file.
+    mmap: leave the tensors' values in the file until they are used. Raises `ValueError` with the reason. torch's own errors are not passed on: their text advises to execute the file.
     """
     try:
         with quiet():
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (RuntimeError, OSError) as error:  # of torch's reader of archives, and of the disk
         raise ValueError(first_line(error).partition(". ")[0]) from error  # without torch's guesses that follow
     except Exception as error:  # of torch's reader of pickles, which raises whatever a strange one leads it to
