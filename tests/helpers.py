@@ -54,6 +54,13 @@ def picture(height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
     return image.astype(np.uint8)
 
 
+def save_pictures(folder: Path, count: int) -> None:
+    """Make `folder` with that many pictures, 0.png, 1.png and so on."""
+    folder.mkdir()
+    for seed in range(count):
+        Image.fromarray(picture(seed=seed)).save(folder / f"{seed}.png")
+
+
 def flip(path: Path, column: str, sample: int) -> None:
     """Turn one bit of a sample in an HDF5 file over."""
     with h5py.File(path) as file:

@@ -5,8 +5,7 @@ import json
 import pytest
 import relatent
 import torch
-from helpers import picture
-from PIL import Image
+from helpers import save_pictures
 from relatent.cli.main import main
 from relatent.engine.errors import UsageError
 from relatent.factory.state.run_folder import RunFolder
@@ -17,9 +16,7 @@ from relatent.factory.tuning import RunCrops
 def run(vae_folder, tmp_path_factory):
     """A run over four pictures of 64 × 48 at 48², in a folder of its own."""
     folder = tmp_path_factory.mktemp("tuning")
-    (folder / "in").mkdir()
-    for seed in range(4):
-        Image.fromarray(picture(seed=seed)).save(folder / "in" / f"{seed}.png")
+    save_pictures(folder / "in", 4)
     config = relatent.OptimizationConfig(iterations=3)
     relatent.optimize_directory(folder / "in", folder / "out", vae_folder, config=config, size=48, device="cpu")
     return folder

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import relatent
 import torch
-from helpers import picture
-from PIL import Image
+from helpers import save_pictures
 from relatent.engine.errors import DatasetError, UsageError
 from relatent.exporters.formats.pt import check_memory, shard_bytes
 from relatent.exporters.hdf5.columns import columns
@@ -30,9 +29,7 @@ from relatent.factory.state.run_folder import RunFolder
 def made(tmp_path_factory, small_vae):
     """A run of five pictures and their mirrors in three shards, with a picture that fails in between."""
     root = tmp_path_factory.mktemp("made")
-    (root / "in").mkdir()
-    for seed in range(5):
-        Image.fromarray(picture(seed=seed)).save(root / "in" / f"{seed}.png")
+    save_pictures(root / "in", 5)
     (root / "in" / "2a.png").write_text("no picture")
     config = relatent.OptimizationConfig(iterations=3)
     relatent.optimize_directory(

@@ -4,8 +4,7 @@ import json
 import shutil
 
 import pytest
-from helpers import picture
-from PIL import Image
+from helpers import save_pictures
 from relatent import optimize_directory, preset
 from relatent.cli.main import main
 
@@ -14,9 +13,7 @@ from relatent.cli.main import main
 def made(tmp_path_factory, vae_folder):
     """Five pictures in two shards; one of the pictures fails."""
     root = tmp_path_factory.mktemp("made")
-    (root / "in").mkdir()
-    for seed in range(4):
-        Image.fromarray(picture(seed=seed)).save(root / "in" / f"{seed}.png")
+    save_pictures(root / "in", 4)
     (root / "in" / "broken.png").write_text("no picture")
     optimize_directory(
         root / "in", root / "out", vae_folder, config=preset(None, iterations=1), size=32, shard_size=3, device="cpu"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import relatent
 import torch
-from helpers import flip, picture
+from helpers import flip, picture, save_pictures
 from PIL import Image
 from relatent.cli.main import main
 from relatent.engine.errors import DatasetError, UsageError
@@ -29,9 +29,7 @@ FIRST, SHARD = "shards/shard-000000.h5", "shards/shard-000001.h5"
 def made(tmp_path_factory, vae_folder):
     """Five pictures in three shards, one picture that fails, hdf5 and pt."""
     root = tmp_path_factory.mktemp("made")
-    (root / "in").mkdir()
-    for seed in range(5):
-        Image.fromarray(picture(seed=seed)).save(root / "in" / f"{seed}.png")
+    save_pictures(root / "in", 5)
     (root / "in" / "2a.png").write_text("no picture")
     relatent.optimize_directory(
         root / "in", root / "out", vae_folder, config=CONFIG, formats=["hdf5", "pt"], size=32, shard_size=2, workers=0,
