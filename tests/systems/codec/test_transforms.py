@@ -8,7 +8,7 @@ from relatent.systems.codec.transforms.dct import dct_2d, dct_basis, idct_2d
 from relatent.systems.codec.transforms.haar import DWTDownsampler, HaarBands, haar_2d, inverse_haar_2d
 from scipy.fft import dctn
 
-DCT_ERROR = 5e-6  # of unit Gaussians at 256 × 256 in fp32; 2.7e-6 was seen on an AMD EPYC, 3.7e-6 on an Intel Xeon
+DCT_ERROR = 4e-6  # of unit Gaussians at 256 × 256 in fp32; 2.7e-6 was seen on an AMD EPYC, 3.7e-6 on an Intel Xeon
 
 
 def exact_dct(x: torch.Tensor) -> torch.Tensor:
@@ -25,7 +25,7 @@ def test_dct_in_fp32_is_exact_to_rounding_at_256():
     n = torch.arange(256, dtype=torch.float32)
     naive = torch.cos(math.pi * n.unsqueeze(1) * (2 * n + 1) / 512) * math.sqrt(2 / 256)
     naive[0] *= math.sqrt(0.5)
-    assert (naive @ x @ naive.T - exact).abs().max() > 10 * DCT_ERROR
+    assert (naive @ x @ naive.T - exact).abs().max() > 20 * DCT_ERROR
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (2, 3, 7, 12), (8, 8)])
